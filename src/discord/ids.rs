@@ -1,0 +1,120 @@
+//! Shards, sessions and sequence numbers as types, so that they are not mixed up.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A shard's number, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ShardId(u32);
+
+impl ShardId {
+    /// Shard number `id`.
+    pub const fn new(id: u32) -> Self {
+        Self(id)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A shard with the count it belongs to: `[id, count]` of an identify. Always `id < count`.
+///
+/// A session belongs to the pair: with another count it cannot be resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "(u32, u32)")]
+pub struct Shard {
+    id: ShardId,
+    count: u32,
+}
+
+impl Shard {
+    /// The pair, or `None` unless `id < count`.
+    pub const fn new(id: ShardId, count: u32) -> Option<Self> {
+        if id.0 < count { Some(Self { id, count }) } else { None }
+    }
+
+    /// The shard's number.
+    pub const fn id(self) -> ShardId {
+        self.id
+    }
+
+    /// How many shards the bot has in all.
+    pub const fn count(self) -> u32 {
+        self.count
+    }
+}
+
+impl From<Shard> for (u32, u32) {
+    fn from(shard: Shard) -> Self {
+        (shard.id.0, shard.count)
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.id, self.count)
+    }
+}
+
+/// The sequence number `s` of a dispatch. 0 is before the first.
+///
+/// One number, three roles (spec/discord.md, "Three sequence numbers"): what was *received*, what is *committed*
+/// (confirmed without a hole) and what is *stored*; fields and methods say which they mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seq(u64);
+
+impl Seq {
+    /// Before the first dispatch of a session.
+    pub const ZERO: Self = Self(0);
+
+    /// Sequence number `s`.
+    pub const fn new(s: u64) -> Self {
+        Self(s)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Discord's id of a session. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// Takes the id from READY or a store.
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+
+    /// The id as Discord gave it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

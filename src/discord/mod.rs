@@ -1,0 +1,15 @@
+//! Discord's gateway as a client: tables, the session's state machine, and the driver that owns the socket.
+//!
+//! Everything but [`shard`](self) drivers is sans-I/O. Nothing here knows RabbitMQ.
+
+pub mod close_code;
+pub mod events;
+pub mod ids;
+pub mod intents;
+pub mod opcode;
+
+/// The reference tables that ours are held against.
+#[cfg(test)]
+pub(crate) fn reference() -> serde_json::Value {
+    serde_json::from_str(include_str!("../../tests/data/discord-gateway.json")).expect("the tables are JSON")
+}
