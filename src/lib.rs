@@ -5,5 +5,10 @@
 
 pub mod broker;
 pub mod discord;
+pub mod ledger;
 pub mod secret;
 pub mod session_store;
+
+/// How Optic names itself to servers.
+pub const USER_AGENT: &str =
+    concat!("DiscordBot (https://crates.io/crates/optic-gateway, ", env!("CARGO_PKG_VERSION"), ")");

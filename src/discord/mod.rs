@@ -3,10 +3,15 @@
 //! Everything but [`shard`](self) drivers is sans-I/O. Nothing here knows RabbitMQ.
 
 pub mod close_code;
+pub mod compression;
+pub mod connect;
+pub mod envelope;
 pub mod events;
 pub mod ids;
+pub mod inflate;
 pub mod intents;
 pub mod opcode;
+pub mod websocket;
 
 /// The reference tables that ours are held against.
 #[cfg(test)]
