@@ -1,0 +1,211 @@
+//! An event's way from the socket to the broker: websocket message, inflate, envelope, session, publish. The hot path.
+//!
+//! Synchronous, and without a task, a channel or an allocation an event.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::outgoing::Outgoing;
+use crate::broker::{Broker, Event, Gap};
+use crate::clock::unix_millis;
+use crate::discord::envelope;
+use crate::discord::ids::{Seq, Shard};
+use crate::discord::inflate::{Buffer, Inflater};
+use crate::discord::session::{Action, Dispatched, LastSign, OldSession, Session};
+use crate::discord::websocket::{Message, Reader};
+use crate::ledger::Ledger;
+
+/// What shards of one thread share, so that a shard at rest holds no buffer of its own.
+#[derive(Debug)]
+pub struct Scratch {
+    /// What came from a socket.
+    pub(super) chunk: Box<[u8]>,
+    /// A packet, inflated.
+    inflated: Buffer,
+}
+
+/// How much is read from a socket at once.
+const CHUNK: usize = 64 << 10;
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { chunk: vec![0; CHUNK].into(), inflated: Buffer::default() }
+    }
+}
+
+/// How the reading of a chunk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// All that was whole is taken.
+    All,
+    /// The session has something to do first, or the window is full; there may be more.
+    Stopped,
+}
+
+/// Takes packets in for one shard.
+pub(super) struct Intake {
+    pub(super) shard: Shard,
+    pub(super) session: Session,
+    pub(super) ledger: Ledger,
+    pub(super) broker: Arc<dyn Broker>,
+    /// Dispatches received.
+    pub(super) events: Arc<AtomicU64>,
+    /// Connections given up because of something that cannot be read.
+    pub(super) malformed: Arc<AtomicU64>,
+    /// Actions that were looked at on the way, for the driver.
+    pub(super) actions: VecDeque<Action>,
+}
+
+impl Intake {
+    /// Takes the whole messages of `bytes`, as far as the window has room.
+    pub(super) fn chunk(
+        &mut self,
+        bytes: &[u8],
+        reader: &mut Reader,
+        inflater: &mut Inflater,
+        inflated: &mut Buffer,
+        out: &mut Outgoing,
+    ) -> Taken {
+        let now = Instant::now();
+        let mut chunk = reader.chunk(bytes);
+        loop {
+            if !self.broker.has_room() {
+                return Taken::Stopped;
+            }
+            let message = match chunk.next_message() {
+                Ok(Some(message)) => message,
+                Ok(None) => return Taken::All,
+                Err(error) => {
+                    self.broken(&error.to_string(), now);
+                    return Taken::Stopped;
+                }
+            };
+            match message {
+                Message::Data(message) => match inflater.inflate(message, inflated) {
+                    Ok(Some(packet)) => {
+                        let plain = self.packet(packet, now);
+                        inflated.trim();
+                        if !plain {
+                            return Taken::Stopped;
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.broken(&error.to_string(), now);
+                        return Taken::Stopped;
+                    }
+                },
+                Message::Ping(payload) => out.pong(payload),
+                Message::Pong => {}
+                Message::Close(code) => {
+                    self.session.closed(code, now);
+                    return Taken::Stopped;
+                }
+            }
+        }
+    }
+
+    /// Takes a packet; whether it was a plain event, after which the session has nothing new to do.
+    fn packet(&mut self, packet: &[u8], now: Instant) -> bool {
+        let envelope = match envelope::scan(packet) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                self.broken(&error.to_string(), now);
+                return false;
+            }
+        };
+        if envelope.op != 0 {
+            if let Err(error) = self.session.packet(envelope.op, envelope.data, now) {
+                self.broken(&error.to_string(), now);
+            }
+            return false;
+        }
+        let (Some(seq), Some(name)) = (envelope.seq, envelope.event) else {
+            self.broken("a dispatch has no \"s\" or no \"t\"", now);
+            return false;
+        };
+        match self.session.dispatch(seq, &name, envelope.data, now) {
+            Ok(Dispatched::Event) => {
+                let plain = !matches!(&*name, "READY" | "RESUMED");
+                if !plain {
+                    self.look_for_a_start();
+                }
+                self.event(seq, &name, envelope.data);
+                plain
+            }
+            Ok(Dispatched::Stale) => false,
+            Err(error) => {
+                self.broken(&error.to_string(), now);
+                false
+            }
+        }
+    }
+
+    /// A new session has its ledger before its first event is published.
+    fn look_for_a_start(&mut self) {
+        while let Some(mut action) = self.session.poll_action() {
+            if let Action::Started { old, .. } = &mut action {
+                let old = old.take();
+                self.started(old);
+            }
+            self.actions.push_back(action);
+        }
+    }
+
+    /// What the driver is to do next.
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front().or_else(|| self.session.poll_action())
+    }
+
+    fn event(&mut self, seq: Seq, name: &str, data: &[u8]) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        if !self.ledger.is_new(seq) {
+            return;
+        }
+        let Some(session) = self.session.session_id() else { return };
+        let event = Event { shard: self.shard, session, seq, name, data };
+        match self.broker.publish(&event) {
+            Some(position) => self.ledger.published(seq, position, self.broker.settled()),
+            None => self.ledger.skipped(seq),
+        }
+    }
+
+    /// A new session has begun. Its ledger is empty; what the old one missed is told before its first event.
+    fn started(&mut self, old: Option<OldSession>) {
+        let committed = self.ledger.committed(self.broker.settled());
+        self.ledger = Ledger::new(Seq::ZERO);
+        let Some(old) = old else { return };
+        let now = unix_millis();
+        let gap = Gap {
+            shard: self.shard,
+            reason: old.reason,
+            old_session: Some(old.session),
+            new_session: self.session.session_id().cloned(),
+            last_committed: committed.max(old.stored),
+            from: match old.last_sign {
+                LastSign::At(at) => now.saturating_sub(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)),
+                LastSign::Stored(at) => at,
+            },
+            to: now,
+            event: None,
+        };
+        if let Some(position) = self.broker.publish_gap(&gap) {
+            // The new session is not committed before the notice of the old one's gap is.
+            self.ledger.published(Seq::ZERO, position, self.broker.settled());
+        }
+    }
+
+    fn broken(&mut self, why: &str, now: Instant) {
+        self.malformed.fetch_add(1, Ordering::Relaxed);
+        self.session.broken(why, now);
+    }
+}
+
+impl Scratch {
+    /// The chunk and the buffer, to be borrowed together.
+    pub(super) fn parts(&mut self) -> (&mut [u8], &mut Buffer) {
+        (&mut self.chunk, &mut self.inflated)
+    }
+}

@@ -1,0 +1,510 @@
+//! A shard's driver: owns the connection, carries the session's actions out, and decides what comes first.
+//!
+//! ```text
+//! socket ─► link ─► intake (websocket, inflate, envelope, session) ─► broker
+//!             ▲                          │
+//!             └──── outgoing ◄── session's actions, commands      store ◄── committed number
+//! ```
+//!
+//! One task a shard. It never waits for the broker: while the window is full it does not read, and goes on heartbeating; if
+//! that lasts, it closes the connection, keeps the session, and resumes when there is room (spec/discord.md, "Backpressure").
+
+mod intake;
+mod link;
+mod outgoing;
+mod parting;
+pub mod status;
+
+use std::collections::VecDeque;
+use std::future::{Future, pending, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use url::Url;
+
+use self::intake::Intake;
+pub use self::intake::Scratch;
+use self::link::{Link, LinkEvent, Open};
+use self::status::{Now, Status};
+use super::compression::Compression;
+use super::connect;
+use super::identify_gate::IdentifyGate;
+use super::ids::{Seq, SessionId, Shard};
+use super::session::{Action, CommandWait, End, Session, State};
+use crate::broker::{Broker, Wait};
+use crate::clock::unix_millis;
+use crate::ledger::Ledger;
+use crate::session_store::{SessionStore, StoreError};
+
+/// How long a shard keeps its connection without reading. Discord buffers for it meanwhile, and how much is not known.
+const PAUSE_GRACE: Duration = Duration::from_secs(30);
+
+/// How often the session is stored while its committed number grows, beside the heartbeats: what is committed and not
+/// stored comes twice after a crash.
+const STORE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A new session is stored with its first number at 0. When that number is confirmed is looked at after this.
+const STORE_SOON: Duration = Duration::from_millis(500);
+
+/// At shutdown, how long the broker has for the last confirms, and the store for the last record.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+const LAST_STORE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What shards of a process share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Where events go.
+    pub broker: Arc<dyn Broker>,
+    /// Where sessions outlive the process.
+    pub store: Arc<dyn SessionStore>,
+    /// Whose turn it is to identify.
+    pub gate: IdentifyGate,
+    /// For `wss`.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// The transport compression.
+    pub compression: Compression,
+    /// Buffers in use only while bytes are taken in.
+    pub scratch: Arc<Mutex<Scratch>>,
+}
+
+/// A packet that a worker wants sent, checked by [`super::command::check`].
+#[derive(Debug)]
+pub struct Command {
+    /// The packet, as it is to be sent.
+    pub packet: Vec<u8>,
+    /// Told once it is written to Discord's socket; dropped when the shard ends before that.
+    pub written: oneshot::Sender<()>,
+}
+
+/// A shard and all it needs to run.
+pub struct Driver {
+    shard: Shard,
+    intake: Intake,
+    shared: Shared,
+    status: Arc<Status>,
+    commands: mpsc::Receiver<Command>,
+    link: Link,
+    /// Connections that are being closed; there is one, unless Discord drops us by the second.
+    parting: VecDeque<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    turn: Option<Wait<'static>>,
+    saving: Option<Saving>,
+    /// The session is to be stored once the saving under way is done.
+    save_again: bool,
+    store_at: Option<Instant>,
+    store_is_down: bool,
+    /// Since when the window is full, and the wait for room.
+    paused: Option<(Instant, Wait<'static>)>,
+    command: Option<Command>,
+    command_at: Option<Instant>,
+    /// The command that is on its way out, and the mark at which it is out.
+    sending: Option<(u64, Command)>,
+    end: Option<End>,
+}
+
+struct Saving {
+    session: SessionId,
+    seq: Seq,
+    done: Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>,
+}
+
+/// What a driver waited for.
+enum Happened {
+    Stop,
+    Due,
+    Room,
+    Turn,
+    Saved(Result<(), StoreError>),
+    Command(Option<Command>),
+    Parted,
+    Link(LinkEvent),
+}
+
+impl Driver {
+    /// A driver for a session; `committed` is the number from which the session is taken up, 0 for a new one.
+    pub fn new(
+        session: Session,
+        committed: Seq,
+        shared: Shared,
+        status: Arc<Status>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
+        let shard = status.shard();
+        let intake = Intake {
+            shard,
+            session,
+            ledger: Ledger::new(committed),
+            broker: shared.broker.clone(),
+            events: status.events_counter(),
+            malformed: status.malformed_counter(),
+            actions: VecDeque::new(),
+        };
+        Self {
+            shard,
+            intake,
+            shared,
+            status,
+            commands,
+            link: Link::Down,
+            parting: VecDeque::new(),
+            turn: None,
+            saving: None,
+            save_again: false,
+            store_at: None,
+            store_is_down: false,
+            paused: None,
+            command: None,
+            command_at: None,
+            sending: None,
+            end: None,
+        }
+    }
+
+    /// Runs the shard until `stop`, or until Discord refuses it for good.
+    pub async fn run(mut self, stop: CancellationToken) -> End {
+        let stopped = stop.cancelled();
+        tokio::pin!(stopped);
+        let timer = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(timer);
+        let mut armed: Option<Instant> = None;
+        loop {
+            self.carry_out();
+            if let Some(end) = self.end.take() {
+                self.see_off().await;
+                return end;
+            }
+            let deadline = self.deadline();
+            if deadline != armed {
+                armed = deadline;
+                if let Some(deadline) = deadline {
+                    timer.as_mut().reset(deadline.into());
+                }
+            }
+            // Cancel safe, all of it: what is dropped here is only the waiting. Top to bottom: a flood must neither hold
+            // up a stop nor silence a heartbeat.
+            let happened = {
+                let Self { link, intake, shared, parting, turn, saving, paused, command, commands, sending, .. } = &mut self;
+                let reading = paused.is_none();
+                let takes_commands = command.is_none() && sending.is_none() && intake.session.state() == State::Connected;
+                tokio::select! {
+                    biased;
+                    () = &mut stopped => Happened::Stop,
+                    () = &mut timer, if armed.is_some() => Happened::Due,
+                    () = of(paused.as_mut().map(|(_, room)| room)) => Happened::Room,
+                    () = of(turn.as_mut()) => Happened::Turn,
+                    result = of(saving.as_mut().map(|saving| &mut saving.done)) => Happened::Saved(result),
+                    () = of(parting.front_mut()) => Happened::Parted,
+                    command = commands.recv(), if takes_commands => Happened::Command(command),
+                    event = poll_fn(|cx| {
+                        let mut scratch = shared.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+                        link.poll(cx, reading, intake, &mut scratch)
+                    }) => Happened::Link(event),
+                }
+            };
+            match happened {
+                Happened::Stop => {
+                    self.stop().await;
+                    self.intake.session.shut_down(Instant::now());
+                }
+                Happened::Due => {
+                    armed = None;
+                    self.due(Instant::now());
+                }
+                Happened::Room => self.resume_reading(Instant::now()),
+                Happened::Turn => {
+                    self.turn = None;
+                    self.intake.session.identify_granted(Instant::now());
+                }
+                Happened::Saved(result) => self.saved(result),
+                Happened::Parted => {
+                    self.parting.pop_front();
+                }
+                Happened::Command(Some(command)) => {
+                    self.command = Some(command);
+                    self.try_command(Instant::now());
+                }
+                Happened::Command(None) => self.commands_are_over(),
+                Happened::Link(event) => self.link_event(event),
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let grace = self.paused.as_ref().map(|(since, _)| *since + PAUSE_GRACE);
+        let suspended = self.intake.session.state() == State::Suspended;
+        [self.intake.session.deadline(), self.store_at, self.command_at, grace.filter(|_| !suspended)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn due(&mut self, now: Instant) {
+        self.intake.session.handle_timeout(now);
+        if self.store_at.is_some_and(|at| at <= now) {
+            self.store_at = None;
+            self.store(now);
+        }
+        if self.command_at.is_some_and(|at| at <= now) {
+            self.command_at = None;
+            self.try_command(now);
+        }
+        if let Some((since, _)) = &self.paused
+            && *since + PAUSE_GRACE <= now
+            && self.intake.session.state() != State::Suspended
+        {
+            warn!(
+                broker = %self.shared.broker.state(),
+                "the broker takes no events; the connection is closed, and the session resumed when it does"
+            );
+            self.intake.session.suspend(now);
+        }
+    }
+
+    // ---- the link ----
+
+    fn link_event(&mut self, event: LinkEvent) {
+        let now = Instant::now();
+        match event {
+            LinkEvent::Opened(Ok(opened)) => {
+                self.link = Link::Open(Box::new(Open::new(opened, self.shared.compression)));
+                self.intake.session.connected(now);
+            }
+            LinkEvent::Opened(Err(error)) => {
+                self.link = Link::Down;
+                warn!(%error, "no connection to Discord");
+                self.intake.session.connect_failed(now);
+            }
+            LinkEvent::Taken => {
+                if !self.shared.broker.has_room() && self.paused.is_none() {
+                    self.pause(now);
+                }
+            }
+            LinkEvent::Written => self.command_written(),
+            LinkEvent::Lost(error) => {
+                debug!(%error, "the connection is gone");
+                self.drop_link();
+                self.intake.session.closed(None, now);
+            }
+        }
+    }
+
+    fn drop_link(&mut self) {
+        self.link = Link::Down;
+        // A command that was not all written is sent again on the next connection: better twice than never.
+        if let Some((_, command)) = self.sending.take() {
+            self.command = Some(command);
+        }
+    }
+
+    fn pause(&mut self, now: Instant) {
+        let broker = self.shared.broker.clone();
+        self.paused = Some((now, Box::pin(async move { broker.room().await })));
+        self.intake.session.reading_paused(true, now);
+        self.show();
+    }
+
+    fn resume_reading(&mut self, now: Instant) {
+        self.paused = None;
+        self.intake.session.reading_paused(false, now);
+        self.intake.session.wake(now);
+        self.show();
+    }
+
+    // ---- the session's actions ----
+
+    fn carry_out(&mut self) {
+        let mut any = false;
+        while let Some(action) = self.intake.poll_action() {
+            any = true;
+            match action {
+                Action::Connect { url, resume } => self.connect(&url, resume),
+                Action::Send(packet) => {
+                    if let Link::Open(open) = &mut self.link {
+                        open.out.text(&packet);
+                    }
+                }
+                Action::AskIdentify => {
+                    let (gate, shard) = (self.shared.gate.clone(), self.shard.id());
+                    self.turn = Some(Box::pin(async move { gate.turn(shard).await }));
+                }
+                Action::WithdrawIdentify => self.turn = None,
+                Action::Close { code } => self.close(code),
+                Action::Store => self.store(Instant::now()),
+                Action::Started { session, resume_url, .. } => info!(%session, resume_url, "session started"),
+                Action::Resumed { session } => info!(%session, "session resumed"),
+                Action::Disconnected { cause, until, resume } => {
+                    self.drop_link();
+                    let again_in = until.saturating_duration_since(Instant::now());
+                    info!(%cause, ?again_in, resume, "disconnected");
+                }
+                Action::Ended(end) => self.end = Some(end),
+            }
+        }
+        if any {
+            self.show();
+            if self.command.is_some() {
+                self.try_command(Instant::now());
+            }
+        }
+    }
+
+    fn connect(&mut self, url: &str, resume: bool) {
+        match Url::parse(url) {
+            Ok(url) => {
+                debug!(host = url.host_str(), resume, "connecting");
+                let tls = self.shared.tls.clone();
+                self.link = Link::Opening(Box::pin(async move { connect::open(&url, &tls).await }));
+            }
+            Err(error) => {
+                warn!(%error, url, "the gateway's address is unusable");
+                self.intake.session.connect_failed(Instant::now());
+            }
+        }
+    }
+
+    fn close(&mut self, code: u16) {
+        let link = std::mem::take(&mut self.link);
+        if let Some((_, command)) = self.sending.take() {
+            self.command = Some(command);
+        }
+        if let Link::Open(open) = link {
+            let (stream, outgoing) = open.into_parts();
+            // More than one at a time means that Discord drops us faster than we can part: the older is cut.
+            if self.parting.len() > 1 {
+                self.parting.pop_front();
+            }
+            self.parting.push_back(Box::pin(parting::part(stream, outgoing, code)));
+        }
+    }
+
+    fn show(&self) {
+        let session = &self.intake.session;
+        self.status.set(Now {
+            state: session.state(),
+            session: session.session_id().cloned(),
+            latency: session.latency(),
+            paused: self.paused.is_some(),
+        });
+    }
+
+    // ---- the store ----
+
+    fn store(&mut self, now: Instant) {
+        if self.saving.is_some() {
+            self.save_again = true;
+            return;
+        }
+        let committed = self.intake.ledger.committed(self.shared.broker.settled());
+        let Some(record) = self.intake.session.record(committed, unix_millis()) else { return };
+        self.store_at = Some(now + if committed == Seq::ZERO { STORE_SOON } else { STORE_INTERVAL });
+        if committed == self.intake.session.stored_seq() && committed != Seq::ZERO {
+            return;
+        }
+        let (session, store) = (record.session_id.clone(), self.shared.store.clone());
+        let done = Box::pin(async move { store.save(record).await });
+        self.saving = Some(Saving { session, seq: committed, done });
+    }
+
+    fn saved(&mut self, result: Result<(), StoreError>) {
+        let Some(Saving { session, seq, .. }) = self.saving.take() else { return };
+        match result {
+            Ok(()) => {
+                self.intake.session.stored(&session, seq);
+                if std::mem::take(&mut self.store_is_down) {
+                    info!("sessions are stored again");
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.store_is_down, true) {
+                    warn!(%error, "the session cannot be stored; after a crash more events would come twice");
+                }
+            }
+        }
+        if std::mem::take(&mut self.save_again) {
+            self.store(Instant::now());
+        }
+    }
+
+    // ---- commands ----
+
+    fn try_command(&mut self, now: Instant) {
+        let Some(command) = &self.command else { return };
+        let Link::Open(open) = &mut self.link else { return };
+        match self.intake.session.command_room(now) {
+            Ok(()) => {
+                let mark = open.out.text(&command.packet);
+                self.intake.session.command_sent(now);
+                self.sending = self.command.take().map(|command| (mark, command));
+            }
+            Err(CommandWait::Until(at)) => self.command_at = Some(at),
+            // Tried again when the session's state changes.
+            Err(CommandWait::NotConnected) => {}
+        }
+    }
+
+    fn command_written(&mut self) {
+        if let Link::Open(open) = &self.link
+            && let Some((_, command)) = self.sending.take_if(|(mark, _)| open.out.written() >= *mark)
+        {
+            // Whoever asked may have gone.
+            let _ = command.written.send(());
+        }
+    }
+
+    /// Nobody sends commands any more: a channel that nobody can write to.
+    fn commands_are_over(&mut self) {
+        let (keep_open, commands) = mpsc::channel(1);
+        self.commands = commands;
+        std::mem::forget(keep_open);
+    }
+
+    // ---- the end ----
+
+    /// What comes before the connection is closed: the last confirms, and a last record of the session.
+    async fn stop(&mut self) {
+        self.turn = None;
+        if tokio::time::timeout(FLUSH_TIMEOUT, self.shared.broker.flushed()).await.is_err() {
+            warn!(
+                broker = %self.shared.broker.state(),
+                "not every event was confirmed in time; Discord sends those again when the session is resumed"
+            );
+        }
+        self.store_last().await;
+    }
+
+    async fn store_last(&mut self) {
+        let last = async {
+            if let Some(saving) = &mut self.saving {
+                let result = (&mut saving.done).await;
+                self.saved(result);
+            }
+            self.save_again = false;
+            self.store(Instant::now());
+            if let Some(saving) = &mut self.saving {
+                let result = (&mut saving.done).await;
+                self.saved(result);
+            }
+        };
+        if tokio::time::timeout(LAST_STORE_TIMEOUT, last).await.is_err() {
+            warn!("the session could not be stored in time; the next start resumes from the record before");
+        }
+    }
+
+    /// Waits for the connections that are being closed.
+    async fn see_off(&mut self) {
+        while let Some(mut parting) = self.parting.pop_front() {
+            parting.as_mut().await;
+        }
+    }
+}
+
+/// The future, if there is one; else one that never ends.
+async fn of<F: Future + Unpin>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
