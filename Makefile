@@ -19,10 +19,10 @@ check: ## Formatting, lints and docs alone
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
-bench: ## The parts (criterion), then Optic against a plain twilight-gateway and lapin (docs/performance.md)
-	@scripts/bench
+bench: ## Benchmarks (docs/performance.md)
+	cargo bench --locked
 
-soak: ## A long run under faults, counting every event (SOAK_SECONDS=3600)
+soak: ## The demo for long while its RabbitMQ fails in every way; every event is counted (SOAK_SECONDS=600)
 	@scripts/soak
 
 setup: ## Install what is missing: a C compiler, rabbitmq-server, the tests' Python packages

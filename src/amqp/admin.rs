@@ -213,7 +213,10 @@ async fn end_of(
 }
 
 /// An operation with its limit in time and its error classified.
-pub(super) async fn bounded<T>(action: &str, operation: impl Future<Output = lapin::Result<T>>) -> Result<T, AdminError> {
+pub(super) async fn bounded<T>(
+    action: &str,
+    operation: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, AdminError> {
     match timeout(OPERATION_TIMEOUT, operation).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => Err(AdminError::of(action, &error)),

@@ -12,7 +12,9 @@ pub enum AdminError {
     #[error("the RabbitMQ address cannot be used: {0}")]
     Address(String),
     /// A name is longer than AMQP's 255 bytes.
-    #[error("the name \"{0}\" is longer than the 255 bytes that AMQP allows: choose a shorter group, subgroup or prefix")]
+    #[error(
+        "the name \"{0}\" is longer than the 255 bytes that AMQP allows: choose a shorter group, subgroup or prefix"
+    )]
     NameTooLong(String),
     /// No connection, or it was lost meanwhile: whether it was done is unknown.
     #[error("RabbitMQ is unreachable: {0}")]

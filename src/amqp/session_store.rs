@@ -5,11 +5,13 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex as StdMutex, PoisonError};
+use std::time::Duration;
 
 use lapin::options::{BasicGetOptions, BasicNackOptions, BasicPublishOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::admin::{Admin, bounded};
@@ -21,6 +23,9 @@ use crate::session_store::{SessionStore, StoreError, StoreFuture, StoredSession}
 /// Shards share this many channels, each with one save in flight: RabbitMQ may tell a message's return and its confirm so that
 /// lapin hands it to another publish of the channel, and 256 shards at a stop are done within a second all the same.
 const CHANNELS: usize = 4;
+
+/// How long a load or a save may take in all, with waiting for its turn and for a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// More records than one are in a queue only when somebody changed its limit; so many are looked through for the newest.
 const MOST_RECORDS: usize = 16;
@@ -38,9 +43,9 @@ pub struct AmqpSessionStore {
 
 impl AmqpSessionStore {
     /// What `SHARD_STORE_PREFIX` is unless set.
-    pub const DEFAULT_PREFIX: &str = "optic:session";
+    pub const DEFAULT_PREFIX: &str = "session";
 
-    /// The sessions of a group, in queues `<group>:<prefix>.<shard>`.
+    /// The sessions of a group, in queues `<group>:optic:<prefix>.<shard>`.
     pub fn new(admin: Admin, group: &str, prefix: &str) -> Self {
         Self {
             admin,
@@ -53,6 +58,15 @@ impl AmqpSessionStore {
 
     /// Runs an operation on the shard's channel, alone; a channel that failed is not used again.
     async fn on_channel<T>(
+        &self,
+        shard: ShardId,
+        operation: impl AsyncFnOnce(&mut Channel) -> Result<T, AdminError>,
+    ) -> Result<T, AdminError> {
+        let done = timeout(PATIENCE, self.on_channel_in_turn(shard, operation)).await;
+        done.unwrap_or_else(|_| Err(AdminError::Unreachable(format!("not done within {} s", PATIENCE.as_secs()))))
+    }
+
+    async fn on_channel_in_turn<T>(
         &self,
         shard: ShardId,
         operation: impl AsyncFnOnce(&mut Channel) -> Result<T, AdminError>,
@@ -90,8 +104,8 @@ impl AmqpSessionStore {
     async fn put(&self, record: &StoredSession, body: &[u8]) -> Result<(), AdminError> {
         let shard = record.shard_id;
         let queue = session_queue(&self.group, &self.prefix, shard);
-        self.admin.unblocked().await?;
         self.on_channel(shard, async |channel| {
+            self.admin.unblocked().await?;
             self.declare(channel, shard, &queue).await?;
             let stored = publish(channel, &queue, body).await;
             if let Err(AdminError::NotStored { reason, .. }) = &stored {
@@ -165,10 +179,9 @@ async fn publish(channel: &Channel, queue: &str, body: &[u8]) -> Result<(), Admi
         .with_app_id("optic".into());
     let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let name = short(queue)?;
-    let confirmed = bounded(&action, async {
-        channel.basic_publish("".into(), name, mandatory, body, properties).await?.await
-    })
-    .await?;
+    let confirmed =
+        bounded(&action, async { channel.basic_publish("".into(), name, mandatory, body, properties).await?.await })
+            .await?;
     let reason = match confirmed {
         Confirmation::Ack(None) => return Ok(()),
         Confirmation::Ack(Some(_)) => "there is no such queue",
