@@ -93,7 +93,7 @@ impl Admin {
         Ok(channel)
     }
 
-    /// Refuses while an alarm is on: lapin would take messages into memory without a bound.
+    /// Waits for a connection and refuses while an alarm is on.
     pub(super) async fn unblocked(&self) -> Result<(), AdminError> {
         if self.connection().await?.status().blocked() { Err(AdminError::Blocked) } else { Ok(()) }
     }

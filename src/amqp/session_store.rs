@@ -72,6 +72,8 @@ impl AmqpSessionStore {
         operation: impl AsyncFnOnce(&mut Channel) -> Result<T, AdminError>,
     ) -> Result<T, AdminError> {
         let mut slot = self.channels[shard.get() as usize % CHANNELS].lock().await;
+        // lapin sends nothing at all on a blocked connection, and would keep all of it in memory.
+        self.admin.unblocked().await?;
         // Taken out: a caller that stops waiting in the middle leaves no channel of unknown state behind.
         let mut channel = match slot.take() {
             Some(channel) if channel.status().connected() => channel,
@@ -105,7 +107,6 @@ impl AmqpSessionStore {
         let shard = record.shard_id;
         let queue = session_queue(&self.group, &self.prefix, shard);
         self.on_channel(shard, async |channel| {
-            self.admin.unblocked().await?;
             self.declare(channel, shard, &queue).await?;
             let stored = publish(channel, &queue, body).await;
             if let Err(AdminError::NotStored { reason, .. }) = &stored {
