@@ -1,0 +1,3 @@
+//! RabbitMQ: where it is, and the connection that publishes events.
+
+pub mod publisher;
