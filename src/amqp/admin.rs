@@ -7,25 +7,26 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::ConfirmSelectOptions;
-use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionProperties};
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
+use lapin::{Connection, ConnectionProperties, DefaultConnectionBuilder};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::address::{Address, AuthMechanism};
 use super::error::AdminError;
 use crate::secret::Secret;
 
 /// How long one operation may take before the connection is held to be dead or stuck.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long TCP, TLS and login may take together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a silent connection's state is looked at.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
 /// The pause after the first failure; it doubles up to [`LONGEST_PAUSE`].
@@ -44,6 +45,8 @@ pub struct Admin {
 /// Keeps the connection of its [`Admin`]s: to be run by whoever owns the task.
 pub struct AdminDriver {
     uri: AMQPUri,
+    tls: OwnedTLSConfig,
+    timeout: Duration,
     name: String,
     link: watch::Sender<Link>,
 }
@@ -62,9 +65,24 @@ impl Admin {
     /// # Errors
     /// [`AdminError::Address`] when the address is not one of RabbitMQ.
     pub fn new(address: &Secret, name: &str) -> Result<(Self, AdminDriver), AdminError> {
-        let uri = parse(address.expose())?;
+        let address = Address::parse(address.expose()).map_err(|error| AdminError::Address(error.to_string()))?;
+        Self::at(&address, name)
+    }
+
+    /// The same for an address already read.
+    ///
+    /// # Errors
+    /// [`AdminError::Address`] when a file for TLS that it names cannot be read.
+    pub fn at(address: &Address, name: &str) -> Result<(Self, AdminDriver), AdminError> {
         let (sender, link) = watch::channel(Link::Down(None));
-        Ok((Self { link }, AdminDriver { uri, name: name.to_owned(), link: sender }))
+        let driver = AdminDriver {
+            uri: uri(address),
+            tls: tls(address)?,
+            timeout: address.connection_timeout(),
+            name: name.to_owned(),
+            link: sender,
+        };
+        Ok((Self { link }, driver))
     }
 
     /// Waits for a connection for as long as one operation may take.
@@ -182,10 +200,12 @@ impl AdminDriver {
 
     async fn connect(&self) -> Result<Connection, AdminError> {
         let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-        match timeout(CONNECT_TIMEOUT, Connection::connect_uri(self.uri.clone(), properties)).await {
+        let builder = DefaultConnectionBuilder::new().map_err(|error| AdminError::of_connect(&error))?;
+        let builder = builder.with_uri(self.uri.clone()).with_tls_config(self.tls.clone()).with_properties(properties);
+        match timeout(self.timeout, builder.connect()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(AdminError::of_connect(&error)),
-            Err(_) => Err(AdminError::Unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
+            Err(_) => Err(AdminError::Unreachable(format!("no answer within {} ms", self.timeout.as_millis()))),
         }
     }
 }
@@ -226,18 +246,48 @@ pub(super) async fn bounded<T>(
     }
 }
 
-fn parse(address: &str) -> Result<AMQPUri, AdminError> {
-    // Its error is left out where it could quote the address.
-    let mut uri: AMQPUri = address
-        .parse()
-        .map_err(|_| AdminError::Address("it must look like amqp://user:password@host:5672/vhost".to_owned()))?;
-    // lapin takes only names for the host of an address.
-    if let Some(url::Host::Ipv6(host)) = url::Url::parse(address).ok().as_ref().and_then(url::Url::host) {
-        uri.authority.host = host.to_string();
+/// Where and as whom lapin connects, from the address that the publisher uses too.
+fn uri(address: &Address) -> AMQPUri {
+    AMQPUri {
+        scheme: if address.is_tls() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        authority: AMQPAuthority {
+            userinfo: AMQPUserInfo {
+                username: address.user().to_owned(),
+                password: address.password().expose().to_owned(),
+            },
+            host: address.host(),
+            port: address.port(),
+        },
+        vhost: address.vhost().to_owned(),
+        query: AMQPQueryString {
+            heartbeat: Some(address.heartbeat().unwrap_or(HEARTBEAT)),
+            connection_timeout: u64::try_from(address.connection_timeout().as_millis()).ok(),
+            auth_mechanism: Some(match address.auth_mechanism() {
+                AuthMechanism::Plain => SASLMechanism::Plain,
+                AuthMechanism::External => SASLMechanism::External,
+            }),
+            ..AMQPQueryString::default()
+        },
     }
-    uri.query.heartbeat.get_or_insert(HEARTBEAT);
-    uri.query.connection_timeout.get_or_insert(CONNECT_TIMEOUT.as_millis() as u64);
-    Ok(uri)
+}
+
+/// The address's authorities and certificate, as lapin takes them.
+fn tls(address: &Address) -> Result<OwnedTLSConfig, AdminError> {
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|error| AdminError::Address(format!("cannot read {}: {error}", path.display())))
+    };
+    let cert_chain = match address.ca_file() {
+        Some(path) => Some(
+            String::from_utf8(read(path)?)
+                .map_err(|_| AdminError::Address(format!("{} holds no certificate in PEM", path.display())))?,
+        ),
+        None => None,
+    };
+    let identity = match address.client_certificate() {
+        Some(own) => Some(OwnedIdentity::PKCS8 { pem: read(&own.certificate)?, key: read(&own.key)? }),
+        None => None,
+    };
+    Ok(OwnedTLSConfig { identity, cert_chain })
 }
 
 #[cfg(test)]
@@ -255,7 +305,15 @@ mod tests {
 
     #[test]
     fn an_ipv6_host_is_kept() {
-        assert_eq!(parse("amqp://guest:guest@[::1]:5673/%2f").expect("valid").authority.host, "::1");
+        let address = Address::parse("amqp://guest:guest@[::1]:5673/%2f").expect("valid");
+        assert_eq!(uri(&address).authority.host, "::1");
+    }
+
+    #[test]
+    fn a_file_for_tls_that_is_not_there_is_named() {
+        let address = Secret::new("amqps://me:hunter2@host?cacertfile=/nowhere/ca.pem");
+        let error = Admin::new(&address, "test").err().expect("refused").to_string();
+        assert!(error.contains("/nowhere/ca.pem") && !error.contains("hunter2"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
