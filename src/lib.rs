@@ -3,11 +3,17 @@
 //! The arrows of spec/README.md run downward only: `amqp`, `stdio` and `http` know the core, the core knows none of them.
 #![deny(missing_docs)]
 
+pub mod amqp;
 pub mod broker;
+pub mod clock;
+pub mod config;
 pub mod discord;
+pub mod http;
 pub mod ledger;
+pub mod logging;
 pub mod secret;
 pub mod session_store;
+pub mod tls;
 
 /// How Optic names itself to servers.
 pub const USER_AGENT: &str =

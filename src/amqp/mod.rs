@@ -1,0 +1,11 @@
+//! RabbitMQ: where it is, the connection that publishes events, and everything else over lapin.
+//!
+//! lapin's types end here: what leaves this folder is our own.
+
+pub mod address;
+pub mod admin;
+pub mod error;
+pub mod publisher;
+pub mod session_store;
+pub mod tail;
+pub mod topology;

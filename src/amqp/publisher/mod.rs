@@ -1,0 +1,4 @@
+//! The publishing connection.
+
+pub mod codec;
+pub mod outbox;
