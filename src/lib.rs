@@ -4,6 +4,7 @@
 #![deny(missing_docs)]
 
 pub mod broker;
+pub mod config;
 pub mod discord;
 pub mod secret;
 pub mod session_store;
