@@ -6,5 +6,7 @@
 pub mod broker;
 pub mod config;
 pub mod discord;
+pub mod http;
+pub mod logging;
 pub mod secret;
 pub mod session_store;

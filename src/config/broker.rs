@@ -170,10 +170,11 @@ impl fmt::Display for AmqpUrl {
 /// Where sessions outlive the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// In RabbitMQ, queues `G:optic:<name>.<shard>`.
+    /// In RabbitMQ, queues `G:<prefix>.<shard>`.
     Amqp {
-        /// The part of the queues' names.
-        name: String,
+        /// The part of the queues' names, always `optic:` and something: what is Optic's own is named so, and policies
+        /// for workers' queues leave it alone.
+        prefix: String,
     },
     /// In a folder, a file a shard.
     File {
@@ -321,7 +322,7 @@ fn store(raw: &Raw, amqp: bool, report: &mut Report) -> Store {
     };
     let prefix = raw.shard_store_prefix.as_deref().map(str::trim);
     match kind {
-        Kind::Amqp => Store::Amqp { name: store_name(prefix.unwrap_or("session"), report) },
+        Kind::Amqp => Store::Amqp { prefix: store_prefix(prefix.unwrap_or("session"), report) },
         Kind::File => Store::File { folder: PathBuf::from(prefix.unwrap_or("optic-sessions")) },
         Kind::Memory => {
             if prefix.is_some() {
@@ -332,12 +333,12 @@ fn store(raw: &Raw, amqp: bool, report: &mut Report) -> Store {
     }
 }
 
-fn store_name(text: &str, report: &mut Report) -> String {
+fn store_prefix(text: &str, report: &mut Report) -> String {
     if text.len() > LONGEST_STORE_NAME || !text.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
         let remedy = format!("write at most {LONGEST_STORE_NAME} letters, digits, dots or dashes");
         report.wrong("SHARD_STORE_PREFIX", text, "it cannot be a part of a queue's name", remedy);
     }
-    text.to_owned()
+    format!("optic:{text}")
 }
 
 fn warn_without_amqp(raw: &Raw, report: &mut Report) {

@@ -375,7 +375,7 @@ fn a_token_alone_is_enough() {
 #[test]
 fn an_amqp_url_makes_the_broker_and_the_store_amqp() {
     let config = good(&[AMQP]);
-    assert_eq!(config.store, Store::Amqp { name: "session".to_owned() });
+    assert_eq!(config.store, Store::Amqp { prefix: "optic:session".to_owned() });
     let amqp = amqp(config);
     assert_eq!(amqp.group.as_str(), "gateway");
     assert_eq!(amqp.message_timeout, None);

@@ -89,7 +89,7 @@ variables! {
     shard_store_type "SHARD_STORE_TYPE": "`amqp` with `BROKER_TYPE=amqp`, else `memory`",
         "Where sessions outlive the process: `amqp`, `file`, or `memory` for nowhere.";
     shard_store_prefix "SHARD_STORE_PREFIX": "`session`; for `file` `optic-sessions`",
-        "For `amqp` the part of the queues' names before the shard, for `file` the folder.";
+        "For `amqp` a part of the queues' names, `<group>:optic:<prefix>.<shard>`; for `file` the folder.";
     cluster_id "CLUSTER_ID": "not set",
         "This process's number among `CLUSTER_COUNT`, from 0; goes with the two below, in the place of `DISCORD_SHARD_*`.";
     cluster_count "CLUSTER_COUNT": "not set",
