@@ -36,7 +36,9 @@ pub fn parse(text: &str) -> Result<Vec<(String, String)>, EnvFileError> {
 
 fn value_of(text: &str) -> &str {
     for quote in ['"', '\''] {
-        if let Some((inside, after)) = text.strip_prefix(quote).and_then(|rest| rest.rsplit_once(quote)) {
+        let Some(rest) = text.strip_prefix(quote) else { continue };
+        // The first quote that ends the value; the last, where others stand within it.
+        for (inside, after) in rest.split_once(quote).into_iter().chain(rest.rsplit_once(quote)) {
             if after.trim().is_empty() || after.trim_start().starts_with('#') {
                 return inside;
             }
@@ -55,9 +57,17 @@ mod tests {
 
     #[test]
     fn pairs_comments_quotes_and_export_are_read() {
-        let text = "\u{feff}# a comment\n\nA=1\r\nexport B = two words \nC=\"x # y\" # comment\nD='{\"a\":1}'\nE=a#b # c\nF=\nG=a=b";
-        let expected =
-            [("A", "1"), ("B", "two words"), ("C", "x # y"), ("D", "{\"a\":1}"), ("E", "a#b"), ("F", ""), ("G", "a=b")];
+        let text = "\u{feff}# a comment\n\nA=1\r\nexport B = two words \nC=\"x # y\" # comment\nD='{\"a\":1}'\nE=a#b # c\nF=\nG=a=b\nH='x' # it's";
+        let expected = [
+            ("A", "1"),
+            ("B", "two words"),
+            ("C", "x # y"),
+            ("D", "{\"a\":1}"),
+            ("E", "a#b"),
+            ("F", ""),
+            ("G", "a=b"),
+            ("H", "x"),
+        ];
         assert_eq!(parse(text), Ok(expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into()));
     }
 

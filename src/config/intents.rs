@@ -127,11 +127,19 @@ pub(super) fn event_name(variable: &str, text: &str, part: &str, report: &mut Re
         report.wrong(variable, text, problem, "write names such as MESSAGE_CREATE, separated by commas");
         return None;
     }
-    if name != GAP_EVENT && events::find(&name).is_none() {
-        let hint = did_you_mean(meant);
-        report.warn(variable, format!("{name} is no event that Discord documents{hint}; it is kept as it is"));
+    if let Some(doubt) = doubt_about_event(&name) {
+        report.warn(variable, format!("{doubt}; it is kept as it is"));
     }
     Some(name)
+}
+
+/// What is doubtful about an event's name: that Discord does not document it, and which it does.
+pub fn doubt_about_event(name: &str) -> Option<String> {
+    if name == GAP_EVENT || events::find(name).is_some() {
+        return None;
+    }
+    let hint = did_you_mean(nearest(name, events::ALL.iter().map(|event| event.name)));
+    Some(format!("{name} is no event that Discord documents{hint}"))
 }
 
 /// The intents that were set, if any. The number goes before the names, as in spec-tacles/gateway.

@@ -25,9 +25,10 @@ use tracing_subscriber::filter::LevelFilter;
 
 pub use broker::{Amqp, AmqpUrl, Broker, DeclaredQueue, Group, Store};
 pub use discord::{Api, Compression, Discord, Protocol};
-pub use intents::{EventFilter, IntentChoice, IntentOrigin};
+pub use intents::{EventFilter, IntentChoice, IntentOrigin, doubt_about_event};
 pub use report::{ConfigErrors, Given, Mistake, Warning};
 pub use shards::{NoSuchShard, ShardPlan};
+pub use values::duration;
 pub use variables::{LATER, VARIABLES, Variable};
 
 use report::Report;

@@ -36,6 +36,11 @@ impl ShardPlan {
         self.count
     }
 
+    /// The ids to run, in order; `None`: all.
+    pub fn ids(&self) -> Option<impl Iterator<Item = u32> + '_> {
+        self.ids.as_ref().map(|ids| ids.iter().copied())
+    }
+
     /// The shards to run, in order, never none. `advised` counts where no count was set.
     ///
     /// # Errors

@@ -45,7 +45,7 @@ pub(super) fn yes_or_no(text: &str) -> Option<bool> {
 }
 
 /// A duration as Go writes it, `1h30m`, `2m`, `1.5s`, `500ms`, or a bare number of milliseconds.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     if let Ok(milliseconds) = text.parse() {
         return Some(Duration::from_millis(milliseconds));
