@@ -3,6 +3,7 @@
 //! The arrows of spec/README.md run downward only: `amqp`, `stdio` and `http` know the core, the core knows none of them.
 #![deny(missing_docs)]
 
+pub mod amqp;
 pub mod broker;
 pub mod config;
 pub mod discord;

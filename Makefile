@@ -1,0 +1,33 @@
+# What there is to do with Optic; each target says what it runs. The work is in scripts/, which can be read and called alone.
+
+SHELL := /bin/bash
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench soak setup clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Optic with a simulated Discord and a real RabbitMQ, until Ctrl-C (DEMO_SECONDS=10: ends by itself; DISCORD_TOKEN: the real Discord)
+	@scripts/demo
+
+test: ## Formatting, lints, docs and all tests, with a RabbitMQ of its own (TEST='--test topology': only those)
+	@scripts/test $(TEST)
+
+check: ## Formatting, lints and docs alone
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+bench: ## Benchmarks (docs/performance.md)
+	cargo bench --locked
+
+soak: ## The demo for long while its RabbitMQ fails in every way; every event is counted (SOAK_SECONDS=600)
+	@scripts/soak
+
+setup: ## Install what is missing: a C compiler, rabbitmq-server, the tests' Python packages
+	@scripts/setup
+
+clean: ## Stop what is left of private nodes, and delete target/
+	@for nodes in target/rabbitmq target/rabbitmq/*; do OPTIC_RABBITMQ_DIR=$$PWD/$$nodes scripts/rabbitmq drop-all; done
+	cargo clean

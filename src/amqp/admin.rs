@@ -1,0 +1,269 @@
+//! A supervised connection for everything but publishing events: declaring, session storage, consumers.
+//!
+//! [`Admin`] is a cheap handle; [`AdminDriver::run`] owns the connection and makes it anew for as long as it runs. lapin's
+//! own recovery stays off: it gives up after some tries, does not recover channels, and would hide from us what was lost.
+//! Who needs a channel asks for one, keeps it while it works, and asks again after an error; every purpose has its own,
+//! because an error closes the channel for all its users.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::ConfirmSelectOptions;
+use lapin::uri::AMQPUri;
+use lapin::{Connection, ConnectionProperties};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::error::AdminError;
+use crate::secret::Secret;
+
+/// How long one operation may take before the connection is held to be dead or stuck.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long TCP, TLS and login may take together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a silent connection's state is looked at.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
+/// The pause after the first failure; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// RabbitMQ takes some 10 s to start: more pause would only add to it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Seconds between heartbeats, unless the address says otherwise: a dead peer is noticed after two.
+const HEARTBEAT: u16 = 15;
+
+/// A handle on the connection. Cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    link: watch::Receiver<Link>,
+}
+
+/// Keeps the connection of its [`Admin`]s: to be run by whoever owns the task.
+pub struct AdminDriver {
+    uri: AMQPUri,
+    name: String,
+    link: watch::Sender<Link>,
+}
+
+/// How the connection is.
+#[derive(Clone)]
+enum Link {
+    /// Not connected; why the last try failed, if there was one.
+    Down(Option<AdminError>),
+    Up(Arc<Connection>),
+}
+
+impl Admin {
+    /// A handle and the driver that it needs. `name` is what RabbitMQ's management shows for the connection.
+    ///
+    /// # Errors
+    /// [`AdminError::Address`] when the address is not one of RabbitMQ.
+    pub fn new(address: &Secret, name: &str) -> Result<(Self, AdminDriver), AdminError> {
+        let uri = parse(address.expose())?;
+        let (sender, link) = watch::channel(Link::Down(None));
+        Ok((Self { link }, AdminDriver { uri, name: name.to_owned(), link: sender }))
+    }
+
+    /// Waits for a connection for as long as one operation may take.
+    ///
+    /// # Errors
+    /// Why there is none: at once when RabbitMQ refuses us for a reason that only a person can change.
+    pub async fn connected(&self) -> Result<(), AdminError> {
+        self.connection().await.map(drop)
+    }
+
+    /// Whether RabbitMQ takes messages on this connection now: connected and no alarm.
+    pub fn is_taking_messages(&self) -> bool {
+        matches!(&*self.link.borrow(), Link::Up(connection) if !connection.status().blocked())
+    }
+
+    /// A new channel.
+    pub(super) async fn channel(&self) -> Result<lapin::Channel, AdminError> {
+        let connection = self.connection().await?;
+        bounded("open a channel", connection.create_channel()).await
+    }
+
+    /// A new channel whose publishes are confirmed.
+    pub(super) async fn confirming_channel(&self) -> Result<lapin::Channel, AdminError> {
+        let channel = self.channel().await?;
+        bounded("turn confirms on", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        Ok(channel)
+    }
+
+    /// Refuses while an alarm is on: lapin would take messages into memory without a bound.
+    pub(super) async fn unblocked(&self) -> Result<(), AdminError> {
+        if self.connection().await?.status().blocked() { Err(AdminError::Blocked) } else { Ok(()) }
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, AdminError> {
+        let mut link = self.link.clone();
+        let decided = link.wait_for(|link| match link {
+            Link::Up(_) => true,
+            Link::Down(Some(why)) => !why.is_passing(),
+            Link::Down(None) => false,
+        });
+        let why = match timeout(OPERATION_TIMEOUT, decided).await {
+            Ok(Ok(link)) => match &*link {
+                Link::Up(connection) => return Ok(connection.clone()),
+                Link::Down(why) => why.clone(),
+            },
+            Ok(Err(_)) => Some(AdminError::Unreachable("the connection was closed, Optic is stopping".to_owned())),
+            Err(_) => match &*self.link.borrow() {
+                Link::Down(why) => why.clone(),
+                Link::Up(_) => None,
+            },
+        };
+        Err(why.unwrap_or_else(|| AdminError::Unreachable("not connected yet".to_owned())))
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &*self.link.borrow() {
+            Link::Down(_) => "down",
+            Link::Up(_) => "up",
+        };
+        f.debug_struct("Admin").field("link", &state).finish_non_exhaustive()
+    }
+}
+
+impl AdminDriver {
+    /// Connects, and again whenever the connection is lost, until `stop`; then closes it in order.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let connected = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                connected = self.connect() => connected,
+            };
+            let why = match connected {
+                Ok(connection) => {
+                    info!(connection = %self.name, "connected to RabbitMQ");
+                    pause = FIRST_PAUSE;
+                    // Listens before anybody can use the connection: lapin tells its end only to who listens already.
+                    let mut events = Box::pin(connection.events_listener());
+                    let connection = Arc::new(connection);
+                    self.link.send_replace(Link::Up(connection.clone()));
+                    let lost = tokio::select! {
+                        biased;
+                        () = stop.cancelled() => None,
+                        why = end_of(&connection, &mut events) => Some(why),
+                    };
+                    self.link.send_replace(Link::Down(lost.clone()));
+                    let Some(why) = lost else {
+                        // Lost or refused, it is closed all the same.
+                        let _ = bounded("close the connection", connection.close(200, "OK".into())).await;
+                        return;
+                    };
+                    warn!(connection = %self.name, %why, "lost the connection to RabbitMQ");
+                    why
+                }
+                Err(why) => {
+                    let known = matches!(&*self.link.borrow(), Link::Down(Some(former)) if *former == why);
+                    if !known {
+                        warn!(connection = %self.name, %why, "no connection to RabbitMQ, trying on");
+                    }
+                    why
+                }
+            };
+            self.link.send_replace(Link::Down(Some(why)));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                // Half of it by chance, so that many processes do not come back in one moment.
+                () = sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, AdminError> {
+        let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
+        match timeout(CONNECT_TIMEOUT, Connection::connect_uri(self.uri.clone(), properties)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(AdminError::of_connect(&error)),
+            Err(_) => Err(AdminError::Unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
+        }
+    }
+}
+
+/// Waits until the connection is no more, and says why.
+async fn end_of(
+    connection: &Connection,
+    events: &mut (impl futures_util::Stream<Item = lapin::Event> + Unpin),
+) -> AdminError {
+    while connection.status().connected() {
+        // Not every end is told (an unknown close code is not), so the state is looked at from time to time.
+        let Ok(event) = timeout(LOOK_AFTER, events.next()).await else { continue };
+        match event {
+            // Also a channel's error comes here; the state tells which it was.
+            Some(lapin::Event::Error(error)) if !connection.status().connected() => {
+                return AdminError::of("keep the connection", &error);
+            }
+            Some(lapin::Event::ConnectionBlocked(reason)) => warn!(%reason, "RabbitMQ takes no messages (alarm)"),
+            Some(lapin::Event::ConnectionUnblocked) => info!("RabbitMQ takes messages again"),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    AdminError::Unreachable("the connection was closed".to_owned())
+}
+
+/// An operation with its limit in time and its error classified.
+pub(super) async fn bounded<T>(
+    action: &str,
+    operation: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, AdminError> {
+    match timeout(OPERATION_TIMEOUT, operation).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(AdminError::of(action, &error)),
+        Err(_) => {
+            Err(AdminError::Unreachable(format!("no answer within {} s to: {action}", OPERATION_TIMEOUT.as_secs())))
+        }
+    }
+}
+
+fn parse(address: &str) -> Result<AMQPUri, AdminError> {
+    // Its error is left out where it could quote the address.
+    let mut uri: AMQPUri = address
+        .parse()
+        .map_err(|_| AdminError::Address("it must look like amqp://user:password@host:5672/vhost".to_owned()))?;
+    // lapin takes only names for the host of an address.
+    if let Some(url::Host::Ipv6(host)) = url::Url::parse(address).ok().as_ref().and_then(url::Url::host) {
+        uri.authority.host = host.to_string();
+    }
+    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    uri.query.connection_timeout.get_or_insert(CONNECT_TIMEOUT.as_millis() as u64);
+    Ok(uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_none_is_refused_without_being_shown() {
+        for address in ["hunter2", "http://user:hunter2@host/", "amqp:hunter2"] {
+            let error = Admin::new(&Secret::new(address), "test").err().expect("refused");
+            assert!(matches!(error, AdminError::Address(_)), "{error:?}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_host_is_kept() {
+        assert_eq!(parse("amqp://guest:guest@[::1]:5673/%2f").expect("valid").authority.host, "::1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_driver_nothing_waits_for_ever() {
+        let (admin, driver) = Admin::new(&Secret::new("amqp://127.0.0.1:1/%2f"), "test").expect("valid");
+        assert!(matches!(admin.connected().await, Err(AdminError::Unreachable(_))));
+        drop(driver);
+        assert!(matches!(admin.connected().await, Err(AdminError::Unreachable(_))));
+        assert!(!admin.is_taking_messages());
+    }
+}

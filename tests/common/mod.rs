@@ -1,0 +1,41 @@
+//! What integration tests share: a RabbitMQ, consumers, Optic's process, and links that fail.
+//!
+//! `make test` starts one RabbitMQ for all; tests keep apart by groups of their own ([`unique_group`]). Who stops, kills or
+//! blocks a broker starts a [`PrivateBroker`]. Nothing here waits a time: it waits for events, with [`PATIENCE`] as the end.
+#![allow(dead_code, unused_imports)] // each test program uses its part
+
+mod consumer;
+mod faulty_link;
+mod private_broker;
+mod process;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use consumer::{Consumer, Received};
+pub use faulty_link::FaultyLink;
+pub use private_broker::PrivateBroker;
+pub use process::OpticProcess;
+
+/// When a test gives up: far beyond what anything takes on a busy machine, and no measure of anything.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The AMQP URL of the RabbitMQ that all tests share.
+pub fn broker() -> String {
+    ["OPTIC_TEST_AMQP_URL", "AMQP_URL"].iter().find_map(|name| std::env::var(name).ok()).expect(
+        "this test needs RabbitMQ: run it by `make test`, or first: export OPTIC_TEST_AMQP_URL=$(scripts/rabbitmq start)",
+    )
+}
+
+/// A group that no other test has.
+pub fn unique_group() -> String {
+    format!("test-{:016x}", fastrand::u64(..))
+}
+
+/// Waits for something that must come.
+///
+/// # Panics
+/// When it did not within [`PATIENCE`], saying what.
+pub async fn must<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("gave up waiting: {what}"))
+}
