@@ -25,8 +25,8 @@ pub struct HealthArgs {
     url: Option<Url>,
 }
 
-/// Longer than an answer takes, shorter than Docker's healthcheck waits.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// Longer than an answer takes, shorter than a container's healthcheck waits.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// An answer is a few hundred bytes.
 const MOST_BYTES: usize = 64 * 1024;

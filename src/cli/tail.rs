@@ -1,18 +1,26 @@
 //! `optic tail`: a worker that prints events as they come, for people.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::pin::pin;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
-use optic::config::{AmqpUrl, BrokerAccess, Group};
+use optic::amqp::admin::Admin;
+use optic::amqp::error::AdminError;
+use optic::amqp::tail::{Delivery, Subscription, tail};
+use optic::config::{AmqpUrl, BrokerAccess, Log};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use super::environment::{Environment, read_file, wrong};
 use super::exit::{Exit, ExitWith};
 use super::output;
 use super::policies::group_of;
+use super::run::Signals;
 
 /// What to print, and how.
 #[derive(Debug, Args)]
@@ -29,7 +37,7 @@ pub struct TailArgs {
     #[arg(required = true, value_name = "EVENT")]
     events: Vec<String>,
     /// Queues of an own: each subgroup gets every event
-    #[arg(long)]
+    #[arg(long, value_parser = subgroup)]
     subgroup: Option<String>,
     /// RabbitMQ [default: AMQP_URL]
     #[arg(long, value_name = "URL")]
@@ -48,20 +56,6 @@ pub struct TailArgs {
     count: Option<u64>,
 }
 
-/// One event out of a queue, as far as it is printed.
-pub struct Arrival<'a> {
-    /// Its name.
-    pub event: &'a str,
-    /// The shard it came to, where that is said.
-    pub shard: Option<i64>,
-    /// `<session>:<seq>`.
-    pub message_id: Option<&'a str>,
-    /// Whether it was delivered before.
-    pub redelivered: bool,
-    /// Its body.
-    pub body: &'a [u8],
-}
-
 /// How events are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
@@ -71,25 +65,52 @@ enum Style {
 }
 
 pub async fn run(args: TailArgs, environment: &Environment) -> Result<()> {
-    let (url, group) = access(&args, environment)?;
+    let Access { url, subscription, log } = access(&args, environment)?;
+    optic::logging::init(&log, environment.wants_colours())?;
     for event in &args.events {
         if let Some(doubt) = optic::config::doubt_about_event(event) {
-            eprintln!("optic: {doubt}");
+            warn!("{doubt}");
         }
     }
-    consume(args, url, group).await
+    let (admin, driver) = Admin::new(url.secret(), "optic tail").map_err(cannot_use)?;
+    let mut signals = Signals::listen()?;
+    let (stop, disconnect) = (CancellationToken::new(), CancellationToken::new());
+    let consuming = async {
+        let done = {
+            let mut consuming = pin!(consume(Printer::new(&args), &admin, &subscription, &stop));
+            tokio::select! {
+                biased;
+                done = &mut consuming => done,
+                _ = signals.next() => {
+                    stop.cancel();
+                    consuming.await
+                }
+            }
+        };
+        // The connection outlives the consuming: what was sent ahead to us is given back over it.
+        disconnect.cancel();
+        done
+    };
+    tokio::join!(consuming, driver.run(disconnect.clone())).0
 }
 
-/// Where to consume: the command line's word goes before the environment's.
-fn access(args: &TailArgs, environment: &Environment) -> Result<(AmqpUrl, Group)> {
-    // What the command line says need not be right in the environment.
+/// What the command line and the environment say together.
+struct Access {
+    url: AmqpUrl,
+    subscription: Subscription,
+    log: Log,
+}
+
+/// The command line's word goes before the environment's, which then need not be right.
+fn access(args: &TailArgs, environment: &Environment) -> Result<Access> {
     let vars = environment.vars().filter(|(name, _)| match name.as_str() {
         "BROKER_GROUP" => args.group.is_none(),
-        _ => args.url.is_none(),
+        "AMQP_URL" | "AMQP_URL_FILE" => args.url.is_none(),
+        _ => true,
     });
-    let (BrokerAccess { url, group }, _) = BrokerAccess::from_vars(vars, read_file).map_err(wrong)?;
+    let (BrokerAccess { url, group, log }, _) = BrokerAccess::from_vars(vars, read_file).map_err(wrong)?;
     let url = match &args.url {
-        // The URL itself may hold a password and is not shown.
+        // It may hold a password, and is not shown.
         Some(text) => Some(AmqpUrl::parse(text).map_err(|(problem, remedy)| {
             ExitWith::new(Exit::Usage, format_args!("--url (not shown): {problem}; {remedy}"))
         })?),
@@ -97,16 +118,49 @@ fn access(args: &TailArgs, environment: &Environment) -> Result<(AmqpUrl, Group)
     };
     let group = args.group.as_deref().map_or(Ok(group), group_of)?;
     let missing = || ExitWith::new(Exit::Configuration, "where is RabbitMQ? Set AMQP_URL, or give --url");
-    Ok((url.ok_or_else(missing)?, group))
+    let (group, subgroup) = (group.as_str().to_owned(), args.subgroup.clone());
+    let subscription = Subscription { group, subgroup, events: events(&args.events) };
+    Ok(Access { url: url.ok_or_else(missing)?, subscription, log })
 }
 
-/// Consumes until Ctrl-C, the count, or a reader that has gone.
-async fn consume(args: TailArgs, url: AmqpUrl, group: Group) -> Result<()> {
-    drop((url, group));
-    let mut printer = Printer::new(&args);
-    let none = Arrival { event: "", shard: None, message_id: None, redelivered: false, body: b"" };
-    printer.print(SystemTime::now(), &none)?;
-    bail!("RabbitMQ is not part of this build")
+/// Each once: a second consumer of one queue would only share its events.
+fn events(names: &[String]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    names.iter().filter(|name| seen.insert(*name)).cloned().collect()
+}
+
+fn subgroup(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(|c: char| c == ':' || c.is_whitespace() || c.is_control()) {
+        return Err("write a short name without colons and white space".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Prints until `stop`, the count, or a reader that has gone; the last two cancel `stop` themselves.
+async fn consume(
+    mut printer: Printer,
+    admin: &Admin,
+    subscription: &Subscription,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let mut printing = Ok(());
+    let ready = || info!(group = subscription.group, subgroup = subscription.subgroup, "waiting for events");
+    let on_delivery = |delivery: Delivery| match printer.print(SystemTime::now(), &delivery) {
+        Ok(true) => {}
+        Ok(false) => stop.cancel(),
+        Err(why) => {
+            printing = Err(why);
+            stop.cancel();
+        }
+    };
+    tail(admin, subscription, stop, ready, on_delivery).await.map_err(cannot_use)?;
+    printing
+}
+
+/// What of RabbitMQ only a person can change is a matter of configuration.
+fn cannot_use(why: AdminError) -> anyhow::Error {
+    let exit = if why.is_passing() { Exit::Failed } else { Exit::Configuration };
+    ExitWith::new(exit, why).into()
 }
 
 /// Prints events, and says when it is enough.
@@ -128,20 +182,20 @@ impl Printer {
     }
 
     /// Prints one; `false` when that was the last, or nobody reads any more.
-    fn print(&mut self, now: SystemTime, arrival: &Arrival<'_>) -> Result<bool> {
-        let read = output::print(&line(self.style, self.width, now, arrival))?;
+    fn print(&mut self, now: SystemTime, delivery: &Delivery) -> Result<bool> {
+        let read = output::print(&line(self.style, self.width, now, delivery))?;
         self.left = self.left.map(|left| left.saturating_sub(1));
         Ok(read && self.left != Some(0))
     }
 }
 
-fn line(style: Style, width: usize, now: SystemTime, arrival: &Arrival<'_>) -> String {
-    let Arrival { event, shard, redelivered, body, .. } = *arrival;
+fn line(style: Style, width: usize, now: SystemTime, delivery: &Delivery) -> String {
+    let Delivery { event, shard, redelivered, body, .. } = delivery;
     if style == Style::Json {
-        return json_line(now, arrival);
+        return json_line(now, delivery);
     }
     let shard = shard.map_or("-".to_owned(), |shard| shard.to_string());
-    let again = if redelivered { " (again)" } else { "" };
+    let again = if *redelivered { " (again)" } else { "" };
     let size = size(body.len());
     let body = match style {
         Style::Full => printable(body, usize::MAX),
@@ -150,7 +204,7 @@ fn line(style: Style, width: usize, now: SystemTime, arrival: &Arrival<'_>) -> S
     format!("{}  shard {shard:<4} {event:<width$} {size:>9}{again}  {body}\n", time_of_day(now))
 }
 
-fn json_line(now: SystemTime, arrival: &Arrival<'_>) -> String {
+fn json_line(now: SystemTime, delivery: &Delivery) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         /// Unix milliseconds.
@@ -168,7 +222,7 @@ fn json_line(now: SystemTime, arrival: &Arrival<'_>) -> String {
         /// What is not JSON, as text.
         Text(String),
     }
-    let Arrival { event, shard, message_id, redelivered, body } = *arrival;
+    let Delivery { event, shard, message_id, redelivered, body, .. } = delivery;
     let data = match serde_json::from_slice(body) {
         // A line break between tokens would end the line.
         Ok(json) if !body.contains(&b'\n') => Data::Json(json),
@@ -176,7 +230,7 @@ fn json_line(now: SystemTime, arrival: &Arrival<'_>) -> String {
         Err(_) => Data::Text(String::from_utf8_lossy(body).into_owned()),
     };
     let time = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().try_into().unwrap_or(u64::MAX);
-    let line = Line { time, event, shard, message_id, redelivered, data };
+    let line = Line { time, event, shard: *shard, message_id: message_id.as_deref(), redelivered: *redelivered, data };
     serde_json::to_string(&line).expect("a line has only text keys") + "\n"
 }
 
@@ -217,8 +271,15 @@ mod tests {
 
     fn at(style: Style, body: &[u8], redelivered: bool) -> String {
         let now = UNIX_EPOCH + Duration::from_millis(45_296_789);
-        let arrival = Arrival { event: "MESSAGE_CREATE", shard: Some(3), message_id: Some("s:7"), redelivered, body };
-        line(style, 16, now, &arrival)
+        let delivery = Delivery {
+            event: "MESSAGE_CREATE".to_owned(),
+            message_id: Some("s:7".to_owned()),
+            shard: Some(3),
+            content_type: Some("application/json".to_owned()),
+            redelivered,
+            body: body.to_vec(),
+        };
+        line(style, 16, now, &delivery)
     }
 
     #[test]

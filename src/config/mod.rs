@@ -95,14 +95,16 @@ pub struct BrokerAccess {
     pub url: Option<AmqpUrl>,
     /// The group.
     pub group: Group,
+    /// What is logged, and how.
+    pub log: Log,
 }
 
 impl BrokerAccess {
-    /// Reads `AMQP_URL`, also from its file, and `BROKER_GROUP`; the rest may be wrong or missing.
+    /// Reads `AMQP_URL`, also from its file, `BROKER_GROUP` and `LOG_*`; the rest may be wrong or missing.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with these two.
+    /// Everything that is wrong with these.
     pub fn from_vars(
         vars: impl IntoIterator<Item = (String, String)>,
         read_file: impl Fn(&Path) -> io::Result<String>,
@@ -112,7 +114,8 @@ impl BrokerAccess {
             vars.into_iter().filter(|(name, _)| matches!(name.as_str(), "AMQP_URL" | "AMQP_URL_FILE" | "BROKER_GROUP"));
         let raw = Raw::read(needed, read_file, &mut report);
         let (url, group) = broker::parse_access(&raw, &mut report);
-        report.finish(Self { url, group })
+        let log = log(&raw, &mut report);
+        report.finish(Self { url, group, log })
     }
 }
 
