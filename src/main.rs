@@ -1,1 +1,25 @@
-fn main() {}
+//! `optic`: the command line and nothing else; everything it does is in the library.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Exit, ExitWith};
+
+fn main() -> ExitCode {
+    // One thread runs everything that is hot: an event crosses none.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(Cli::parse().execute()),
+        Err(why) => Err(anyhow::Error::new(why).context("cannot start the runtime")),
+    };
+    match done {
+        Ok(()) => Exit::Fine.into(),
+        Err(error) => {
+            eprintln!("optic: {error:#}");
+            ExitWith::of(&error).into()
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `optic check`: what would run, in words, and what is doubtful about it. Connects to nothing.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use optic::config::{Broker, Config, EventFilter, ShardPlan, Store, Warning};
+
+use super::environment::Environment;
+use super::output;
+
+pub fn run(environment: &Environment) -> Result<()> {
+    let (config, warnings) = environment.config()?;
+    output::print(&describe(&config, &warnings))?;
+    Ok(())
+}
+
+fn describe(config: &Config, warnings: &[Warning]) -> String {
+    let mut page = Page::default();
+    let discord = &config.discord;
+    page.row("token", "set (not shown)");
+    page.row("discord", format!("{}, json, compression {}", discord.api.base_url(), discord.compression));
+    page.row("shards", shards(&discord.shards));
+    match &discord.events {
+        EventFilter::Auto => page.row("events", "auto: those that have a queue"),
+        EventFilter::Listed(names) => page.rows("events", names.iter()),
+    }
+    page.rows("intents", discord.intents.notes());
+    if let Some(threshold) = discord.large_threshold {
+        page.row("large guilds", format!("from {threshold} members on"));
+    }
+    if let Some(presence) = &discord.presence {
+        page.row("presence", presence.get());
+    }
+    match &config.broker {
+        Broker::Stdio => {
+            page.row("broker", "stdio: events as JSON lines on standard output, commands on standard input")
+        }
+        Broker::Amqp(amqp) => {
+            page.row("broker", format!("amqp, {}", amqp.url));
+            page.row("group", &amqp.group);
+            let kept = if amqp.persistent { "written to disk" } else { "in memory alone" };
+            let until = match amqp.message_timeout {
+                Some(time) => format!("dropped after {time:?} in a queue"),
+                None => "never expiring".to_owned(),
+            };
+            page.row("messages", format!("{kept}, {until}"));
+            page.rows("declared", amqp.declare.iter().map(|queue| queue.name(&amqp.group)));
+        }
+    }
+    page.row(
+        "sessions",
+        match &config.store {
+            Store::Amqp { prefix } => format!("in RabbitMQ, queues <group>:{prefix}.<shard>"),
+            Store::File { folder } => format!("in files, folder {}", folder.display()),
+            Store::Memory => "in memory alone: a restart begins new ones".to_owned(),
+        },
+    );
+    page.row("health", config.http.map_or("off".to_owned(), |address| format!("http://{address}/health/ready")));
+    page.row("log", format!("{}, {:?}", config.log.filter, config.log.format).to_lowercase());
+    page.rows("warnings", warnings);
+    page.text
+}
+
+fn shards(plan: &ShardPlan) -> String {
+    let here = |count: u32| {
+        let shards = plan.shards(count).unwrap_or_default();
+        ranges(shards.iter().map(|shard| shard.id().get()))
+    };
+    match (plan.count(), plan.ids()) {
+        (None, None) => "as many as Discord advises, all here".to_owned(),
+        (None, Some(ids)) => format!("{} of as many as Discord advises", ranges(ids)),
+        (Some(count), _) => format!("{} of {count}", here(count)),
+    }
+}
+
+/// `0, 1, 4-7`, from numbers in order.
+fn ranges(ids: impl IntoIterator<Item = u32>) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for id in ids {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == id => *last = id,
+            _ => runs.push((id, id)),
+        }
+    }
+    let words = runs.iter().map(|(first, last)| match last - first {
+        0 => first.to_string(),
+        1 => format!("{first}, {last}"),
+        _ => format!("{first}-{last}"),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// Rows of a label and a text, the texts below each other.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn row(&mut self, label: &str, text: impl std::fmt::Display) {
+        writeln!(self.text, "{label:<13} {text}").expect("text takes text");
+    }
+
+    /// One label for several texts; nothing for none.
+    fn rows<T: std::fmt::Display>(&mut self, label: &str, texts: impl IntoIterator<Item = T>) {
+        let mut label = label;
+        for text in texts {
+            self.row(label, text);
+            label = "";
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(vars: &[(&str, &str)]) -> String {
+        let vars = vars.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+        let none = |_: &std::path::Path| unreachable!("no file is named");
+        let (config, warnings) = Config::from_vars(vars, none).expect("a good configuration");
+        describe(&config, &warnings)
+    }
+
+    #[test]
+    fn everything_that_would_run_is_said_and_no_secret() {
+        let text = described(&[
+            ("DISCORD_TOKEN", "hunter2.a.b"),
+            ("DISCORD_EVENTS", "MESSAGE_CREATE,GUILD_MEMBER_ADD"),
+            ("DISCORD_SHARD_COUNT", "16"),
+            ("DISCORD_SHARD_IDS", "0,1,4-7,9"),
+            ("AMQP_URL", "amqps://me:hunter2@mq/bots"),
+            ("BROKER_MESSAGE_TIMEOUT", "2m"),
+            ("BROKER_DECLARE", "web:MESSAGE_CREATE"),
+            ("HTTP_ADDRESS", "off"),
+            ("BROKER_GRUOP", "x"),
+        ]);
+        let expected = "\
+token         set (not shown)
+discord       https://discord.com/api/v10, json, compression zlib-stream
+shards        0, 1, 4-7, 9 of 16
+events        GUILD_MEMBER_ADD
+              MESSAGE_CREATE
+intents       intents, derived from DISCORD_EVENTS: GUILD_MEMBERS | GUILD_MESSAGES | DIRECT_MESSAGES
+              privileged, to be switched on in Discord's developer portal: GUILD_MEMBERS
+              messages come without their content, but for direct messages and mentions: for all of it name every intent in DISCORD_INTENTS, with MESSAGE_CONTENT, which is privileged
+broker        amqp, amqps://***@mq/bots
+group         gateway
+messages      written to disk, dropped after 120s in a queue
+declared      gateway:web:MESSAGE_CREATE
+sessions      in RabbitMQ, queues <group>:optic:session.<shard>
+health        off
+log           info, text
+warnings      BROKER_GRUOP: not a variable of Optic, and not read; did you mean BROKER_GROUP?
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_token_alone_runs_what_discord_advises_on_standard_output() {
+        let text = described(&[("DISCORD_TOKEN", "a.b.c")]);
+        for needed in [
+            "shards        as many as Discord advises, all here\n",
+            "events        auto",
+            "broker        stdio: events",
+        ] {
+            assert!(text.contains(needed), "{needed}\n{text}");
+        }
+    }
+}

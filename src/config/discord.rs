@@ -1,0 +1,198 @@
+//! What has to do with Discord: token, events, intents, shards, presence, and where and how to connect.
+
+use std::fmt;
+
+use serde_json::value::RawValue;
+use url::Url;
+
+use crate::secret::Secret;
+
+use super::intents::{self, EventFilter, IntentChoice};
+use super::presence;
+use super::report::Report;
+use super::shards::{self, ShardPlan};
+use super::values::{number, word};
+use super::variables::{Raw, UNREAD};
+
+/// Everything that concerns Discord.
+#[derive(Clone, Debug)]
+pub struct Discord {
+    /// The bot's token, without `Bot` before it.
+    pub token: Secret,
+    /// Which events are published.
+    pub events: EventFilter,
+    /// What to identify with, and why.
+    pub intents: IntentChoice,
+    /// Which shards run here.
+    pub shards: ShardPlan,
+    /// The presence to identify with, as it was given.
+    pub presence: Option<Box<RawValue>>,
+    /// From how many members on a guild comes without its offline members.
+    pub large_threshold: Option<u8>,
+    /// Where Discord's API is.
+    pub api: Api,
+    /// How Discord is to compress.
+    pub compression: Compression,
+}
+
+/// Where Discord's API is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// The API's version, for REST and for the gateway.
+    pub version: u8,
+    /// Whether by TLS.
+    pub protocol: Protocol,
+    /// The host, with a port where one was given.
+    pub host: String,
+}
+
+impl Api {
+    /// The address that every REST path follows, such as `https://discord.com/api/v10`.
+    pub fn base_url(&self) -> String {
+        format!("{}://{}/api/v{}", self.protocol, self.host, self.version)
+    }
+}
+
+/// With TLS or without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// With TLS.
+    Https,
+    /// Without: for a simulator or a proxy nearby.
+    Http,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Https => "https",
+            Self::Http => "http",
+        })
+    }
+}
+
+/// Transport compression, by Discord's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// One zlib stream a connection.
+    ZlibStream,
+    /// One zstd stream a connection: less work, more memory.
+    ZstdStream,
+    /// None.
+    None,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ZlibStream => "zlib-stream",
+            Self::ZstdStream => "zstd-stream",
+            Self::None => "none",
+        })
+    }
+}
+
+const DISCORD_HOST: &str = "discord.com";
+
+pub(super) fn parse(raw: &Raw, report: &mut Report) -> Discord {
+    let api = api(raw, report);
+    let token = token(raw, api.host == DISCORD_HOST, report);
+    let (events, intents) = intents::parse(raw, report);
+    let encodings = [("json", true), ("etf", false)];
+    if let Some(text) = &raw.discord_encoding
+        && word("DISCORD_ENCODING", text, &encodings, report) == Some(false)
+    {
+        report.wrong("DISCORD_ENCODING", text, "this version of Optic does not have it", "write json, or unset it");
+    }
+    let compressions = [
+        ("zlib-stream", Compression::ZlibStream),
+        ("zstd-stream", Compression::ZstdStream),
+        ("none", Compression::None),
+    ];
+    let compression =
+        raw.discord_compression.as_deref().and_then(|text| word("DISCORD_COMPRESSION", text, &compressions, report));
+    Discord {
+        token,
+        events,
+        intents,
+        shards: shards::parse(raw, report),
+        presence: raw.discord_presence.as_deref().and_then(|text| presence::parse(text, report)),
+        large_threshold: raw
+            .discord_large_threshold
+            .as_deref()
+            .and_then(|text| number("DISCORD_LARGE_THRESHOLD", text, 50..=250, report)),
+        api,
+        // zlib: zstd costs a sixth less work an event, and up to 400 KiB more memory a shard.
+        compression: compression.unwrap_or(Compression::ZlibStream),
+    }
+}
+
+fn token(raw: &Raw, real_discord: bool, report: &mut Report) -> Secret {
+    const NAME: &str = "DISCORD_TOKEN";
+    const COPY: &str = "copy the token anew from Discord's developer portal, page \"Bot\"";
+    let Some(given) = raw.discord_token.as_deref() else {
+        let remedy =
+            "set it, or DISCORD_TOKEN_FILE to a file with it; it is in Discord's developer portal, page \"Bot\"";
+        report.missing(NAME, "no shard can run without the bot's token", remedy);
+        return Secret::new("");
+    };
+    if given == UNREAD {
+        return Secret::new("");
+    }
+    let text = given.strip_prefix("Bot ").unwrap_or(given);
+    if text.len() < given.len() {
+        report.warn(NAME, "begins with \"Bot \", which belongs to REST and not to the gateway; it is left out");
+    }
+    if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
+        report.wrong_secret(NAME, "it stands in quotes, and they count as part of it", "write it without");
+    } else if text.starts_with("Bearer ") {
+        report.wrong_secret(NAME, "a Bearer token is a user's, and the gateway is for bots", COPY);
+    } else if text.contains(char::is_whitespace) {
+        report.wrong_secret(NAME, "it has a space, tab or line break in it or around it", COPY);
+    } else if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        report.wrong_secret(NAME, "it has a character that no token has", COPY);
+    } else if real_discord && text.split('.').count() != 3 {
+        let text = "does not look like a bot's token, which has three parts with dots between; a client secret or a \
+                    public key is another thing";
+        report.warn(NAME, text);
+    }
+    Secret::new(text)
+}
+
+fn api(raw: &Raw, report: &mut Report) -> Api {
+    let protocols = [("https", Protocol::Https), ("http", Protocol::Http)];
+    let protocol =
+        raw.discord_api_protocol.as_deref().and_then(|text| word("DISCORD_API_PROTOCOL", text, &protocols, report));
+    let version = raw.discord_api_version.as_deref().map(|text| text.trim().trim_start_matches(['v', 'V']));
+    let version = version.and_then(|text| number("DISCORD_API_VERSION", text, 9..=10, report));
+    let host = raw.discord_api_host.as_deref().and_then(|text| host(text, report));
+    let (protocol, host) = (protocol.unwrap_or(Protocol::Https), host.unwrap_or_else(|| DISCORD_HOST.to_owned()));
+    if protocol == Protocol::Http && host == DISCORD_HOST {
+        report.warn("DISCORD_API_PROTOCOL", "http sends the token to discord.com for everyone on the way to read");
+    }
+    Api { version: version.unwrap_or(10), protocol, host }
+}
+
+/// `host` or `host:port`, and nothing else that a URL could have.
+fn host(text: &str, report: &mut Report) -> Option<String> {
+    const NAME: &str = "DISCORD_API_HOST";
+    let text = text.trim();
+    let url = Url::parse(&format!("http://{text}")).ok();
+    // What is only a host leaves nothing but itself between the scheme and the path.
+    let host = url.as_ref().and_then(Url::host_str);
+    let bare = url.as_ref().is_some_and(|url| {
+        url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty()
+    });
+    match host {
+        Some(host) if bare && !text.contains(['/', '@', '?', '#']) && !host.is_empty() => Some(text.to_owned()),
+        _ => {
+            let inner = Url::parse(text).ok().and_then(|url| {
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                url.host_str().map(|host| format!("{host}{port}"))
+            });
+            let example = inner.unwrap_or_else(|| "discord.com or localhost:8081".to_owned());
+            report.wrong(NAME, text, "not a host, or a host and a port, alone", format!("write such as {example}"));
+            None
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What is wrong with a configuration, all of it at once, and what is only doubtful.
+
+use std::fmt;
+
+/// One mistake: which variable, what it was given, what is wrong with that, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The variable's name.
+    pub variable: String,
+    /// What it was given.
+    pub given: Given,
+    /// What is wrong.
+    pub problem: String,
+    /// What to write instead.
+    pub remedy: String,
+}
+
+/// What a variable was given, as far as it may be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// Nothing: it is not set.
+    Nothing,
+    /// This text, shortened where it is long.
+    Text(String),
+    /// A secret.
+    Secret,
+}
+
+impl Given {
+    /// As much of a text as a message has room for.
+    const SHOWN: usize = 80;
+
+    /// The text, shortened.
+    pub(super) fn text(text: &str) -> Self {
+        Self::Text(match text.char_indices().nth(Self::SHOWN) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { variable, given, problem, remedy } = self;
+        match given {
+            Given::Nothing => write!(f, "{variable} is not set: {problem}; {remedy}"),
+            Given::Text(text) => write!(f, "{variable}={text:?}: {problem}; {remedy}"),
+            Given::Secret => write!(f, "{variable} (not shown): {problem}; {remedy}"),
+        }
+    }
+}
+
+/// Something that does not stop the service, but that a person should look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The variable's name.
+    pub variable: String,
+    /// What is doubtful about it, and what to do.
+    pub text: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.variable, self.text)
+    }
+}
+
+/// Everything that is wrong with a configuration. Prints a line a mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors {
+    /// At least one.
+    pub mistakes: Vec<Mistake>,
+    /// The warnings that a good configuration would have come with: the reason is often among them.
+    pub warnings: Vec<Warning>,
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mistakes.len() {
+            1 => f.write_str("the configuration has a mistake:")?,
+            n => write!(f, "the configuration has {n} mistakes:")?,
+        }
+        for mistake in &self.mistakes {
+            write!(f, "\n  {mistake}")?;
+        }
+        for warning in &self.warnings {
+            write!(f, "\n  (warning) {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// Gathers what the parsers find. A parser that reports a mistake returns some value to go on with, so that the
+/// variables after it are looked at too; [`Report::finish`] lets no such value out.
+#[derive(Default)]
+pub(super) struct Report {
+    mistakes: Vec<Mistake>,
+    warnings: Vec<Warning>,
+}
+
+impl Report {
+    /// The variable was given this text, and it is wrong.
+    pub fn wrong(&mut self, variable: &str, given: &str, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.mistake(variable, Given::text(given), problem.into(), remedy.into());
+    }
+
+    /// The variable was given a secret, and it is wrong. Neither text may quote it.
+    pub fn wrong_secret(&mut self, variable: &str, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.mistake(variable, Given::Secret, problem.into(), remedy.into());
+    }
+
+    /// The variable has to be set, and is not.
+    pub fn missing(&mut self, variable: &str, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.mistake(variable, Given::Nothing, problem.into(), remedy.into());
+    }
+
+    /// The variable is doubtful.
+    pub fn warn(&mut self, variable: &str, text: impl Into<String>) {
+        self.warnings.push(Warning { variable: variable.to_owned(), text: text.into() });
+    }
+
+    /// The value that was made, if nothing was wrong.
+    pub fn finish<T>(self, value: T) -> Result<(T, Vec<Warning>), ConfigErrors> {
+        if self.mistakes.is_empty() {
+            Ok((value, self.warnings))
+        } else {
+            Err(ConfigErrors { mistakes: self.mistakes, warnings: self.warnings })
+        }
+    }
+
+    fn mistake(&mut self, variable: &str, given: Given, problem: String, remedy: String) {
+        self.mistakes.push(Mistake { variable: variable.to_owned(), given, problem, remedy });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_value_is_shortened_and_a_secret_one_is_not_shown() {
+        let mut report = Report::default();
+        report.wrong("LONG", &"é".repeat(100), "too long", "write less");
+        report.wrong_secret("TOKEN", "empty", "write one");
+        report.missing("NEEDED", "nothing works without it", "set it");
+        let text = report.finish(()).expect_err("mistakes").to_string();
+        let expected = format!(
+            "the configuration has 3 mistakes:\n  LONG=\"{}…\": too long; write less\n  TOKEN (not shown): empty; \
+             write one\n  NEEDED is not set: nothing works without it; set it",
+            "é".repeat(80)
+        );
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,103 @@
+//! Small values that several variables share: lists, yes or no, numbers, durations.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::report::Report;
+
+/// The parts of a list that is separated by commas or white space.
+pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|part| !part.is_empty())
+}
+
+/// A number within `range`, or `None` and a mistake.
+pub(super) fn number<T>(variable: &str, text: &str, range: RangeInclusive<T>, report: &mut Report) -> Option<T>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let found = text.trim().parse().ok().filter(|number| range.contains(number));
+    if found.is_none() {
+        let (least, most) = range.into_inner();
+        report.wrong(variable, text, "not a number that it can have", format!("write one from {least} to {most}"));
+    }
+    found
+}
+
+/// One of a few words, letter case aside, or `None` and a mistake.
+pub(super) fn word<T: Copy>(variable: &str, text: &str, words: &[(&str, T)], report: &mut Report) -> Option<T> {
+    let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text.trim()));
+    if found.is_none() {
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        report.wrong(variable, text, "not known", format!("write {}", words.join(" or ")));
+    }
+    found.map(|(_, value)| *value)
+}
+
+/// Yes or no, in the usual spellings.
+pub(super) fn yes_or_no(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// A duration as Go writes it, `1h30m`, `2m`, `1.5s`, `500ms`, or a bare number of milliseconds.
+pub fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(milliseconds) = text.parse() {
+        return Some(Duration::from_millis(milliseconds));
+    }
+    if text.is_empty() {
+        return None;
+    }
+    let mut rest = text;
+    let mut sum = Duration::ZERO;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let unit = rest[number..].find(|c: char| c.is_ascii_digit() || c == '.').map_or(rest.len(), |n| number + n);
+        let seconds = match &rest[number..unit] {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86400.0,
+            _ => return None,
+        };
+        let part = Duration::try_from_secs_f64(rest[..number].parse::<f64>().ok()? * seconds).ok()?;
+        sum = sum.checked_add(part)?;
+        rest = &rest[unit..];
+    }
+    Some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        for (text, milliseconds) in [
+            ("2m", 120_000),
+            ("30s", 30_000),
+            ("500ms", 500),
+            ("1h30m", 5_400_000),
+            ("1.5s", 1500),
+            ("250", 250),
+            (" 1d ", 86_400_000),
+        ] {
+            assert_eq!(duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "m", "2 minutes", "2x", "-1s", "1s2", "1e400h", "99999999999999999999h", "1..2s"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn lists_are_split_at_commas_and_white_space() {
+        assert_eq!(list(" A,B  C,\n,D ").collect::<Vec<_>>(), ["A", "B", "C", "D"]);
+        assert_eq!(list(" , ").count(), 0);
+    }
+}

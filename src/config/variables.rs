@@ -1,0 +1,237 @@
+//! Every variable: its name, its default and what it means. The documentation is held against this table.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::nearest::nearest;
+use super::report::Report;
+
+/// A variable that this version reads.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What holds when it is not set, in words.
+    pub default: &'static str,
+    /// What it means, in a sentence.
+    pub meaning: &'static str,
+    /// Whether it is a secret: never shown, and read from a file by `<NAME>_FILE`.
+    pub secret: bool,
+}
+
+macro_rules! variables {
+    (@secret) => { false };
+    (@secret secret) => { true };
+    ($($field:ident $name:literal $($secret:ident)?: $default:literal, $meaning:literal;)+) => {
+        /// The variables as text; what is empty counts as not set, but for `HTTP_ADDRESS`.
+        #[derive(Default, Deserialize)]
+        pub(super) struct Raw {
+            $(pub $field: Option<String>,)+
+        }
+
+        #[cfg(test)]
+        impl Raw {
+            /// How many variables are set.
+            fn count(&self) -> usize {
+                [$(self.$field.is_some()),+].into_iter().filter(|set| *set).count()
+            }
+        }
+
+        /// Every variable that this version reads, in the order of the documentation.
+        pub const VARIABLES: &[Variable] = &[$(
+            Variable { name: $name, default: $default, meaning: $meaning, secret: variables!(@secret $($secret)?) },
+        )+];
+    };
+}
+
+variables! {
+    discord_token "DISCORD_TOKEN" secret: "required",
+        "The bot's token, without `Bot` before it.";
+    discord_events "DISCORD_EVENTS": "`auto`",
+        "The events to publish: names separated by commas or spaces, or `auto` for those that have a queue.";
+    discord_intents "DISCORD_INTENTS": "derived",
+        "Intents by name, separated by commas or spaces, or as a number. Not set: the smallest set that brings the listed events; with `auto` all that are not privileged.";
+    discord_raw_intents "DISCORD_RAW_INTENTS": "not set",
+        "Intents as a number; goes before `DISCORD_INTENTS`.";
+    discord_shard_count "DISCORD_SHARD_COUNT": "Discord's advice",
+        "How many shards the bot has in all, over all processes; `auto` asks Discord.";
+    discord_shard_ids "DISCORD_SHARD_IDS": "all",
+        "The shards that this process runs, such as `0,1,4-7`.";
+    discord_presence "DISCORD_PRESENCE": "none",
+        "The presence to identify with, as JSON: `status`, `activities`, `since`, `afk`.";
+    discord_large_threshold "DISCORD_LARGE_THRESHOLD": "Discord's own, 50",
+        "From how many members on a guild comes without its offline members: 50 to 250.";
+    discord_api_version "DISCORD_API_VERSION": "`10`",
+        "The version of Discord's API: 9 or 10.";
+    discord_api_protocol "DISCORD_API_PROTOCOL": "`https`",
+        "`https`, or `http` for a simulator or a proxy nearby.";
+    discord_api_host "DISCORD_API_HOST": "`discord.com`",
+        "The host of Discord's API; may carry a port.";
+    discord_encoding "DISCORD_ENCODING": "`json`",
+        "How Discord writes packets: `json`.";
+    discord_compression "DISCORD_COMPRESSION": "`zlib-stream`",
+        "How Discord compresses: `zlib-stream`, `zstd-stream` or `none`.";
+    broker_type "BROKER_TYPE": "`amqp` with `AMQP_URL`, else `stdio`",
+        "Where events go: `amqp`, or `stdio` for JSON lines on standard output.";
+    broker_group "BROKER_GROUP": "`gateway`",
+        "The exchange, and the first part of every queue's name.";
+    broker_message_timeout "BROKER_MESSAGE_TIMEOUT": "none",
+        "How long an event waits for a worker before RabbitMQ drops it: `2m`, `30s`, `500ms`, `1h30m`; a bare number is milliseconds.";
+    broker_persistent "BROKER_PERSISTENT": "`true`",
+        "Whether RabbitMQ writes events to disk.";
+    broker_declare "BROKER_DECLARE": "none",
+        "Queues to declare at the start, as `EVENT` or `subgroup:EVENT`, so that events wait for the first worker.";
+    amqp_url "AMQP_URL" secret: "none",
+        "RabbitMQ: `amqp://user:password@host:5672/vhost`, or `amqps://`.";
+    shard_store_type "SHARD_STORE_TYPE": "`amqp` with `BROKER_TYPE=amqp`, else `memory`",
+        "Where sessions outlive the process: `amqp`, `file`, or `memory` for nowhere.";
+    shard_store_prefix "SHARD_STORE_PREFIX": "`session`; for `file` `optic-sessions`",
+        "For `amqp` a part of the queues' names, `<group>:optic:<prefix>.<shard>`; for `file` the folder.";
+    cluster_id "CLUSTER_ID": "not set",
+        "This process's number among `CLUSTER_COUNT`, from 0; goes with the two below, in the place of `DISCORD_SHARD_*`.";
+    cluster_count "CLUSTER_COUNT": "not set",
+        "How many processes there are.";
+    cluster_shards "CLUSTER_SHARDS": "not set",
+        "How many shards each process runs: process k has k × this and the following.";
+    http_address "HTTP_ADDRESS": "`127.0.0.1:8080`",
+        "Where `/health/live` and `/health/ready` are served; empty or `off` for nowhere.";
+    log_level "LOG_LEVEL": "`info`",
+        "`error`, `warn`, `info`, `debug`, `trace` or `off`, also by module: `info,optic::discord=debug`.";
+    log_format "LOG_FORMAT": "`text`",
+        "`text` for people, `json` for machines; always on standard error.";
+}
+
+/// Variables of parts that this version does not have: set, they are warned about and not passed over.
+pub const LATER: &[&str] = &[
+    "BROKER_ENCODING",
+    "CLUSTER_MODE",
+    "HTTP_TOKEN",
+    "PROMETHEUS_ADDRESS",
+    "PROMETHEUS_ENDPOINT",
+    "SINGYEONG_ADDRESS",
+    "SINGYEONG_AUTH",
+    "SINGYEONG_DSN",
+    "SINGYEONG_PROXY_ALLOW",
+    "AMYBOT_ADDRESS",
+    "AMYBOT_SHARD_COUNT",
+    "FORWARDING",
+];
+
+/// A variable whose name begins so is meant for us, if it is close to one of ours.
+const PREFIXES: &[&str] = &[
+    "DISCORD_",
+    "BROKER_",
+    "AMQP_",
+    "SHARD_",
+    "CLUSTER_",
+    "HTTP_",
+    "LOG_",
+    "PROMETHEUS_",
+    "SINGYEONG_",
+    "AMYBOT_",
+    "FORWARDING",
+];
+
+impl Raw {
+    /// Takes out of the environment what is ours, with the secrets that are in files.
+    pub fn read(
+        vars: impl IntoIterator<Item = (String, String)>,
+        read_file: impl Fn(&Path) -> io::Result<String>,
+        report: &mut Report,
+    ) -> Self {
+        let mut vars: BTreeMap<String, String> = vars.into_iter().collect();
+        for secret in VARIABLES.iter().filter(|variable| variable.secret) {
+            take_from_file(secret.name, &mut vars, &read_file, report);
+        }
+        let (ours, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            vars.into_iter().partition(|(name, _)| VARIABLES.iter().any(|variable| variable.name == name));
+        warn_about(&others, report);
+        let set = ours.into_iter().filter(|(name, text)| name == "HTTP_ADDRESS" || !text.trim().is_empty());
+        envy::from_iter(set).expect("every variable is optional text")
+    }
+}
+
+/// Puts the content of the file that `<NAME>_FILE` names in the place of the variable.
+fn take_from_file(
+    name: &'static str,
+    vars: &mut BTreeMap<String, String>,
+    read_file: &impl Fn(&Path) -> io::Result<String>,
+    report: &mut Report,
+) {
+    let file_variable = format!("{name}_FILE");
+    let Some(path) = vars.remove(&file_variable).filter(|path| !path.trim().is_empty()) else {
+        return;
+    };
+    if vars.get(name).is_some_and(|text| !text.trim().is_empty()) {
+        report.wrong(
+            &file_variable,
+            &path,
+            format!("{name} is set too, and only one of them can hold"),
+            "unset one of them",
+        );
+        return;
+    }
+    let problem = match read_file(Path::new(path.trim())) {
+        Ok(text) => match text.trim_end_matches(['\r', '\n']) {
+            "" => "the file is empty".to_owned(),
+            text => {
+                vars.insert(name.to_owned(), text.to_owned());
+                return;
+            }
+        },
+        Err(error) => format!("the file cannot be read: {error}"),
+    };
+    report.wrong(&file_variable, &path, problem, "name a file with the value in it and nothing else");
+    // Something to go on with, so that the variable is not also reported as missing.
+    vars.insert(name.to_owned(), UNREAD.to_owned());
+}
+
+/// Stands for a secret whose file could not be read; that is reported already.
+pub(super) const UNREAD: &str = "\u{0}unread";
+
+/// Warns about what looks as if it were meant for us and is not read.
+fn warn_about(others: &BTreeMap<String, String>, report: &mut Report) {
+    let known = || VARIABLES.iter().map(|variable| variable.name).chain(LATER.iter().copied());
+    let files: Vec<String> =
+        VARIABLES.iter().filter(|variable| variable.secret).map(|secret| format!("{}_FILE", secret.name)).collect();
+    for (name, text) in others {
+        let upper = name.to_ascii_uppercase();
+        if name == "CLUSTER_MODE" && text.trim().eq_ignore_ascii_case("static") || text.trim().is_empty() {
+            continue;
+        }
+        if LATER.iter().any(|later| later == name || name.strip_suffix("_FILE") == Some(later)) {
+            report.warn(name, "this version of Optic does not have it; it has no effect");
+        } else if upper == "DISCORD_GATEWAY_VERSION" {
+            report.warn(name, "not read; set DISCORD_API_VERSION");
+        } else if PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) {
+            let candidates = known().chain(files.iter().map(String::as_str));
+            if let Some(meant) = nearest(&upper, candidates) {
+                report.warn(name, format!("not a variable of Optic, and not read; did you mean {meant}?"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_arrives_under_its_own_name() {
+        let all = VARIABLES.iter().map(|variable| (variable.name.to_owned(), variable.name.to_owned()));
+        let raw = Raw::read(all, |_| unreachable!("no file is named"), &mut Report::default());
+        assert_eq!(raw.count(), VARIABLES.len());
+        assert_eq!(raw.discord_token.as_deref(), Some("DISCORD_TOKEN"));
+    }
+
+    #[test]
+    fn what_is_empty_is_not_set_but_for_the_http_address() {
+        let vars = [("DISCORD_EVENTS", " "), ("HTTP_ADDRESS", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let raw = Raw::read(vars, |_| unreachable!("no file is named"), &mut Report::default());
+        assert_eq!(raw.discord_events, None);
+        assert_eq!(raw.http_address.as_deref(), Some(""));
+    }
+}
