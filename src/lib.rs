@@ -7,3 +7,4 @@ pub mod broker;
 pub mod discord;
 pub mod secret;
 pub mod session_store;
+pub mod simulator;
