@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod logging;
 pub mod secret;
 pub mod session_store;
+pub mod simulator;
 pub mod tls;
 
 /// How Optic names itself to servers.
