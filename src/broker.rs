@@ -47,6 +47,9 @@ pub struct Event<'a> {
     pub data: &'a [u8],
 }
 
+/// The name, and routing key, under which a [`Gap`] is told.
+pub const GAP_EVENT: &str = "OPTIC_GAP";
+
 /// Something was lost for good, and workers are told: the body of an `OPTIC_GAP` message (spec/amqp.md, "Gaps").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Gap {

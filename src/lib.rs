@@ -13,7 +13,10 @@ pub mod ledger;
 pub mod logging;
 pub mod secret;
 pub mod session_store;
+pub mod service;
 pub mod simulator;
+pub mod spectacles;
+pub mod stdio;
 pub mod tls;
 
 /// How Optic names itself to servers.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::value::RawValue;
 use url::Url;
 
+use crate::discord::compression::Compression;
 use crate::secret::Secret;
 
 use super::intents::{self, EventFilter, IntentChoice};
@@ -67,27 +68,6 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Https => "https",
             Self::Http => "http",
-        })
-    }
-}
-
-/// Transport compression, by Discord's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// One zlib stream a connection.
-    ZlibStream,
-    /// One zstd stream a connection: less work, more memory.
-    ZstdStream,
-    /// None.
-    None,
-}
-
-impl fmt::Display for Compression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ZlibStream => "zlib-stream",
-            Self::ZstdStream => "zstd-stream",
-            Self::None => "none",
         })
     }
 }

@@ -24,7 +24,7 @@ use std::path::Path;
 use tracing_subscriber::filter::LevelFilter;
 
 pub use broker::{Amqp, AmqpUrl, Broker, DeclaredQueue, Group, Store};
-pub use discord::{Api, Compression, Discord, Protocol};
+pub use discord::{Api, Discord, Protocol};
 pub use intents::{EventFilter, IntentChoice, IntentOrigin, doubt_about_event};
 pub use report::{ConfigErrors, Given, Mistake, Warning};
 pub use shards::{NoSuchShard, ShardPlan};

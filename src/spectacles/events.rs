@@ -1,7 +1,7 @@
 //! Events out: a [`Broker`] over the publishing connection, in the Spectacles layout. Spec: spec/amqp.md, "Events".
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
@@ -95,7 +95,15 @@ impl Broker for Events {
     }
 
     fn publish_gap(&self, gap: &Gap) -> Option<Position> {
-        publish_gap(self, gap)
+        warn!(
+            shard = %gap.shard.id(), reason = ?gap.reason, last_committed = %gap.last_committed,
+            old_session = gap.old_session.as_ref().map(SessionId::as_str),
+            new_session = gap.new_session.as_ref().map(SessionId::as_str),
+            "events were lost: workers are told by {GAP_EVENT}"
+        );
+        let body = serde_json::to_vec(gap).expect("a gap is plain data");
+        let id = format!("gap:{}:{}:{}", gap.shard.id(), gap.last_committed, gap.to);
+        self.send(GAP_EVENT, gap.shard, gap.last_committed, &id, false, &body)
     }
 
     fn settled(&self) -> Position {
@@ -119,13 +127,55 @@ impl Broker for Events {
     }
 }
 
-fn publish_gap(events: &Events, gap: &Gap) -> Option<Position> {
-    let body = serde_json::to_vec(gap).expect("a gap is plain data");
-    let id = format!("gap:{}:{}:{}", gap.shard.id(), gap.last_committed, gap.to);
-    warn!(
-        shard = %gap.shard.id(), reason = ?gap.reason, last_committed = %gap.last_committed,
-        old_session = gap.old_session.as_ref().map(SessionId::as_str), new_session = gap.new_session.as_ref().map(SessionId::as_str),
-        "events were lost: workers are told by {GAP_EVENT}"
-    );
-    events.send(GAP_EVENT, gap.shard, gap.last_committed, &id, false, &body)
+/// What the broker says of single messages, made use of: returns teach the demand, refusals become gaps.
+pub struct Feedback {
+    demand: Arc<Mutex<Demand>>,
+    /// Set once the publisher exists, which wants this first.
+    events: OnceLock<Weak<Events>>,
+}
+
+impl Feedback {
+    /// Feedback for this demand.
+    pub fn new(demand: Arc<Mutex<Demand>>) -> Self {
+        Self { demand, events: OnceLock::new() }
+    }
+
+    /// Where gaps are to be told.
+    pub fn tell(&self, events: &Arc<Events>) {
+        // Set twice would be a mistake of the wiring; the first stays.
+        let _ = self.events.set(Arc::downgrade(events));
+    }
+}
+
+impl Observer for Feedback {
+    fn returned(&self, routing_key: &str) {
+        if lock(&self.demand).returned(routing_key, Instant::now()) {
+            info!(event = routing_key, "no queue for this event: it is tried once a second");
+        }
+    }
+
+    fn abandoned(&self, message: &Abandoned) {
+        error!(shard = message.shard, seq = message.seq, event = message.routing_key, reason = ?message.reason, "the broker does not take an event");
+        let Some(events) = self.events.get().and_then(Weak::upgrade) else { return };
+        // A notice that was itself given up is not told by another.
+        let Some(shard) = Shard::new(ShardId::new(message.shard), events.settings.shard_count) else { return };
+        if message.routing_key == GAP_EVENT {
+            return;
+        }
+        let now = unix_millis();
+        let _ = events.publish_gap(&Gap {
+            shard,
+            reason: GapReason::Refused,
+            old_session: message.session().map(SessionId::new),
+            new_session: None,
+            last_committed: Seq::new(message.seq),
+            from: now,
+            to: now,
+            event: Some(message.routing_key.clone()),
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -86,12 +86,15 @@ pub struct Driver {
     intake: Intake,
     shared: Shared,
     status: Arc<Status>,
-    commands: mpsc::Receiver<Command>,
+    /// None once nobody can send any more.
+    commands: Option<mpsc::Receiver<Command>>,
     link: Link,
     /// Connections that are being closed; there is one, unless Discord drops us by the second.
     parting: VecDeque<Pin<Box<dyn Future<Output = ()> + Send>>>,
     turn: Option<Wait<'static>>,
     saving: Option<Saving>,
+    /// What the store holds, as far as we know.
+    stored: Option<(SessionId, Seq)>,
     /// The session is to be stored once the saving under way is done.
     save_again: bool,
     store_at: Option<Instant>,
@@ -147,11 +150,12 @@ impl Driver {
             intake,
             shared,
             status,
-            commands,
+            commands: Some(commands),
             link: Link::Down,
             parting: VecDeque::new(),
             turn: None,
             saving: None,
+            stored: None,
             save_again: false,
             store_at: None,
             store_is_down: false,
@@ -197,7 +201,7 @@ impl Driver {
                     () = of(turn.as_mut()) => Happened::Turn,
                     result = of(saving.as_mut().map(|saving| &mut saving.done)) => Happened::Saved(result),
                     () = of(parting.front_mut()) => Happened::Parted,
-                    command = commands.recv(), if takes_commands => Happened::Command(command),
+                    command = of(commands.as_mut().map(|commands| Box::pin(commands.recv()))), if takes_commands => Happened::Command(command),
                     event = poll_fn(|cx| {
                         let mut scratch = shared.scratch.lock().unwrap_or_else(PoisonError::into_inner);
                         link.poll(cx, reading, intake, &mut scratch)
@@ -226,7 +230,7 @@ impl Driver {
                     self.command = Some(command);
                     self.try_command(Instant::now());
                 }
-                Happened::Command(None) => self.commands_are_over(),
+                Happened::Command(None) => self.commands = None,
                 Happened::Link(event) => self.link_event(event),
             }
         }
@@ -400,7 +404,7 @@ impl Driver {
         let committed = self.intake.ledger.committed(self.shared.broker.settled());
         let Some(record) = self.intake.session.record(committed, unix_millis()) else { return };
         self.store_at = Some(now + if committed == Seq::ZERO { STORE_SOON } else { STORE_INTERVAL });
-        if committed == self.intake.session.stored_seq() && committed != Seq::ZERO {
+        if self.stored.as_ref().is_some_and(|(session, seq)| *session == record.session_id && *seq == committed) {
             return;
         }
         let (session, store) = (record.session_id.clone(), self.shared.store.clone());
@@ -413,6 +417,7 @@ impl Driver {
         match result {
             Ok(()) => {
                 self.intake.session.stored(&session, seq);
+                self.stored = Some((session, seq));
                 if std::mem::take(&mut self.store_is_down) {
                     info!("sessions are stored again");
                 }
@@ -452,13 +457,6 @@ impl Driver {
             // Whoever asked may have gone.
             let _ = command.written.send(());
         }
-    }
-
-    /// Nobody sends commands any more: a channel that nobody can write to.
-    fn commands_are_over(&mut self) {
-        let (keep_open, commands) = mpsc::channel(1);
-        self.commands = commands;
-        std::mem::forget(keep_open);
     }
 
     // ---- the end ----

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::discord::ids::{Seq, SessionId, Shard};
+use crate::discord::ids::{SessionId, Shard};
 use crate::discord::session::State;
 
 /// A shard's state as others see it. Written by its driver, read by whoever asks.
@@ -25,8 +25,6 @@ pub struct Now {
     pub session: Option<SessionId>,
     /// From heartbeat to acknowledgement.
     pub latency: Option<Duration>,
-    /// The sequence number that is safe in the store.
-    pub stored: Seq,
     /// Whether the shard does not read because the broker takes no more.
     pub paused: bool,
 }
@@ -34,7 +32,7 @@ pub struct Now {
 impl Status {
     /// A shard that has not begun.
     pub fn new(shard: Shard) -> Self {
-        let now = Now { state: State::Suspended, session: None, latency: None, stored: Seq::ZERO, paused: false };
+        let now = Now { state: State::Suspended, session: None, latency: None, paused: false };
         Self { shard, now: Mutex::new(now), events: Arc::default(), malformed: Arc::default() }
     }
 
