@@ -4,7 +4,7 @@ mod common;
 
 use std::process::Stdio;
 
-use common::{broker, must, unique_group};
+use common::{OpticProcess, broker, must, unique_group};
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use optic::amqp::admin::Admin;
@@ -138,4 +138,15 @@ async fn tail_with_a_wrong_password_ends_with_78_and_does_not_show_it() {
     let Done { code, stderr, .. } = done(optic(&["tail", "MESSAGE_CREATE", "--url", url.as_str()])).await;
     assert_eq!(code, Some(78), "{stderr}");
     assert!(stderr.contains("refused the login") && !stderr.contains("hunter2"), "{stderr}");
+}
+
+#[tokio::test]
+async fn tail_ends_in_order_when_it_is_interrupted() {
+    let (url, group) = (broker(), unique_group());
+    let environment = [("AMQP_URL", url.as_str()), ("BROKER_GROUP", group.as_str())];
+    let mut tail = OpticProcess::spawn(&["tail", "MESSAGE_CRAETE"], &environment);
+    tail.wait_for_line("did you mean MESSAGE_CREATE?").await;
+    tail.wait_for_line("waiting for events").await;
+    tail.interrupt().await;
+    assert_eq!(tail.wait().await.code(), Some(0));
 }

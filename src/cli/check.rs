@@ -90,6 +90,12 @@ fn ranges(ids: impl IntoIterator<Item = u32>) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
+/// As wide as labels are.
+const LABEL: usize = 13;
+
+/// As wide as a line is.
+const WIDTH: usize = 100;
+
 /// Rows of a label and a text, the texts below each other.
 #[derive(Default)]
 struct Page {
@@ -97,8 +103,19 @@ struct Page {
 }
 
 impl Page {
+    /// A text that is too long goes on below itself.
     fn row(&mut self, label: &str, text: impl std::fmt::Display) {
-        writeln!(self.text, "{label:<13} {text}").expect("text takes text");
+        let text = text.to_string();
+        let mut line = format!("{label:<LABEL$}");
+        for word in text.split(' ') {
+            if line.trim_end().len() > LABEL && line.len() + 1 + word.len() > WIDTH {
+                writeln!(self.text, "{line}").expect("text takes text");
+                line = format!("{:<LABEL$}", "");
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        writeln!(self.text, "{line}").expect("text takes text");
     }
 
     /// One label for several texts; nothing for none.
@@ -143,7 +160,8 @@ events        GUILD_MEMBER_ADD
               MESSAGE_CREATE
 intents       intents, derived from DISCORD_EVENTS: GUILD_MEMBERS | GUILD_MESSAGES | DIRECT_MESSAGES
               privileged, to be switched on in Discord's developer portal: GUILD_MEMBERS
-              messages come without their content, but for direct messages and mentions: for all of it name every intent in DISCORD_INTENTS, with MESSAGE_CONTENT, which is privileged
+              messages come without their content, but for direct messages and mentions: for all of
+              it name every intent in DISCORD_INTENTS, with MESSAGE_CONTENT, which is privileged
 broker        amqp, amqps://***@mq/bots
 group         gateway
 messages      written to disk, dropped after 120s in a queue

@@ -7,6 +7,7 @@ mod health;
 mod output;
 mod policies;
 mod run;
+mod signals;
 mod tail;
 
 use std::path::PathBuf;

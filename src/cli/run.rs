@@ -1,14 +1,13 @@
 //! `optic` and `optic run`: configuration, log, signals, and the service.
 
-use std::pin::pin;
-
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use optic::config::Config;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::environment::Environment;
+use super::exit::{Exit, ExitWith};
+use super::signals::stop_on_signal;
 
 pub async fn run(environment: &Environment) -> Result<()> {
     let (config, warnings) = environment.config()?;
@@ -20,45 +19,11 @@ pub async fn run(environment: &Environment) -> Result<()> {
         info!("{note}");
     }
     let stop = CancellationToken::new();
-    let mut signals = Signals::listen()?;
-    let mut service = pin!(serve(config, stop.clone()));
-    tokio::select! {
-        biased;
-        done = &mut service => return done,
-        name = signals.next() => info!("{name}: stopping; once more to stop at once"),
-    }
-    stop.cancel();
-    tokio::select! {
-        biased;
-        done = &mut service => done,
-        name = signals.next() => bail!("{name} a second time: stopped at once, what was not confirmed will be resumed"),
-    }
+    stop_on_signal(&stop, serve(config, stop.clone())).await
 }
 
-/// Runs the shards until `stop`.
+/// Runs the shards until `stop`. This build has no service to run them with, and says so.
 async fn serve(config: Config, stop: CancellationToken) -> Result<()> {
     drop((config, stop));
-    bail!("the service is not part of this build")
-}
-
-/// The signals that ask us to stop.
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// Listens from now on: the signals no longer end the process by themselves.
-    pub fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    /// The next one's name.
-    pub async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
+    Err(ExitWith::new(Exit::Unavailable, "the service is not part of this build").into())
 }

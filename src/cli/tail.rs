@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::pin::pin;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -20,7 +19,7 @@ use super::environment::{Environment, read_file, wrong};
 use super::exit::{Exit, ExitWith};
 use super::output;
 use super::policies::group_of;
-use super::run::Signals;
+use super::signals::stop_on_signal;
 
 /// What to print, and how.
 #[derive(Debug, Args)]
@@ -73,20 +72,9 @@ pub async fn run(args: TailArgs, environment: &Environment) -> Result<()> {
         }
     }
     let (admin, driver) = Admin::new(url.secret(), "optic tail").map_err(cannot_use)?;
-    let mut signals = Signals::listen()?;
     let (stop, disconnect) = (CancellationToken::new(), CancellationToken::new());
     let consuming = async {
-        let done = {
-            let mut consuming = pin!(consume(Printer::new(&args), &admin, &subscription, &stop));
-            tokio::select! {
-                biased;
-                done = &mut consuming => done,
-                _ = signals.next() => {
-                    stop.cancel();
-                    consuming.await
-                }
-            }
-        };
+        let done = stop_on_signal(&stop, consume(Printer::new(&args), &admin, &subscription, &stop)).await;
         // The connection outlives the consuming: what was sent ahead to us is given back over it.
         disconnect.cancel();
         done

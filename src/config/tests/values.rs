@@ -1,0 +1,158 @@
+//! Good configurations against their values.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+
+#[test]
+fn secrets_come_from_files_without_their_line_break() {
+    let (config, _) = read(&[("DISCORD_TOKEN_FILE", "/run/secrets/token")]).expect("a good configuration");
+    assert_eq!(config.discord.token.expose(), "from.a.file");
+}
+
+#[test]
+fn a_token_alone_is_enough() {
+    let (config, warnings) = with_warnings(&[]);
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(config.discord.token.expose(), TOKEN.1);
+    assert_eq!(config.discord.events, EventFilter::Auto);
+    assert_eq!(config.discord.intents.intents(), Intents::ALL.without(Intents::PRIVILEGED));
+    assert_eq!(config.discord.intents.origin(), IntentOrigin::Unprivileged);
+    assert_eq!(shards(&config, 3), [(0, 3), (1, 3), (2, 3)]);
+    assert_eq!(config.discord.api.base_url(), "https://discord.com/api/v10");
+    assert_eq!(config.discord.compression, Compression::ZlibStream);
+    assert_eq!(config.broker, Broker::Stdio);
+    assert_eq!(config.store, Store::Memory);
+    assert_eq!(config.http, Some(SocketAddr::from(([127, 0, 0, 1], 8080))));
+    assert_eq!(config.log, Log { filter: "info".to_owned(), format: LogFormat::Text });
+}
+
+#[test]
+fn an_amqp_url_makes_the_broker_and_the_store_amqp() {
+    let config = good(&[AMQP]);
+    assert_eq!(config.store, Store::Amqp { prefix: "optic:session".to_owned() });
+    let amqp = amqp(config);
+    assert_eq!(amqp.group.as_str(), "gateway");
+    assert_eq!(amqp.message_timeout, None);
+    assert!(amqp.persistent);
+    assert_eq!(amqp.url.secret().expose(), AMQP.1);
+    assert_eq!(
+        format!("{} {0:?}", amqp.url),
+        r#"amqp://***@mq:5672/vhost AmqpUrl { url: [secret], masked: "amqp://***@mq:5672/vhost" }"#
+    );
+}
+
+#[test]
+fn every_variable_of_the_broker_is_heeded() {
+    let config = good(&[
+        AMQP,
+        ("BROKER_GROUP", "bots"),
+        ("BROKER_MESSAGE_TIMEOUT", "2m"),
+        ("BROKER_PERSISTENT", "false"),
+        ("BROKER_DECLARE", "MESSAGE_CREATE, web:guild_create MESSAGE_CREATE OPTIC_GAP"),
+        ("SHARD_STORE_TYPE", "file"),
+        ("SHARD_STORE_PREFIX", "/var/lib/optic"),
+    ]);
+    assert_eq!(config.store, Store::File { folder: PathBuf::from("/var/lib/optic") });
+    let amqp = amqp(config);
+    assert_eq!((amqp.message_timeout, amqp.persistent), (Some(Duration::from_secs(120)), false));
+    let names: Vec<String> = amqp.declare.iter().map(|queue| queue.name(&amqp.group)).collect();
+    assert_eq!(names, ["bots:MESSAGE_CREATE", "bots:web:GUILD_CREATE", "bots:OPTIC_GAP"]);
+}
+
+#[test]
+fn shards_are_all_some_or_a_clusters_share() {
+    assert_eq!(shards(&good(&[("DISCORD_SHARD_COUNT", "2")]), 9), [(0, 2), (1, 2)]);
+    assert_eq!(shards(&good(&[("DISCORD_SHARD_COUNT", "0")]), 1), [(0, 1)]);
+    let some = good(&[("DISCORD_SHARD_COUNT", "8"), ("DISCORD_SHARD_IDS", "5-6, 0")]);
+    assert_eq!(shards(&some, 9), [(0, 8), (5, 8), (6, 8)]);
+    let cluster = good(&[("CLUSTER_ID", "1"), ("CLUSTER_COUNT", "3"), ("CLUSTER_SHARDS", "2")]);
+    assert_eq!(shards(&cluster, 9), [(2, 6), (3, 6)]);
+}
+
+#[test]
+fn intents_are_those_given_by_name_or_number() {
+    let expected = Intents::GUILDS.union(Intents::GUILD_MESSAGES);
+    for vars in [
+        &[("DISCORD_INTENTS", "GUILDS,GUILD_MESSAGES")][..],
+        &[("DISCORD_INTENTS", "guilds | guild_messages")],
+        &[("DISCORD_INTENTS", "513")],
+        &[("DISCORD_RAW_INTENTS", "0x201")],
+        &[("DISCORD_RAW_INTENTS", "0"), ("DISCORD_INTENTS", "GUILDS GUILD_MESSAGES")],
+    ] {
+        let config = good(vars);
+        assert_eq!(config.discord.intents.intents(), expected, "{vars:?}");
+        assert_eq!(config.discord.intents.origin(), IntentOrigin::Given);
+        assert_eq!(config.discord.intents.notes(), ["intents, as set: GUILDS | GUILD_MESSAGES"]);
+    }
+    assert_eq!(good(&[("DISCORD_INTENTS", "GUILD_EMOJIS")]).discord.intents.intents(), Intents::GUILD_EXPRESSIONS);
+    assert_eq!(good(&[("DISCORD_INTENTS", "0")]).discord.intents.intents(), Intents::NONE);
+}
+
+#[test]
+fn intents_are_derived_from_the_events_and_the_log_says_so() {
+    let config = good(&[("DISCORD_EVENTS", "message_create, GUILD_MEMBER_ADD")]);
+    assert_eq!(listed(&config), BTreeSet::from(["GUILD_MEMBER_ADD", "MESSAGE_CREATE"]));
+    assert_eq!(
+        config.discord.intents.notes(),
+        [
+            "intents, derived from DISCORD_EVENTS: GUILD_MEMBERS | GUILD_MESSAGES | DIRECT_MESSAGES",
+            "privileged, to be switched on in Discord's developer portal: GUILD_MEMBERS",
+            "messages come without their content, but for direct messages and mentions: for all of it name every intent in \
+             DISCORD_INTENTS, with MESSAGE_CONTENT, which is privileged",
+        ]
+    );
+}
+
+#[test]
+fn the_api_is_where_it_is_said_to_be() {
+    let api =
+        good(&[("DISCORD_API_HOST", "[::1]:8081"), ("DISCORD_API_PROTOCOL", "HTTP"), ("DISCORD_API_VERSION", "v9")])
+            .discord
+            .api;
+    assert_eq!(api.base_url(), "http://[::1]:8081/api/v9");
+}
+
+#[test]
+fn the_presence_is_kept_as_it_was_given() {
+    let text = r#"{ "status": "dnd", "since": null, "afk": false, "activities": [{"name":"x","type":1,"url":null}] }"#;
+    let presence = good(&[("DISCORD_PRESENCE", text)]).discord.presence.expect("a presence");
+    assert_eq!(presence.get(), text);
+}
+
+#[test]
+fn health_is_served_where_it_is_said_or_nowhere() {
+    for (text, expected) in [
+        ("", None),
+        ("off", None),
+        (":9000", Some("0.0.0.0:9000")),
+        ("localhost:9000", Some("127.0.0.1:9000")),
+        ("[::]:9000", Some("[::]:9000")),
+    ] {
+        let address = good(&[("HTTP_ADDRESS", text)]).http.map(|address| address.to_string());
+        assert_eq!(address.as_deref(), expected, "{text}");
+    }
+}
+
+#[test]
+fn the_log_is_filtered_by_level_and_module() {
+    let log = good(&[("LOG_LEVEL", "WARN, optic::discord=debug"), ("LOG_FORMAT", "json")]).log;
+    assert_eq!(log, Log { filter: "warn,optic::discord=debug".to_owned(), format: LogFormat::Json });
+}
+
+#[test]
+fn a_command_that_looks_at_rabbitmq_needs_no_token() {
+    let vars = [AMQP, ("BROKER_GROUP", "bots"), ("DISCORD_SHARD_COUNT", "broken")];
+    let vars = vars.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let (access, _) = BrokerAccess::from_vars(vars, files).expect("good");
+    assert_eq!(access.url.expect("a URL").to_string(), "amqp://***@mq:5672/vhost");
+    assert_eq!(access.group.as_str(), "bots");
+}
+
+#[test]
+fn a_configuration_prints_without_its_secrets() {
+    let text = format!("{:?}", good(&[AMQP]));
+    assert!(!text.contains("hunter2") && !text.contains(TOKEN.1), "{text}");
+}

@@ -1,0 +1,99 @@
+//! What is doubtful, and what is none of ours.
+
+use super::*;
+
+#[test]
+fn ids_without_a_count_hold_among_what_discord_advises() {
+    let (config, warnings) = with_warnings(&[("DISCORD_SHARD_IDS", "0,2")]);
+    assert_eq!(shards(&config, 3), [(0, 3), (2, 3)]);
+    assert_eq!(config.discord.shards.shards(2), Err(NoSuchShard { id: ShardId::new(2), count: 2 }));
+    assert!(warnings[0].ends_with("set DISCORD_SHARD_COUNT"), "{warnings:?}");
+}
+
+#[test]
+fn what_is_doubtful_is_warned_about_and_kept() {
+    for (vars, expected) in [
+        (
+            &[("DISCORD_EVENTS", "MESSAGE_CRAETE")][..],
+            "DISCORD_EVENTS: MESSAGE_CRAETE is no event that Discord documents (did you mean MESSAGE_CREATE?); it is kept as it is",
+        ),
+        (
+            &[("DISCORD_EVENTS", "SOMETHING_NEW")],
+            "DISCORD_EVENTS: SOMETHING_NEW is no event that Discord documents; it is kept as it is",
+        ),
+        (
+            &[("DISCORD_EVENTS", "GUILD_MEMBER_ADD"), ("DISCORD_INTENTS", "GUILDS")],
+            "DISCORD_EVENTS: GUILD_MEMBER_ADD never comes: none of the intents brings it, which GUILD_MEMBERS does",
+        ),
+        (
+            &[("DISCORD_RAW_INTENTS", "513"), ("DISCORD_INTENTS", "GUILDS")],
+            "DISCORD_RAW_INTENTS: goes before DISCORD_INTENTS, which has no effect: GUILDS | GUILD_MESSAGES",
+        ),
+        (
+            &[("DISCORD_RAW_INTENTS", "1073741824")],
+            "DISCORD_RAW_INTENTS: has bits that no documented intent has, 0x40000000; Discord may refuse them (4013)",
+        ),
+        (
+            &[("DISCORD_PRESENCE", r#"{"mood":"fine"}"#)],
+            "DISCORD_PRESENCE: mood is no field that Discord documents for a presence",
+        ),
+        (
+            &[AMQP, ("DISCORD_EVENTS", "GUILD_CREATE"), ("BROKER_DECLARE", "GUILD_DELETE")],
+            "BROKER_DECLARE: the queue of GUILD_DELETE stays empty: DISCORD_EVENTS does not list it",
+        ),
+        (
+            &[AMQP, ("BROKER_GROUP", "a:b")],
+            "BROKER_GROUP: a colon also divides group, subgroup and event: two groups may come to share a queue",
+        ),
+        (
+            &[("BROKER_GROUP", "bots")],
+            "BROKER_GROUP: has no effect: events go to standard output, since BROKER_TYPE is stdio",
+        ),
+        (&[("SHARD_STORE_PREFIX", "x")], "SHARD_STORE_PREFIX: has no effect: sessions are kept in memory alone"),
+        (
+            &[("DISCORD_API_PROTOCOL", "http")],
+            "DISCORD_API_PROTOCOL: http sends the token to discord.com for everyone on the way to read",
+        ),
+        (
+            &[("BROKER_ENCODING", "msgpack")],
+            "BROKER_ENCODING: this version of Optic does not have it; it has no effect",
+        ),
+        (
+            &[("SINGYEONG_AUTH_FILE", "/x")],
+            "SINGYEONG_AUTH_FILE: this version of Optic does not have it; it has no effect",
+        ),
+        (&[("CLUSTER_MODE", "leased")], "CLUSTER_MODE: this version of Optic does not have it; it has no effect"),
+        (&[("DISCORD_GATEWAY_VERSION", "10")], "DISCORD_GATEWAY_VERSION: not read; set DISCORD_API_VERSION"),
+        (&[("BROKER_GRUOP", "x")], "BROKER_GRUOP: not a variable of Optic, and not read; did you mean BROKER_GROUP?"),
+        (
+            &[("discord_events", "x")],
+            "discord_events: not a variable of Optic, and not read; did you mean DISCORD_EVENTS?",
+        ),
+        (
+            &[("AMQP_URL_FLIE", "x")],
+            "AMQP_URL_FLIE: not a variable of Optic, and not read; did you mean AMQP_URL_FILE?",
+        ),
+    ] {
+        assert_eq!(with_warnings(vars).1, [expected], "{vars:?}");
+    }
+}
+
+#[test]
+fn what_is_not_meant_for_optic_is_passed_over() {
+    let vars = [("HTTP_PROXY", "x"), ("DISCORD_CLIENT_ID", "1"), ("PATH", "/bin"), ("CLUSTER_MODE", "static")];
+    assert_eq!(with_warnings(&vars).1, [""; 0]);
+}
+
+#[test]
+fn a_token_with_bot_before_it_loses_it() {
+    let (config, warnings) = read(&[("DISCORD_TOKEN", "Bot a.b.c")]).expect("a good configuration");
+    assert_eq!(config.discord.token.expose(), "a.b.c");
+    assert!(warnings[0].to_string().starts_with("DISCORD_TOKEN: begins with \"Bot \""), "{warnings:?}");
+}
+
+#[test]
+fn only_for_discord_itself_a_token_has_to_look_like_one() {
+    let odd = ("DISCORD_TOKEN", "simulated");
+    assert_eq!(read(&[odd, ("DISCORD_API_HOST", "localhost:8081")]).expect("good").1, []);
+    assert_eq!(read(&[odd]).expect("good").1.len(), 1);
+}
