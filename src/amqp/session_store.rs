@@ -42,10 +42,10 @@ pub struct AmqpSessionStore {
 }
 
 impl AmqpSessionStore {
-    /// What `SHARD_STORE_PREFIX` is unless set.
-    pub const DEFAULT_PREFIX: &str = "session";
+    /// The prefix unless `SHARD_STORE_PREFIX` says another.
+    pub const DEFAULT_PREFIX: &str = "optic:session";
 
-    /// The sessions of a group, in queues `<group>:optic:<prefix>.<shard>`.
+    /// The sessions of a group, in queues `<group>:<prefix>.<shard>`.
     pub fn new(admin: Admin, group: &str, prefix: &str) -> Self {
         Self {
             admin,

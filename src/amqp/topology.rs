@@ -17,9 +17,9 @@ pub fn queue_name(group: &str, subgroup: Option<&str>, event: &str) -> String {
     }
 }
 
-/// The queue that holds a shard's session: `G:optic:<prefix>.<shard>`.
+/// The queue that holds a shard's session: `G:<prefix>.<shard>`, where the prefix begins with `optic:`.
 pub fn session_queue(group: &str, prefix: &str, shard: ShardId) -> String {
-    format!("{group}:optic:{prefix}.{shard}")
+    format!("{group}:{prefix}.{shard}")
 }
 
 /// Declares the group's exchange: direct, durable.
@@ -109,7 +109,7 @@ mod tests {
     fn names_are_those_of_the_layout() {
         assert_eq!(queue_name("gateway", None, "MESSAGE_CREATE"), "gateway:MESSAGE_CREATE");
         assert_eq!(queue_name("gateway", Some("logs"), "MESSAGE_CREATE"), "gateway:logs:MESSAGE_CREATE");
-        assert_eq!(session_queue("gateway", "session", ShardId::new(7)), "gateway:optic:session.7");
+        assert_eq!(session_queue("gateway", "optic:session", ShardId::new(7)), "gateway:optic:session.7");
     }
 
     #[test]

@@ -8,12 +8,14 @@ mod output;
 mod policies;
 mod run;
 mod signals;
+mod simulate;
 mod tail;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
 
 use environment::Environment;
 pub use exit::{Exit, ExitWith};
@@ -30,6 +32,7 @@ Examples:
   optic --env-file .env                              as the variables in .env say
   optic --env-file .env check                        what would run, and what is wrong
   optic tail MESSAGE_CREATE GUILD_CREATE             a worker that prints events
+  optic simulate --rate 100                          a Discord of your own, to work offline
   optic policies --max-length 100000 | sh            bound the queues of events";
 
 /// The command line.
@@ -57,6 +60,8 @@ enum Command {
     Run,
     /// Say what would run and what is wrong, and connect to nothing
     Check,
+    /// Play Discord: a gateway on loopback for tests, demos and work offline
+    Simulate(simulate::SimulateArgs),
     /// Print events as they come, as a worker of its own gets them
     Tail(tail::TailArgs),
     /// Print RabbitMQ policies that bound the queues of events
@@ -76,6 +81,10 @@ impl Cli {
         match self.command.unwrap_or(Command::Run) {
             Command::Run => run::run(&environment).await,
             Command::Check => check::run(&environment),
+            Command::Simulate(args) => {
+                let stop = CancellationToken::new();
+                signals::stop_on_signal(&stop, simulate::run(args, stop.clone())).await
+            }
             Command::Tail(args) => tail::run(args, &environment).await,
             Command::Policies(args) => policies::run(args, &environment),
             Command::Health(args) => health::run(args, &environment).await,

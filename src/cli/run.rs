@@ -1,7 +1,10 @@
 //! `optic` and `optic run`: configuration, log, signals, and the service.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use optic::config::Config;
+use optic::service::{self, ServiceError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -22,8 +25,17 @@ pub async fn run(environment: &Environment) -> Result<()> {
     stop_on_signal(&stop, serve(config, stop.clone())).await
 }
 
-/// Runs the shards until `stop`. This build has no service to run them with, and says so.
+/// Runs the service until `stop`, and gives its failures their exit codes.
 async fn serve(config: Config, stop: CancellationToken) -> Result<()> {
-    drop((config, stop));
-    Err(ExitWith::new(Exit::Unavailable, "the service is not part of this build").into())
+    service::run(config, Arc::default(), stop).await.map_err(|error| {
+        let exit = match &error {
+            ServiceError::Address(_) | ServiceError::Shards(_) | ServiceError::Tls(_) => Exit::Configuration,
+            ServiceError::Http(_)
+            | ServiceError::Discord(_)
+            | ServiceError::GatewayUrl(_)
+            | ServiceError::NoShardLeft(_) => Exit::Unavailable,
+            ServiceError::Output(_) | ServiceError::Failed(_) => Exit::Failed,
+        };
+        ExitWith::new(exit, error).into()
+    })
 }

@@ -5,6 +5,7 @@
 pub mod backoff;
 pub mod close_code;
 pub mod command;
+pub mod commands;
 pub mod compression;
 pub mod connect;
 pub mod envelope;

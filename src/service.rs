@@ -1,0 +1,513 @@
+//! The service: everything that runs for as long as Optic does, and who waits for it.
+//!
+//! ```text
+//! service
+//! ├─ http                   an answer fails: that request only
+//! ├─ publishing connection  lost: reconnects; shards pause, then close resumable
+//! ├─ administration         lost: reconnects; sessions are stored later
+//! ├─ identify gate
+//! ├─ shard × n              refused by Discord: that shard only; all of them: the service ends
+//! └─ stdio: output          nobody reads: the service ends
+//!           input           at its end: no more commands
+//! ```
+//!
+//! A task that panics ends the service: whatever it had in hand is resumed by the next start.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, info, info_span, warn};
+
+use crate::amqp::address::Address;
+use crate::amqp::admin::Admin;
+use crate::amqp::publisher::{Counters, Publisher, PublisherSettings, Window};
+use crate::amqp::session_store::AmqpSessionStore;
+use crate::amqp::topology;
+use crate::broker::{Broker, BrokerState};
+use crate::config::{self, Config, EventFilter, NoSuchShard};
+use crate::discord::commands::{self, Commands};
+use crate::discord::compression::Encoding;
+use crate::discord::gateway_url::{GatewayUrl, InvalidGatewayUrl};
+use crate::discord::identify_gate::IdentifyGate;
+use crate::discord::identify_queue::{self, IdentifyQueue};
+use crate::discord::ids::Shard;
+use crate::discord::rest::{self, RestError};
+use crate::discord::rest_types::GatewayBot;
+use crate::discord::session::{self, End, Session, State};
+use crate::discord::shard::status::Status;
+use crate::discord::shard::{Driver, Shared};
+use crate::http::{self, BindError, Health, ShardHealth, Snapshot};
+use crate::session_store::{FileSessionStore, MemorySessionStore, SessionStore, StoreError, StoredSession};
+use crate::spectacles::demand::Demand;
+use crate::spectacles::events::{Events, Feedback, Settings as EventSettings};
+use crate::stdio;
+use crate::tls::{self, TlsError};
+
+/// Events at the broker without a confirm: enough to keep it busy, and little to write again.
+const WINDOW: Window = Window { messages: 4096, bytes: 8 << 20 };
+
+/// Waits between tries to ask Discord, or the store.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// How long the connections to RabbitMQ have for their goodbyes.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// Why the service ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The address for health cannot be listened on.
+    #[error(transparent)]
+    Http(#[from] BindError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Something about RabbitMQ's address is wrong.
+    #[error("AMQP_URL: {0}")]
+    Address(String),
+    /// Discord does not tell where its gateway is.
+    #[error(transparent)]
+    Discord(#[from] RestError),
+    /// What Discord told is no address.
+    #[error("Discord's answer: {0}")]
+    GatewayUrl(#[from] InvalidGatewayUrl),
+    /// The shards asked for are not there.
+    #[error(transparent)]
+    Shards(#[from] NoSuchShard),
+    /// No shard is left. Each one's end was told.
+    #[error("no shard can run: {0}")]
+    NoShardLeft(End),
+    /// Nobody reads the events any more.
+    #[error("standard output cannot be written to: {0}")]
+    Output(io::Error),
+    /// A task panicked: a bug.
+    #[error("a part of Optic failed: {0}")]
+    Failed(JoinError),
+}
+
+/// What can be seen of a running service.
+#[derive(Default)]
+pub struct View {
+    shards: OnceLock<Vec<Arc<Status>>>,
+    broker: OnceLock<Arc<dyn Broker>>,
+    publisher: OnceLock<Publisher>,
+    stopping: CancellationToken,
+}
+
+impl View {
+    /// The publishing connection's numbers, once there is one.
+    pub fn publisher(&self) -> Option<Counters> {
+        self.publisher.get().map(Publisher::counters)
+    }
+
+    /// The shards, once their number is known.
+    pub fn shards(&self) -> &[Arc<Status>] {
+        self.shards.get().map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Health for View {
+    fn snapshot(&self) -> Snapshot {
+        let shards = self.shards().iter().map(|status| {
+            let now = status.now();
+            ShardHealth {
+                id: status.shard().id(),
+                state: if now.paused { "waiting for the broker" } else { word(now.state) },
+                connected: now.state == State::Connected,
+            }
+        });
+        let also_missing = if self.stopping.is_cancelled() { vec!["it is stopping".to_owned()] } else { Vec::new() };
+        Snapshot {
+            shards: shards.collect(),
+            broker: self.broker.get().map_or(BrokerState::Disconnected, |broker| broker.state()),
+            also_missing,
+        }
+    }
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Disconnected { .. } => "disconnected",
+        State::Connecting => "connecting",
+        State::AwaitingHello => "awaiting hello",
+        State::AwaitingIdentify => "waiting to identify",
+        State::Identifying => "identifying",
+        State::Resuming => "resuming",
+        State::Connected => "connected",
+        State::Suspended => "suspended",
+        State::Ended => "ended",
+    }
+}
+
+/// Runs the service until `stop`, or until it cannot go on.
+///
+/// # Errors
+/// Why it could not go on.
+pub async fn run(config: Config, view: Arc<View>, stop: CancellationToken) -> Result<(), ServiceError> {
+    let mut service = Service::new(view);
+    let result = service.serve(config, &stop).await;
+    let ended = service.end().await;
+    result.and(ended)
+}
+
+/// What a task's end means.
+enum TaskEnd {
+    /// Nothing.
+    Done,
+    /// The shard is over.
+    Shard(Shard, End),
+    /// The service is over.
+    Output(io::Error),
+}
+
+/// The service's tasks, in the order in which they are stopped.
+struct Service {
+    view: Arc<View>,
+    tasks: JoinSet<TaskEnd>,
+    /// Shards and what feeds them stop first,
+    intake: CancellationToken,
+    /// then what carries their last events and records.
+    carriers: CancellationToken,
+    shards_running: usize,
+}
+
+impl Service {
+    fn new(view: Arc<View>) -> Self {
+        Self {
+            view,
+            tasks: JoinSet::new(),
+            intake: CancellationToken::new(),
+            carriers: CancellationToken::new(),
+            shards_running: 0,
+        }
+    }
+
+    async fn serve(&mut self, config: Config, stop: &CancellationToken) -> Result<(), ServiceError> {
+        if let Some(address) = config.http {
+            let server = http::Server::bind(address).await?;
+            info!(address = %server.address(), "health is served at /health/live and /health/ready");
+            let (health, stop): (Arc<dyn Health>, _) = (self.view.clone(), self.carriers.clone());
+            self.tasks.spawn(async move {
+                server.run(health, stop).await;
+                TaskEnd::Done
+            });
+        }
+        let tls = tls::client_config(None, None)?;
+        let Some(gateway) = until(stop, ask_discord(&config, &tls)).await.transpose()? else { return Ok(()) };
+        let shards = config.discord.shards.shards(gateway.shards)?;
+        let shard_count = shards.first().map_or(1, |shard| shard.count());
+        let url = GatewayUrl::parse(&gateway.url)?;
+        let (broker, store) = self.start_broker(&config, shard_count, stop).await?;
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+        let Some(stored) = until(stop, load_all(&*store, &shards)).await else { return Ok(()) };
+
+        let limit = gateway.session_start_limit;
+        info!(
+            shards = shards.len(), of = shard_count, starts_left = limit.remaining, max_concurrency = limit.max_concurrency,
+            "starting shards"
+        );
+        let gate = IdentifyGate::new(IdentifyQueue::new(limit, identify_queue::PACE, Instant::now()));
+        let (run_gate, stop_gate) = (gate.clone(), self.intake.clone());
+        self.tasks.spawn(async move {
+            run_gate.run(stop_gate).await;
+            TaskEnd::Done
+        });
+        let shared = Shared {
+            broker,
+            store,
+            gate,
+            tls,
+            compression: config.discord.compression,
+            scratch: Arc::default(),
+        };
+        self.start_shards(&config, &shards, stored, &url, &shared);
+        self.watch(stop).await
+    }
+
+    /// Starts what carries events and keeps sessions, and waits until it is there.
+    async fn start_broker(
+        &mut self,
+        config: &Config,
+        shard_count: u32,
+        stop: &CancellationToken,
+    ) -> Result<(Arc<dyn Broker>, Arc<dyn SessionStore>), ServiceError> {
+        let listed: Option<Vec<String>> = match &config.discord.events {
+            EventFilter::Auto => None,
+            EventFilter::Listed(names) => Some(names.iter().cloned().collect()),
+        };
+        let (broker, admin): (Arc<dyn Broker>, Option<Admin>) = match &config.broker {
+            config::Broker::Stdio => {
+                let output = Arc::new(stdio::Output::new(listed));
+                let (writer, stop) = (output.clone(), self.carriers.clone());
+                self.tasks.spawn(async move {
+                    match writer.run(tokio::io::stdout(), stop).await {
+                        Ok(()) => TaskEnd::Done,
+                        Err(error) => TaskEnd::Output(error),
+                    }
+                });
+                (output, None)
+            }
+            config::Broker::Amqp(amqp) => {
+                let (events, admin) = self.start_amqp(amqp, listed, shard_count)?;
+                (events, Some(admin))
+            }
+        };
+        // Seen from now on: who asks for readiness is told what is missing.
+        let _ = self.view.broker.set(broker.clone());
+        let store: Arc<dyn SessionStore> = match (&config.store, &config.broker, &admin) {
+            (config::Store::Amqp { prefix }, config::Broker::Amqp(amqp), Some(admin)) => {
+                Arc::new(AmqpSessionStore::new(admin.clone(), amqp.group.as_str(), prefix))
+            }
+            (config::Store::File { folder }, ..) => Arc::new(FileSessionStore::new(folder)),
+            (config::Store::Memory | config::Store::Amqp { .. }, ..) => Arc::new(MemorySessionStore::new()),
+        };
+        if let (config::Broker::Amqp(amqp), Some(admin)) = (&config.broker, &admin) {
+            let ready = async {
+                if let Some(publisher) = self.view.publisher.get() {
+                    let mut state = publisher.watch_state();
+                    // The sender lives as long as the publisher does.
+                    let _ = state.wait_for(|state| *state != BrokerState::Disconnected).await;
+                }
+                declare(admin, amqp).await;
+            };
+            until(stop, ready).await;
+        }
+        Ok((broker, store))
+    }
+
+    fn start_amqp(
+        &mut self,
+        amqp: &config::Amqp,
+        listed: Option<Vec<String>>,
+        shard_count: u32,
+    ) -> Result<(Arc<dyn Broker>, Admin), ServiceError> {
+        let address =
+            Address::parse(amqp.url.secret().expose()).map_err(|error| ServiceError::Address(error.to_string()))?;
+        let group = amqp.group.as_str();
+        let demand = match listed {
+            None => Demand::auto(),
+            Some(names) => Demand::listed(names.iter().map(String::as_str)),
+        };
+        let demand = Arc::new(Mutex::new(demand));
+        let feedback = Arc::new(Feedback::new(demand.clone()));
+        let settings = PublisherSettings {
+            address: address.clone(),
+            exchange: group.to_owned(),
+            connection_name: format!("optic {group} events"),
+            window: WINDOW,
+        };
+        let (publisher, driver) = Publisher::new(settings, feedback.clone());
+        let stop = self.carriers.clone();
+        self.tasks.spawn(async move {
+            driver.run(stop).await;
+            TaskEnd::Done
+        });
+        let (admin, driver) = Admin::at(&address, &format!("optic {group} administration"))
+            .map_err(|error| ServiceError::Address(error.to_string()))?;
+        let stop = self.carriers.clone();
+        self.tasks.spawn(async move {
+            driver.run(stop).await;
+            TaskEnd::Done
+        });
+        let _ = self.view.publisher.set(publisher.clone());
+        let settings = EventSettings {
+            group: group.to_owned(),
+            persistent: amqp.persistent,
+            message_timeout: amqp.message_timeout,
+            shard_count,
+        };
+        let events = Arc::new(Events::new(publisher, settings, demand));
+        feedback.tell(&events);
+        Ok((events, admin))
+    }
+
+    fn start_shards(
+        &mut self,
+        config: &Config,
+        shards: &[Shard],
+        mut stored: Vec<Option<StoredSession>>,
+        url: &GatewayUrl,
+        shared: &Shared,
+    ) {
+        let discord = &config.discord;
+        let mut ways = BTreeMap::new();
+        let statuses: Vec<Arc<Status>> = shards.iter().map(|shard| Arc::new(Status::new(*shard))).collect();
+        for (status, stored) in statuses.iter().zip(stored.drain(..)) {
+            let shard = status.shard();
+            let settings = session::Settings {
+                shard,
+                token: discord.token.clone(),
+                intents: discord.intents.intents(),
+                large_threshold: discord.large_threshold.map(u16::from),
+                presence: discord.presence.clone(),
+                api_version: discord.api.version,
+                encoding: Encoding::Json,
+                compression: discord.compression,
+            };
+            let committed = stored.as_ref().map(|stored| stored.sequence).unwrap_or_default();
+            let session = Session::new(settings, url.clone(), stored, fastrand::u64(..), Instant::now());
+            let (way, commands) = mpsc::channel(commands::QUEUE);
+            ways.insert(shard.id(), way);
+            let driver = Driver::new(session, committed, shared.clone(), status.clone(), commands);
+            let stop = self.intake.clone();
+            let span = info_span!("shard", id = %shard.id());
+            self.tasks.spawn(async move { TaskEnd::Shard(shard, driver.run(stop).await) }.instrument(span));
+            self.shards_running += 1;
+        }
+        let _ = self.view.shards.set(statuses);
+        if config.broker == config::Broker::Stdio {
+            let count = shards.first().map_or(1, |shard| shard.count());
+            let (commands, stop) = (Arc::new(Commands::new(count, ways)), self.intake.clone());
+            self.tasks.spawn(async move {
+                stdio::read_commands(tokio::io::stdin(), commands, stop).await;
+                TaskEnd::Done
+            });
+        }
+    }
+
+    /// Waits for the end, whatever it is.
+    async fn watch(&mut self, stop: &CancellationToken) -> Result<(), ServiceError> {
+        loop {
+            let ended = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                Some(ended) = self.tasks.join_next() => ended,
+            };
+            if let Some(end) = self.task_ended(ended)?
+                && self.shards_running == 0
+            {
+                return Err(ServiceError::NoShardLeft(end));
+            }
+        }
+    }
+
+    /// The end of a shard, if it was one.
+    fn task_ended(&mut self, ended: Result<TaskEnd, JoinError>) -> Result<Option<End>, ServiceError> {
+        match ended {
+            Ok(TaskEnd::Done) => Ok(None),
+            Ok(TaskEnd::Shard(shard, end)) => {
+                self.shards_running -= 1;
+                match &end {
+                    End::ShutDown => info!(shard = %shard.id(), "shard stopped; its session is kept"),
+                    End::Fatal { .. } => error!(shard = %shard.id(), "shard ended for good: {end}"),
+                }
+                Ok(Some(end))
+            }
+            Ok(TaskEnd::Output(error)) => Err(ServiceError::Output(error)),
+            Err(panic) => {
+                error!(%panic, "a task failed");
+                Err(ServiceError::Failed(panic))
+            }
+        }
+    }
+
+    /// Stops what still runs, in order, and waits for it.
+    async fn end(&mut self) -> Result<(), ServiceError> {
+        self.view.stopping.cancel();
+        self.intake.cancel();
+        let mut result = Ok(());
+        while self.shards_running > 0
+            && let Some(ended) = self.tasks.join_next().await
+        {
+            let failed = matches!(ended, Err(_));
+            if let Err(error) = self.task_ended(ended) {
+                result = result.and(Err(error));
+            }
+            if failed {
+                // Which task it was is not known: it may have been a shard.
+                self.shards_running = self.shards_running.saturating_sub(1);
+            }
+        }
+        self.carriers.cancel();
+        let rest = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                if let Err(error) = self.task_ended(ended) {
+                    result = std::mem::replace(&mut result, Ok(())).and(Err(error));
+                }
+            }
+        };
+        if tokio::time::timeout(GOODBYE, rest).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+        result
+    }
+}
+
+/// The work's outcome, or `None` if `stop` comes first.
+async fn until<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        done = work => Some(done),
+    }
+}
+
+/// Asks Discord for its gateway until it tells, or says that asking is of no use.
+async fn ask_discord(config: &Config, tls: &Arc<rustls::ClientConfig>) -> Result<GatewayBot, RestError> {
+    let base_url = config.discord.api.base_url();
+    let mut delay = FIRST_RETRY;
+    loop {
+        match rest::gateway_bot(&base_url, &config.discord.token, tls).await {
+            Ok(gateway) => return Ok(gateway),
+            Err(error) if error.is_retryable() => {
+                let wait = error.retry_after().unwrap_or(delay);
+                warn!(%error, again_in = ?wait, "Discord does not tell where its gateway is");
+                tokio::time::sleep(wait).await;
+                delay = (delay * 2).min(LONGEST_RETRY);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Declares the queues of `BROKER_DECLARE`, until that is done or refused.
+async fn declare(admin: &Admin, amqp: &config::Amqp) {
+    for queue in &amqp.declare {
+        let event = std::slice::from_ref(&queue.event);
+        let mut delay = FIRST_RETRY;
+        loop {
+            match topology::declare_events(admin, amqp.group.as_str(), queue.subgroup.as_deref(), event).await {
+                Ok(()) => break,
+                Err(error) if error.is_passing() => {
+                    warn!(%error, again_in = ?delay, "a queue of BROKER_DECLARE cannot be declared yet");
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(LONGEST_RETRY);
+                }
+                Err(error) => {
+                    error!(%error, "a queue of BROKER_DECLARE cannot be declared; going on without it");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Every shard's stored session. A store that cannot be reached is asked again: to identify instead would lose events.
+async fn load_all(store: &dyn SessionStore, shards: &[Shard]) -> Vec<Option<StoredSession>> {
+    let mut loaded = Vec::with_capacity(shards.len());
+    for shard in shards {
+        let mut delay = FIRST_RETRY;
+        loaded.push(loop {
+            match store.load(shard.id()).await {
+                Ok(stored) => break stored,
+                Err(error @ StoreError::Unreadable { .. }) => {
+                    error!(shard = %shard.id(), %error, "the session is begun anew");
+                    break None;
+                }
+                Err(error @ StoreError::Unreachable(_)) => {
+                    warn!(shard = %shard.id(), %error, again_in = ?delay, "waiting for the session store");
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(LONGEST_RETRY);
+                }
+            }
+        });
+    }
+    loaded
+}

@@ -1,0 +1,265 @@
+//! `BROKER_TYPE=stdio`: events as JSON lines on standard output, commands as JSON lines on standard input. No server needed.
+//!
+//! An event is `{"event":NAME,"data":D}` and counts as settled when its line was written. A command is the same: `event` is a
+//! shard's number and `data` the packet, or `event` is `SEND` and `data` is `{"guild_id":ID,"packet":PACKET}`.
+//! Spec: spec/stdio.md.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, Position, Wait};
+use crate::discord::command::{self, Rejected};
+use crate::discord::commands::{Commands, NotRun};
+use crate::discord::ids::ShardId;
+
+/// Lines waiting beyond this many bytes stop the shards' reading.
+const WINDOW: usize = 4 << 20;
+
+/// The longest line that is read: a packet has at most 4,096 bytes, and white space and escapes need room.
+const MAX_LINE: usize = 64 << 10;
+
+/// Events out: what shards publish to.
+#[derive(Debug)]
+pub struct Output {
+    /// The events to write; `None`: all.
+    events: Option<Vec<String>>,
+    lines: Mutex<Lines>,
+    work: Notify,
+    progress: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    waiting: Vec<u8>,
+    next: Position,
+    settled: Position,
+}
+
+impl Output {
+    /// Writes these events, or all.
+    pub fn new(events: Option<Vec<String>>) -> Self {
+        Self { events, lines: Mutex::default(), work: Notify::new(), progress: Notify::new() }
+    }
+
+    /// Writes lines until `stop`.
+    ///
+    /// # Errors
+    /// When the other end is gone: nobody is left to read events.
+    pub async fn run(&self, mut to: impl AsyncWrite + Unpin, stop: CancellationToken) -> io::Result<()> {
+        loop {
+            let (bytes, up_to) = {
+                let mut lines = self.lines();
+                (std::mem::take(&mut lines.waiting), lines.next)
+            };
+            if bytes.is_empty() {
+                tokio::select! {
+                    biased;
+                    () = self.work.notified() => continue,
+                    () = stop.cancelled() => return Ok(()),
+                }
+            }
+            to.write_all(&bytes).await?;
+            to.flush().await?;
+            self.lines().settled = up_to;
+            self.progress.notify_waiters();
+        }
+    }
+
+    fn write(&self, name: &str, data: &[u8]) -> Position {
+        let mut lines = self.lines();
+        let out = &mut lines.waiting;
+        out.extend_from_slice(b"{\"event\":");
+        serde_json::to_writer(&mut *out, name).expect("a Vec takes it");
+        out.extend_from_slice(b",\"data\":");
+        let start = out.len();
+        out.extend_from_slice(data);
+        // Inside strings JSON has no raw line breaks; between tokens they are white space, and would break the line.
+        for byte in &mut out[start..] {
+            if matches!(byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
+        }
+        out.extend_from_slice(b"}\n");
+        let position = lines.next;
+        lines.next = position.next();
+        drop(lines);
+        self.work.notify_one();
+        position
+    }
+
+    async fn wait_until(&self, reached: impl Fn(&Lines) -> bool) {
+        loop {
+            let mut progress = std::pin::pin!(self.progress.notified());
+            progress.as_mut().enable();
+            if reached(&self.lines()) {
+                return;
+            }
+            progress.await;
+        }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Broker for Output {
+    fn publish(&self, event: &Event<'_>) -> Option<Position> {
+        if self.events.as_ref().is_some_and(|events| !events.iter().any(|name| name == event.name)) {
+            return None;
+        }
+        Some(self.write(event.name, event.data))
+    }
+
+    fn publish_gap(&self, gap: &Gap) -> Option<Position> {
+        warn!(shard = %gap.shard.id(), reason = ?gap.reason, "events were lost: told by {GAP_EVENT}");
+        Some(self.write(GAP_EVENT, &serde_json::to_vec(gap).expect("a gap is plain data")))
+    }
+
+    fn settled(&self) -> Position {
+        self.lines().settled
+    }
+
+    fn has_room(&self) -> bool {
+        self.lines().waiting.len() < WINDOW
+    }
+
+    fn room(&self) -> Wait<'_> {
+        Box::pin(self.wait_until(|lines| lines.waiting.len() < WINDOW / 2))
+    }
+
+    fn flushed(&self) -> Wait<'_> {
+        let end = self.lines().next;
+        Box::pin(self.wait_until(move |lines| lines.settled >= end))
+    }
+
+    fn state(&self) -> BrokerState {
+        BrokerState::Connected
+    }
+}
+
+/// A line of standard input.
+#[derive(Deserialize)]
+struct Line<'a> {
+    event: Target,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// A shard's number, as number or text, or `SEND`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Target {
+    Shard(u32),
+    Name(String),
+}
+
+/// The `data` of a `SEND`.
+#[derive(Deserialize)]
+struct Send<'a> {
+    guild_id: GuildId,
+    #[serde(borrow)]
+    packet: &'a RawValue,
+}
+
+/// Ids are numbers of up to 64 bits, and JSON from some languages can only hold them as text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum GuildId {
+    Number(u64),
+    Text(String),
+}
+
+/// Why a line of standard input was not carried out.
+#[derive(Debug, thiserror::Error)]
+enum BadLine {
+    #[error("it is longer than {MAX_LINE} bytes")]
+    TooLong,
+    #[error("it is not {{\"event\":SHARD or \"SEND\",\"data\":PACKET}}: {0}")]
+    NotACommand(serde_json::Error),
+    #[error("\"event\" is {0:?}; write a shard's number, or SEND")]
+    UnknownTarget(String),
+    #[error("\"guild_id\" is not a number: {0:?}")]
+    BadGuildId(String),
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    #[error(transparent)]
+    NotRun(#[from] NotRun),
+}
+
+/// Reads commands until the end of the input, or `stop`. The end is no reason to stop: many run without an input.
+pub async fn read_commands(from: impl tokio::io::AsyncRead + Unpin, commands: Arc<Commands>, stop: CancellationToken) {
+    let mut from = BufReader::new(from);
+    let mut number = 0u64;
+    loop {
+        number += 1;
+        let line = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            line = next_line(&mut from) => line,
+        };
+        let result = match line {
+            Ok(None) => {
+                info!("end of standard input: no more commands");
+                return;
+            }
+            Ok(Some(Ok(line))) if line.trim_ascii().is_empty() => continue,
+            Ok(Some(Ok(line))) => tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                done = carry_out(&line, &commands) => done,
+            },
+            Ok(Some(Err(error))) => Err(error),
+            Err(error) => {
+                warn!(%error, "standard input cannot be read: no more commands");
+                return;
+            }
+        };
+        if let Err(error) = result {
+            warn!(line = number, %error, "a line of standard input is no command, and is left out");
+        }
+    }
+}
+
+async fn next_line(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Result<Vec<u8>, BadLine>>> {
+    let mut line = Vec::new();
+    from.take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line).await?;
+    if line.len() <= MAX_LINE || line.ends_with(b"\n") {
+        return Ok((!line.is_empty()).then_some(Ok(line)));
+    }
+    while !line.is_empty() && !line.ends_with(b"\n") {
+        line.clear();
+        from.take(MAX_LINE as u64).read_until(b'\n', &mut line).await?;
+    }
+    Ok(Some(Err(BadLine::TooLong)))
+}
+
+async fn carry_out(line: &[u8], commands: &Commands) -> Result<(), BadLine> {
+    let Line { event, data } = serde_json::from_slice(line).map_err(BadLine::NotACommand)?;
+    let (shard, packet) = match event {
+        Target::Shard(id) => (ShardId::new(id), data),
+        Target::Name(name) if name == "SEND" => {
+            let Send { guild_id, packet } = serde_json::from_str(data.get()).map_err(BadLine::NotACommand)?;
+            let guild_id = match guild_id {
+                GuildId::Number(id) => id,
+                GuildId::Text(text) => text.parse().map_err(|_| BadLine::BadGuildId(text))?,
+            };
+            (commands.shard_of(guild_id), packet)
+        }
+        Target::Name(name) => match name.parse() {
+            Ok(id) => (ShardId::new(id), data),
+            Err(_) => return Err(BadLine::UnknownTarget(name)),
+        },
+    };
+    command::check(packet.get().as_bytes())?;
+    // Nobody waits for the outcome: a shard without a connection keeps the command until it has one.
+    commands.send(shard, packet.get().as_bytes().to_vec()).await?;
+    Ok(())
+}
