@@ -1,0 +1,169 @@
+//! Checks what a worker wants sent, so that one bad packet does not cost the shard its connection.
+//!
+//! A packet is sent as it came, byte for byte, or set aside with the reason. Rules: spec/discord.md, "Commands".
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::opcode::Opcode;
+
+/// The longest packet that Discord takes; a longer one is a close 4002.
+pub const MAX_BYTES: usize = 4096;
+
+/// Why a packet is not sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// Over [`MAX_BYTES`].
+    #[error("the packet has {bytes} bytes; Discord takes at most {MAX_BYTES}")]
+    TooLarge {
+        /// How many it has.
+        bytes: usize,
+    },
+    /// Not JSON, or not an object.
+    #[error("the packet is not a JSON object {{\"op\", \"d\"}}: {reason}")]
+    NotAPacket {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No `op`, or `null`.
+    #[error("the packet has no \"op\"")]
+    NoOp,
+    /// `op` is something else than a whole number.
+    #[error("the packet's \"op\" is not a whole number")]
+    OpNotANumber,
+    /// Discord has no such opcode for bots.
+    #[error("opcode {op} is not known; workers may send 3, 4, 8, 31 and 43")]
+    UnknownOp {
+        /// The number.
+        op: u64,
+    },
+    /// An opcode that belongs to the session, or that only Discord sends.
+    #[error("opcode {} ({:?}) is not for workers; they may send 3, 4, 8, 31 and 43", .op.code(), .op)]
+    NotForWorkers {
+        /// Which.
+        op: Opcode,
+    },
+    /// `d` is missing or not an object.
+    #[error("the packet's \"d\" is not an object, as opcode {} ({:?}) needs", .op.code(), .op)]
+    NoData {
+        /// Whose.
+        op: Opcode,
+    },
+}
+
+/// Says whether a worker's packet may be sent as it is, and what it is.
+///
+/// # Errors
+/// When Discord would close the connection for it, or when workers have no business sending it.
+pub fn check(packet: &[u8]) -> Result<Opcode, Rejected> {
+    if packet.len() > MAX_BYTES {
+        return Err(Rejected::TooLarge { bytes: packet.len() });
+    }
+    // Text first: a JSON reader that only skips over strings does not look whether they are UTF-8.
+    let text = std::str::from_utf8(packet).map_err(not_a_packet)?;
+    if !text.trim_start().starts_with('{') {
+        return Err(not_a_packet("it is not an object"));
+    }
+    let Packet { op, d } = serde_json::from_str(text).map_err(not_a_packet)?;
+    let op = op.ok_or(Rejected::NoOp)?.get().parse().map_err(|_| Rejected::OpNotANumber)?;
+    let op = Opcode::from_code(op).ok_or(Rejected::UnknownOp { op })?;
+    if !op.is_command() {
+        return Err(Rejected::NotForWorkers { op });
+    }
+    // Every command's `d` is an object; anything else is a close 4001 or 4002.
+    if !d.is_some_and(|d| d.get().starts_with('{')) {
+        return Err(Rejected::NoData { op });
+    }
+    Ok(op)
+}
+
+/// Read without a tree; a field that comes twice is an error, so that what is checked is what Discord sees.
+#[derive(Deserialize)]
+struct Packet<'a> {
+    #[serde(borrow)]
+    op: Option<&'a RawValue>,
+    #[serde(borrow)]
+    d: Option<&'a RawValue>,
+}
+
+fn not_a_packet(reason: impl ToString) -> Rejected {
+    Rejected::NotAPacket { reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn reason(packet: &str) -> String {
+        check(packet.as_bytes()).expect_err(packet).to_string()
+    }
+
+    #[test]
+    fn what_workers_may_send_passes() {
+        for op in Opcode::ALL {
+            let checked = check(format!(r#" {{"d": {{"a": [1]}}, "op": {}, "s": null}} "#, op.code()).as_bytes());
+            match op.is_command() {
+                true => assert_eq!(checked, Ok(op)),
+                false => assert_eq!(checked, Err(Rejected::NotForWorkers { op })),
+            }
+        }
+    }
+
+    #[test]
+    fn a_rejection_says_what_is_wrong() {
+        assert_eq!(
+            reason(r#"{"op":2,"d":{}}"#),
+            "opcode 2 (Identify) is not for workers; they may send 3, 4, 8, 31 and 43"
+        );
+        assert_eq!(reason(r#"{"op":14,"d":{}}"#), "opcode 14 is not known; workers may send 3, 4, 8, 31 and 43");
+        assert_eq!(reason(r#"{"op":"3","d":{}}"#), "the packet's \"op\" is not a whole number");
+        assert_eq!(reason(r#"{"op":-3,"d":{}}"#), "the packet's \"op\" is not a whole number");
+        assert_eq!(reason(r#"{"d":{}}"#), "the packet has no \"op\"");
+        assert_eq!(reason(r#"{"op":null,"d":{}}"#), "the packet has no \"op\"");
+        assert_eq!(reason("[3]"), "the packet is not a JSON object {\"op\", \"d\"}: it is not an object");
+        assert!(reason(r#"{"op":3,"#).contains("EOF while parsing"));
+        assert!(reason("").contains("it is not an object"));
+        for no_object in [r#"{"op":3}"#, r#"{"op":3,"d":null}"#, r#"{"op":3,"d":[]}"#] {
+            assert_eq!(reason(no_object), "the packet's \"d\" is not an object, as opcode 3 (PresenceUpdate) needs");
+        }
+    }
+
+    #[test]
+    fn a_field_that_comes_twice_does_not_smuggle_an_opcode() {
+        assert!(reason(r#"{"op":3,"op":2,"d":{}}"#).contains("duplicate field"));
+        assert!(reason(r#"{"op":3,"\u006fp":2,"d":{}}"#).contains("duplicate field"));
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_rejected() {
+        assert!(matches!(check(b"{\"op\":3,\"d\":{\"a\":\"\xff\"}}"), Err(Rejected::NotAPacket { .. })));
+    }
+
+    #[test]
+    fn four_thousand_and_ninety_six_bytes_pass_and_one_more_does_not() {
+        let empty = r#"{"op":3,"d":{"a":""}}"#;
+        let packet = |bytes: usize| empty.replace("\"\"", &format!("\"{}\"", "x".repeat(bytes - empty.len())));
+        assert_eq!(packet(MAX_BYTES).len(), MAX_BYTES);
+        assert_eq!(check(packet(MAX_BYTES).as_bytes()), Ok(Opcode::PresenceUpdate));
+        assert_eq!(reason(&packet(MAX_BYTES + 1)), "the packet has 4097 bytes; Discord takes at most 4096");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = check(&bytes);
+        }
+
+        #[test]
+        fn what_passes_is_json_with_that_opcode(op in 0..50_u64, d in "[{\\[\"a-z0-9:,}\\]]{0,12}") {
+            let text = format!(r#"{{"op":{op},"d":{d}}}"#);
+            if let Ok(passed) = check(text.as_bytes()) {
+                let tree: serde_json::Value = serde_json::from_str(&text).expect("what passes is JSON");
+                prop_assert_eq!(&tree["op"], passed.code());
+                prop_assert!(tree["d"].is_object());
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Paces the identifies of this process's shards: one in 5 s for each `shard_id % max_concurrency`, and none beyond the
+//! session start limit, for that costs the bot its token.
+//!
+//! Shards ask, and the queue says which may go. Rules: spec/discord.md, "Identify pacing".
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::ids::ShardId;
+use super::rest_types::SessionStartLimit;
+
+/// Discord's 5 s and a little more: an identify that was held up on the way is followed more closely by the next.
+pub const PACE: Duration = Duration::from_millis(5_500);
+
+/// Who waits for an identify, and who had one lately.
+#[derive(Debug)]
+pub struct IdentifyQueue {
+    pace: Duration,
+    waiting: BTreeSet<ShardId>,
+    /// Grants younger than `pace`, oldest first.
+    granted: VecDeque<(ShardId, Instant)>,
+    max_concurrency: u32,
+    total: u32,
+    remaining: u32,
+    resets_at: Instant,
+    last_poll: Instant,
+}
+
+impl IdentifyQueue {
+    /// An empty queue with the limit as Discord just told it. `pace` is [`PACE`], save in tests.
+    pub fn new(limit: SessionStartLimit, pace: Duration, now: Instant) -> Self {
+        let mut queue = Self {
+            pace,
+            waiting: BTreeSet::new(),
+            granted: VecDeque::new(),
+            max_concurrency: 1,
+            total: 0,
+            remaining: 0,
+            resets_at: now,
+            last_poll: now,
+        };
+        queue.refresh(limit, now);
+        queue
+    }
+
+    /// Takes the limit as Discord just told it. What was granted lately still counts.
+    pub fn refresh(&mut self, limit: SessionStartLimit, now: Instant) {
+        self.max_concurrency = limit.max_concurrency.max(1);
+        self.total = limit.total;
+        self.remaining = limit.remaining;
+        self.resets_at = now + limit.reset_after();
+    }
+
+    /// The shard wants to identify. Asking twice is asking once.
+    pub fn ask(&mut self, shard: ShardId) {
+        self.waiting.insert(shard);
+    }
+
+    /// The shard no longer wants to.
+    pub fn withdraw(&mut self, shard: ShardId) {
+        self.waiting.remove(&shard);
+    }
+
+    /// The next shard that may identify now; to be asked until it says `None`.
+    pub fn poll(&mut self, now: Instant) -> Option<ShardId> {
+        self.last_poll = now;
+        while self.granted.front().is_some_and(|&(_, at)| at + self.pace <= now) {
+            self.granted.pop_front();
+        }
+        if now >= self.resets_at {
+            self.remaining = self.total;
+            self.resets_at = now + SessionStartLimit::PERIOD;
+        }
+        if self.remaining == 0 {
+            return None;
+        }
+        let shard = self.waiting.iter().copied().find(|&shard| self.free_at(shard).is_none())?;
+        self.waiting.remove(&shard);
+        self.granted.push_back((shard, now));
+        self.remaining -= 1;
+        Some(shard)
+    }
+
+    /// When [`poll`](Self::poll) may have another answer; `None`: not before someone asks.
+    pub fn deadline(&self) -> Option<Instant> {
+        let first = self.waiting.iter().map(|&shard| self.free_at(shard)).min()?;
+        if self.remaining == 0 {
+            return Some(self.resets_at);
+        }
+        // Nothing in its way: at once, and a moment that has passed says so.
+        Some(first.unwrap_or(self.last_poll))
+    }
+
+    /// Until when no session may be started at all, if that is so.
+    pub fn exhausted_until(&self, now: Instant) -> Option<Instant> {
+        (self.remaining == 0 && now < self.resets_at).then_some(self.resets_at)
+    }
+
+    /// How many sessions may still be started before the limit is reset.
+    pub fn remaining(&self) -> u32 {
+        self.remaining
+    }
+
+    /// How many shards wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// When the shard's key is free again; `None`: it is.
+    fn free_at(&self, shard: ShardId) -> Option<Instant> {
+        let key = |shard: ShardId| shard.get() % self.max_concurrency;
+        self.granted.iter().rev().find(|&&(other, _)| key(other) == key(shard)).map(|&(_, at)| at + self.pace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const NOBODY: [u32; 0] = [];
+
+    fn limit(remaining: u32, max_concurrency: u32) -> SessionStartLimit {
+        SessionStartLimit { total: 1000, remaining, reset_after: 3_600_000, max_concurrency }
+    }
+
+    fn granted(queue: &mut IdentifyQueue, now: Instant) -> Vec<u32> {
+        std::iter::from_fn(|| queue.poll(now)).map(ShardId::get).collect()
+    }
+
+    fn queue_of(shards: &[u32], limit: SessionStartLimit, now: Instant) -> IdentifyQueue {
+        let mut queue = IdentifyQueue::new(limit, PACE, now);
+        shards.iter().for_each(|&id| queue.ask(ShardId::new(id)));
+        queue
+    }
+
+    #[test]
+    fn with_one_key_shards_go_one_by_one_in_order() {
+        let start = Instant::now();
+        let mut queue = queue_of(&[2, 0, 1], limit(1000, 1), start);
+        assert_eq!(granted(&mut queue, start), [0]);
+        assert_eq!(queue.deadline(), Some(start + PACE));
+        assert_eq!(granted(&mut queue, start + 5 * SECOND), NOBODY);
+        assert_eq!(granted(&mut queue, start + PACE), [1]);
+        assert_eq!(granted(&mut queue, start + 2 * PACE), [2]);
+        assert_eq!(queue.deadline(), None);
+    }
+
+    #[test]
+    fn keys_run_side_by_side_and_lower_shards_first() {
+        let start = Instant::now();
+        let mut queue = queue_of(&[5, 4, 3, 2, 1, 0], limit(1000, 4), start);
+        assert_eq!(granted(&mut queue, start), [0, 1, 2, 3]);
+        assert_eq!(granted(&mut queue, start + PACE), [4, 5]);
+    }
+
+    #[test]
+    fn a_shard_that_withdraws_leaves_its_place() {
+        let start = Instant::now();
+        let mut queue = queue_of(&[0, 1, 2], limit(1000, 1), start);
+        assert_eq!(granted(&mut queue, start), [0]);
+        queue.withdraw(ShardId::new(1));
+        assert_eq!(granted(&mut queue, start + PACE), [2]);
+    }
+
+    #[test]
+    fn with_no_session_start_left_nobody_goes_before_the_reset() {
+        let start = Instant::now();
+        let reset = start + 3600 * SECOND;
+        let mut queue = queue_of(&[0, 1, 2], limit(1, 16), start);
+        assert_eq!(granted(&mut queue, start), [0]);
+        assert_eq!(queue.exhausted_until(start), Some(reset));
+        assert_eq!(queue.deadline(), Some(reset));
+        assert_eq!(granted(&mut queue, reset - SECOND), NOBODY);
+        assert_eq!(granted(&mut queue, reset), [1, 2]);
+        assert_eq!((queue.exhausted_until(reset), queue.remaining()), (None, 998));
+    }
+
+    #[test]
+    fn a_refreshed_limit_counts_at_once_and_forgets_no_grant() {
+        let start = Instant::now();
+        let mut queue = queue_of(&[0, 2], limit(0, 4), start);
+        assert_eq!(granted(&mut queue, start), NOBODY);
+        queue.refresh(limit(5, 2), start);
+        assert_eq!(granted(&mut queue, start), [0]);
+        queue.refresh(limit(5, 2), start);
+        assert_eq!(granted(&mut queue, start), NOBODY, "2 has the key of 0");
+    }
+
+    proptest! {
+        #[test]
+        fn never_two_of_a_key_within_the_pace_and_never_more_than_remain(
+            max_concurrency in 1..5_u32,
+            remaining in 0..12_u32,
+            steps in prop::collection::vec((0..20_u32, any::<bool>(), 0..4_000_u64), 1..80),
+        ) {
+            let mut now = Instant::now();
+            let mut queue = IdentifyQueue::new(limit(remaining, max_concurrency), PACE, now);
+            let mut grants: Vec<(u32, Instant)> = Vec::new();
+            for (id, asks, millis) in steps {
+                now += Duration::from_millis(millis);
+                if asks { queue.ask(ShardId::new(id)) } else { queue.withdraw(ShardId::new(id)) }
+                for id in granted(&mut queue, now) {
+                    let key = id % max_concurrency;
+                    let last = grants.iter().rev().find(|(other, _)| other % max_concurrency == key);
+                    prop_assert!(last.is_none_or(|&(_, at)| now - at >= PACE));
+                    grants.push((id, now));
+                }
+                prop_assert!(queue.deadline().is_none_or(|at| at > now), "what may go, went");
+            }
+            prop_assert!(grants.len() <= remaining as usize);
+        }
+    }
+}

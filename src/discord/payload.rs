@@ -1,0 +1,233 @@
+//! The packets a session is made of: identify, resume and heartbeat as sent, Hello, READY and Invalid Session as read.
+//!
+//! The only place in the gateway protocol where the token leaves its [`Secret`]. No reader here builds a tree: of READY
+//! two fields are kept and up to megabytes skipped.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::ids::{Seq, SessionId, Shard};
+use super::intents::Intents;
+use crate::secret::Secret;
+
+/// What Discord sent is not what its opcode or event promises. The connection is no longer to be trusted: the driver
+/// counts it and calls [`Session::broken`](super::session::Session::broken).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MalformedPacket {
+    /// Hello without a usable interval.
+    #[error("Hello cannot be read: {0}")]
+    Hello(String),
+    /// READY without what a session needs.
+    #[error("READY cannot be read: {0}")]
+    Ready(String),
+    /// Invalid Session with something else than a boolean.
+    #[error("Invalid Session cannot be read: {0}")]
+    InvalidSession(String),
+    /// An event on a connection that has no session yet.
+    #[error("{0} came before READY or a resume")]
+    BeforeReady(String),
+    /// READY of another session while one is running.
+    #[error("READY of another session came in the middle of one")]
+    SecondReady,
+}
+
+/// The shortest and the longest heartbeat interval that is believed; Discord's is about 41 s.
+const INTERVALS: std::ops::RangeInclusive<u64> = 100..=3_600_000;
+
+/// What an identify says, besides the token.
+#[derive(Clone, Copy, Debug)]
+pub struct Identify<'a> {
+    /// Which shard of how many.
+    pub shard: Shard,
+    /// Which events to send.
+    pub intents: Intents,
+    /// Above it offline members are left out of GUILD_CREATE; Discord's default is 50.
+    pub large_threshold: Option<u16>,
+    /// The bot's presence, as `d` of op 3.
+    pub presence: Option<&'a RawValue>,
+}
+
+/// Op 2.
+pub fn identify(token: &Secret, identify: Identify<'_>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Data<'a> {
+        token: &'a str,
+        properties: Properties,
+        shard: Shard,
+        intents: Intents,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        large_threshold: Option<u16>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        presence: Option<&'a RawValue>,
+    }
+    #[derive(Serialize)]
+    struct Properties {
+        os: &'static str,
+        browser: &'static str,
+        device: &'static str,
+    }
+    let Identify { shard, intents, large_threshold, presence } = identify;
+    let properties = Properties { os: std::env::consts::OS, browser: "optic", device: "optic" };
+    packet(2, Data { token: token.expose(), properties, shard, intents, large_threshold, presence })
+}
+
+/// Op 6. `stored` is the session's stored sequence number (spec/discord.md, "Three sequence numbers").
+pub fn resume(token: &Secret, session: &SessionId, stored: Seq) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Data<'a> {
+        token: &'a str,
+        session_id: &'a str,
+        seq: Seq,
+    }
+    packet(6, Data { token: token.expose(), session_id: session.as_str(), seq: stored })
+}
+
+/// Op 1. `stored` is the session's stored sequence number; before the first one `d` is null.
+pub fn heartbeat(stored: Seq) -> Vec<u8> {
+    packet(1, (stored != Seq::ZERO).then_some(stored))
+}
+
+/// The interval that Hello asks for.
+///
+/// # Errors
+/// When there is none, or none that a clock could keep.
+pub fn hello(data: &[u8]) -> Result<Duration, MalformedPacket> {
+    #[derive(Deserialize)]
+    struct Hello {
+        heartbeat_interval: u64,
+    }
+    let hello: Hello = serde_json::from_slice(data).map_err(|error| MalformedPacket::Hello(error.to_string()))?;
+    let interval = hello.heartbeat_interval;
+    match INTERVALS.contains(&interval) {
+        true => Ok(Duration::from_millis(interval)),
+        false => Err(MalformedPacket::Hello(format!("heartbeat_interval is {interval} ms"))),
+    }
+}
+
+/// What is kept of READY.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Ready {
+    /// The session's id.
+    pub session_id: SessionId,
+    /// Where the session is resumed; without it, at the ordinary address.
+    #[serde(default)]
+    pub resume_gateway_url: Option<String>,
+}
+
+/// Reads READY.
+///
+/// # Errors
+/// When it has no session id.
+pub fn ready(data: &[u8]) -> Result<Ready, MalformedPacket> {
+    let ready: Ready = serde_json::from_slice(data).map_err(|error| MalformedPacket::Ready(error.to_string()))?;
+    match ready.session_id.as_str() {
+        "" => Err(MalformedPacket::Ready("session_id is empty".to_owned())),
+        _ => Ok(ready),
+    }
+}
+
+/// Whether an Invalid Session may be resumed. Nothing said is no.
+///
+/// # Errors
+/// When it is neither true, false, null nor absent.
+pub fn invalid_session(data: &[u8]) -> Result<bool, MalformedPacket> {
+    match data.trim_ascii() {
+        b"true" => Ok(true),
+        b"false" | b"null" | b"" => Ok(false),
+        _ => Err(MalformedPacket::InvalidSession("d is not a boolean".to_owned())),
+    }
+}
+
+fn packet(op: u8, d: impl Serialize) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Packet<D> {
+        op: u8,
+        d: D,
+    }
+    serde_json::to_vec(&Packet { op, d }).expect("strings, numbers and raw JSON can always be written")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::discord::ids::ShardId;
+
+    fn shard() -> Shard {
+        Shard::new(ShardId::new(3), 16).expect("3 of 16")
+    }
+
+    #[test]
+    fn an_identify_says_what_the_reference_lists() {
+        let presence =
+            RawValue::from_string(r#"{"since":null,"activities":[],"status":"idle","afk":false}"#.to_owned())
+                .expect("JSON");
+        let fields = Identify {
+            shard: shard(),
+            intents: Intents::GUILDS,
+            large_threshold: Some(250),
+            presence: Some(&presence),
+        };
+        let packet: Value = serde_json::from_slice(&identify(&Secret::new("t"), fields)).expect("JSON");
+        assert_eq!(
+            packet,
+            json!({"op": 2, "d": {
+                "token": "t",
+                "properties": {"os": std::env::consts::OS, "browser": "optic", "device": "optic"},
+                "shard": [3, 16],
+                "intents": 1,
+                "large_threshold": 250,
+                "presence": {"since": null, "activities": [], "status": "idle", "afk": false},
+            }})
+        );
+    }
+
+    #[test]
+    fn what_is_not_set_is_left_out_of_an_identify() {
+        let fields = Identify { shard: shard(), intents: Intents::NONE, large_threshold: None, presence: None };
+        let packet: Value = serde_json::from_slice(&identify(&Secret::new("t"), fields)).expect("JSON");
+        assert!(packet["d"].get("large_threshold").is_none() && packet["d"].get("presence").is_none());
+        assert_eq!(packet["d"]["intents"], 0);
+    }
+
+    #[test]
+    fn resumes_and_heartbeats_are_these_bytes() {
+        let packet = resume(&Secret::new("t"), &SessionId::new("s"), Seq::new(7));
+        assert_eq!(packet, br#"{"op":6,"d":{"token":"t","session_id":"s","seq":7}}"#);
+        assert_eq!(heartbeat(Seq::new(7)), br#"{"op":1,"d":7}"#);
+        assert_eq!(heartbeat(Seq::ZERO), br#"{"op":1,"d":null}"#);
+    }
+
+    #[test]
+    fn ready_gives_the_session_and_where_to_resume_it() {
+        let read = ready(br#"{"v":10,"guilds":[{"id":"1"}],"session_id":"abc","resume_gateway_url":"wss://r"}"#);
+        let read = read.expect("a READY");
+        assert_eq!((read.session_id.as_str(), read.resume_gateway_url.as_deref()), ("abc", Some("wss://r")));
+        assert_eq!(ready(br#"{"session_id":"abc"}"#).expect("a READY").resume_gateway_url, None);
+        for bad in [&b"null"[..], b"{}", b"", br#"{"session_id":""}"#, br#"{"session_id":3}"#] {
+            assert!(matches!(ready(bad), Err(MalformedPacket::Ready(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_interval_that_no_clock_could_keep_is_refused() {
+        assert_eq!(hello(br#"{"heartbeat_interval":41250,"_trace":[]}"#), Ok(Duration::from_millis(41_250)));
+        for bad in ["0", "-1", "18446744073709551615", "null", "\"a\""] {
+            let data = format!(r#"{{"heartbeat_interval":{bad}}}"#);
+            assert!(matches!(hello(data.as_bytes()), Err(MalformedPacket::Hello(_))), "{bad}");
+        }
+        assert!(matches!(hello(b""), Err(MalformedPacket::Hello(_))));
+    }
+
+    #[test]
+    fn an_invalid_session_that_says_nothing_cannot_be_resumed() {
+        assert_eq!(invalid_session(b" true"), Ok(true));
+        for no in [&b"false"[..], b"null", b""] {
+            assert_eq!(invalid_session(no), Ok(false));
+        }
+        assert!(matches!(invalid_session(b"{}"), Err(MalformedPacket::InvalidSession(_))));
+    }
+}
