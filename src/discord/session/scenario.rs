@@ -153,13 +153,19 @@ impl Scenario {
         self.collect();
     }
 
-    pub(super) fn event(&mut self, seq: u64, name: &str) -> Dispatched {
-        self.session.dispatch(Seq::new(seq), name, b"{}", self.now).expect("an event of the session")
+    pub(super) fn event(&mut self, seq: u64, name: &str) {
+        self.dispatch(seq, name, "{}");
     }
 
-    pub(super) fn ready(&mut self, session: &str) -> Dispatched {
+    pub(super) fn ready(&mut self, session: &str) {
         let data = format!(r#"{{"session_id":"{session}","resume_gateway_url":"wss://resume.discord.gg"}}"#);
-        self.session.dispatch(Seq::new(1), "READY", data.as_bytes(), self.now).expect("a READY")
+        self.dispatch(1, "READY", &data);
+    }
+
+    fn dispatch(&mut self, seq: u64, name: &str, data: &str) {
+        let dispatched = self.session.dispatch(Seq::new(seq), name, data.as_bytes(), self.now);
+        assert_eq!(dispatched, Ok(Dispatched::Event));
+        self.collect();
     }
 
     pub(super) fn stores(&mut self, session: &str, seq: u64) {
