@@ -142,10 +142,11 @@ impl Witness {
             }
             Input::Broken => session.broken("nonsense", now),
             Input::Granted => {
+                // One that nobody waits for is a grant that crossed a withdrawal.
                 if self.turn == Turn::Asked {
                     self.turn = Turn::Granted;
-                    session.identify_granted(now);
                 }
+                session.identify_granted(now);
             }
             Input::Stored(current, seq) => match session.session_id().cloned() {
                 Some(id) if current => {

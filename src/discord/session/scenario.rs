@@ -5,7 +5,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::*;
+use crate::discord::close_code::KEEP_SESSION;
+use crate::discord::compression::{Compression, Encoding};
+use crate::discord::ids::Shard;
 use crate::discord::ids::ShardId;
+use crate::discord::intents::Intents;
+use crate::secret::Secret;
 
 pub(super) const INTERVAL: Duration = Duration::from_millis(41_250);
 pub(super) const AT_ONCE: Duration = Duration::ZERO;
