@@ -363,12 +363,12 @@ impl Outbox {
         let mut left = n;
         if let Some(Partial { index, written }) = self.partial {
             left = self.advance(index, written, left);
-        } else if let Run::Retry(position) = self.run {
-            if left > 0 {
-                self.retries.take(position);
-                self.begin(position.get());
-                left = self.advance(position, 0, left);
-            }
+        } else if let Run::Retry(position) = self.run
+            && left > 0
+        {
+            self.retries.take(position);
+            self.begin(position.get());
+            left = self.advance(position, 0, left);
         }
         while left > 0 {
             assert!(matches!(self.run, Run::InOrder), "more was written than was there");
