@@ -166,7 +166,8 @@ impl Observer for Feedback {
         let _ = events.publish_gap(&Gap {
             shard,
             reason: GapReason::Refused,
-            old_session: message.session().map(SessionId::new),
+            // A message id is session and number; see `publish`.
+            old_session: message.message_id.as_deref().and_then(|id| Some(SessionId::new(id.rsplit_once(':')?.0))),
             new_session: None,
             last_committed: Seq::new(message.seq),
             from: now,

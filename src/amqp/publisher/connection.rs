@@ -161,7 +161,7 @@ impl Driver {
         }
         let host = address.host();
         let socket = TcpStream::connect((host.as_str(), address.port())).await.map_err(ConnectError::Unreachable)?;
-        let dropped = |source| ConnectError::Dropped { during: "connecting", source };
+        let dropped = |source| ConnectError::dropped("connecting", source);
         let socket = prepare(socket).map_err(dropped)?;
         let mut transport = match &self.tls {
             None => Transport::plain(socket),
@@ -180,9 +180,9 @@ impl Driver {
         let mut handshake = Handshake::new(address, exchange, connection_name, &mut out);
         let both = Interest::READABLE | Interest::WRITABLE;
         let socket = watch(transport.socket().clone(), both)
-            .map_err(|source| ConnectError::Dropped { during: handshake.stage(), source })?;
+            .map_err(|source| ConnectError::dropped(handshake.stage(), source))?;
         loop {
-            let dropped = |source: io::Error| ConnectError::Dropped { during: handshake.stage(), source };
+            let dropped = |source: io::Error| ConnectError::dropped(handshake.stage(), source);
             // Cleared before the tries: what comes after them wakes us.
             let mut ready = socket.ready(both).await.map_err(dropped)?;
             ready.clear_ready();
@@ -192,11 +192,11 @@ impl Driver {
                     match transport.write(&out) {
                         Ok(n) => drop(out.drain(..n)),
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                        Err(source) => return Err(ConnectError::Dropped { during: handshake.stage(), source }),
+                        Err(source) => return Err(ConnectError::dropped(handshake.stage(), source)),
                     }
                 }
                 let during = handshake.stage();
-                let dropped = |source: io::Error| ConnectError::Dropped { during, source };
+                let dropped = |source: io::Error| ConnectError::dropped(during, source);
                 transport.flush().map_err(dropped)?;
                 match transport.read(decoder.space()) {
                     Ok(0) => return Err(dropped(io::ErrorKind::UnexpectedEof.into())),

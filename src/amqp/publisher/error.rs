@@ -19,6 +19,9 @@ pub enum ConnectError {
     /// The files for TLS.
     #[error("TLS cannot be set up: {0}")]
     TlsSetup(#[from] TlsError),
+    /// TLS came to nothing: a certificate that is not trusted, or no TLS there at all.
+    #[error("TLS failed: {0}; is the port right, and `cacertfile` if the authority is your own?")]
+    Tls(io::Error),
     /// Something else than AMQP 0-9-1 answered.
     #[error("what answers there is not an AMQP 0-9-1 server ({0}); is the port right, and is it `amqps`?")]
     NotAmqp(String),
@@ -85,11 +88,21 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// What it means that the socket failed.
+    pub(super) fn dropped(during: &'static str, source: io::Error) -> Self {
+        match source.kind() {
+            // The transport's word for it.
+            io::ErrorKind::InvalidData => Self::Tls(source),
+            _ => Self::Dropped { during, source },
+        }
+    }
+
     /// Whether nothing will change before a person changes something.
     pub const fn needs_a_person(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::TimedOut(_) | Self::Closed { .. } | Self::Dropped { .. } => false,
             Self::TlsSetup(_)
+            | Self::Tls(_)
             | Self::NotAmqp(_)
             | Self::AccessRefused(_)
             | Self::NoMechanism { .. }

@@ -25,8 +25,8 @@ use crate::broker::BrokerState;
 
 /// After a write, confirms are read when the last read is this long ago …
 const READ_AFTER: Duration = Duration::from_millis(20);
-/// … or this many are outstanding, and more than half as many were written since.
-const READ_AT_OUTSTANDING: u64 = 64;
+/// … or this many messages were written since.
+const READ_AFTER_WRITES: u64 = 64;
 /// Without a further write they are read after this; longer than [`READ_AFTER`], so that a steady trickle of events never
 /// needs the timer.
 const READ_WITHOUT_WRITE: Duration = Duration::from_millis(30);
@@ -52,6 +52,8 @@ pub(super) struct Link {
     stalled: bool,
     /// The burst's bound was met before the outbox was empty.
     more: bool,
+    /// There is something to read, or was more than was read.
+    read_now: bool,
     closing: bool,
     closed: bool,
     last_read: Instant,
@@ -80,6 +82,7 @@ impl Link {
             flow_stopped: false,
             stalled: false,
             more: false,
+            read_now: false,
             closing: false,
             closed: false,
             last_read: now,
@@ -101,7 +104,7 @@ impl Link {
             if self.closed {
                 return Ok(());
             }
-            if self.more {
+            if self.more || self.read_now {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -118,7 +121,7 @@ impl Link {
                 }
                 ready = readable(self.readable.as_ref()), if self.readable.is_some() => {
                     ready?;
-                    self.last_read = Instant::now().checked_sub(READ_WITHOUT_WRITE).unwrap_or(self.last_read);
+                    self.read_now = true;
                 }
                 () = &mut timer => {}
             }
@@ -137,12 +140,8 @@ impl Link {
         let now = Instant::now();
         self.keep_alive(now, shared, observer)?;
         let last_tag = self.write(now, shared)?;
-        let outstanding = last_tag - self.tag_at_read.min(last_tag);
-        let since = now - self.last_read;
-        if self.readable.is_some() && since >= READ_WITHOUT_WRITE
-            || since >= READ_AFTER
-            || outstanding >= READ_AT_OUTSTANDING
-        {
+        let written_since = last_tag - self.tag_at_read;
+        if self.read_now || now - self.last_read >= READ_AFTER || written_since >= READ_AFTER_WRITES {
             self.read(now, shared, observer)?;
             self.tag_at_read = last_tag;
             // What was read may have to be answered.
@@ -225,6 +224,7 @@ impl Link {
     /// Reads all there is, then applies the confirms together.
     fn read(&mut self, now: Instant, shared: &Shared, observer: &dyn Observer) -> Result<(), ConnectionError> {
         self.last_read = now;
+        self.read_now = false;
         let result = self.read_all(now, shared, observer);
         // Also before an error is told: what was confirmed need not be written again.
         self.apply(now, shared, observer)?;
@@ -283,9 +283,13 @@ impl Link {
                     }
                 }
             }
+            if self.confirms.len() >= CONFIRMS_AT_ONCE {
+                // The socket will not tell again of what is there already.
+                self.read_now = true;
+                return Ok(());
+            }
             // A plain socket that gave less than there was room for has no more; TLS may hold further records.
-            if n < room && !self.transport.is_tls() || self.confirms.len() >= CONFIRMS_AT_ONCE {
-                self.more |= self.confirms.len() >= CONFIRMS_AT_ONCE;
+            if n < room && !self.transport.is_tls() {
                 return Ok(());
             }
         }
@@ -297,7 +301,6 @@ impl Link {
         }
         let mut abandoned = Vec::new();
         let mut queue = shared.lock();
-        let before = queue.outbox.settled();
         let mut result = Ok(());
         for confirm in self.confirms.drain(..) {
             result = queue.outbox.confirm(confirm, now.into_std());
@@ -316,10 +319,9 @@ impl Link {
             self.sample = None;
         }
         self.last_busy = now;
-        let advanced = queue.outbox.settled() > before;
         drop(queue);
         tell_abandoned(abandoned, shared, observer);
-        if advanced && shared.somebody_waits() {
+        if shared.somebody_waits() {
             shared.progress.notify_waiters();
         }
         result.map_err(ConnectionError::from)
@@ -352,7 +354,7 @@ impl Link {
     /// When to look again without having been woken.
     fn deadline(&self, shared: &Shared) -> Instant {
         let queue = shared.lock();
-        let mut deadline = self.last_sent + FAR;
+        let mut deadline = Instant::now() + FAR;
         if self.readable.is_none() {
             let outstanding = queue.outbox.in_flight() > 0;
             deadline = if outstanding { self.last_read + READ_WITHOUT_WRITE } else { self.last_busy + IDLE_AFTER };
@@ -364,10 +366,8 @@ impl Link {
             }
             deadline = deadline.min(self.last_received + interval * 2);
         }
-        if !self.blocked
-            && !self.stalled
-            && let Some(retry) = queue.outbox.next_retry()
-        {
+        let may_write = !(self.blocked || self.flow_stopped || self.stalled || self.closing);
+        if may_write && let Some(retry) = queue.outbox.next_retry() {
             deadline = deadline.min(Instant::from_std(retry));
         }
         deadline

@@ -265,6 +265,38 @@ pub fn body_size(framed: &[u8]) -> u64 {
     header.payload[4..].first_chunk().map_or(0, |size| u64::from_be_bytes(*size))
 }
 
+/// The message id of a message that [`encode`] had framed, if it has one.
+pub fn message_id(framed: &[u8]) -> Option<&str> {
+    let (_, method) = own_frame(framed)?;
+    let (header, _) = own_frame(&framed[method..])?;
+    let (flags, mut rest) = header.payload.get(12..)?.split_first_chunk()?;
+    let flags = u16::from_be_bytes(*flags);
+    let short = |rest: &mut &[u8]| -> Option<usize> {
+        let length = 1 + usize::from(*rest.first()?);
+        *rest = rest.get(length..)?;
+        Some(length)
+    };
+    if flags & CONTENT_TYPE != 0 {
+        short(&mut rest)?;
+    }
+    if flags & HEADERS != 0 {
+        let (length, after) = rest.split_first_chunk()?;
+        rest = after.get(u32::from_be_bytes(*length) as usize..)?;
+    }
+    if flags & DELIVERY_MODE != 0 {
+        rest = rest.get(1..)?;
+    }
+    if flags & EXPIRATION != 0 {
+        short(&mut rest)?;
+    }
+    if flags & MESSAGE_ID == 0 {
+        return None;
+    }
+    let id = rest;
+    let length = short(&mut rest)?;
+    std::str::from_utf8(&id[1..length]).ok()
+}
+
 fn own_frame(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
     Frame::first(bytes, usize::MAX).expect("we framed it ourselves")
 }

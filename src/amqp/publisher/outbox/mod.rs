@@ -81,6 +81,8 @@ pub struct Abandoned {
     pub seq: u64,
     /// Its routing key.
     pub routing_key: String,
+    /// Its message id, if it has one.
+    pub message_id: Option<String>,
     /// Why.
     pub reason: AbandonReason,
 }
@@ -487,6 +489,7 @@ impl Outbox {
             shard: entry.shard,
             seq: entry.seq,
             routing_key: publish::routing_key(self.segments.get(entry.place)).to_owned(),
+            message_id: publish::message_id(self.segments.get(entry.place)).map(str::to_owned),
             reason,
         })
     }
