@@ -210,7 +210,10 @@ impl Service {
 
         let limit = gateway.session_start_limit;
         info!(
-            shards = shards.len(), of = shard_count, starts_left = limit.remaining, max_concurrency = limit.max_concurrency,
+            shards = shards.len(),
+            of = shard_count,
+            starts_left = limit.remaining,
+            max_concurrency = limit.max_concurrency,
             "starting shards"
         );
         let gate = IdentifyGate::new(IdentifyQueue::new(limit, identify_queue::PACE, Instant::now()));
@@ -219,14 +222,8 @@ impl Service {
             run_gate.run(stop_gate).await;
             TaskEnd::Done
         });
-        let shared = Shared {
-            broker,
-            store,
-            gate,
-            tls,
-            compression: config.discord.compression,
-            scratch: Arc::default(),
-        };
+        let shared =
+            Shared { broker, store, gate, tls, compression: config.discord.compression, scratch: Arc::default() };
         self.start_shards(&config, &shards, stored, &url, &shared);
         self.watch(stop).await
     }

@@ -44,7 +44,15 @@ impl Events {
     }
 
     /// Publishes a body of ours or Discord's; `None` when AMQP cannot carry it, which is told.
-    fn send(&self, name: &str, shard: Shard, seq: Seq, message_id: &str, mandatory: bool, body: &[u8]) -> Option<Position> {
+    fn send(
+        &self,
+        name: &str,
+        shard: Shard,
+        seq: Seq,
+        message_id: &str,
+        mandatory: bool,
+        body: &[u8],
+    ) -> Option<Position> {
         let message = Message {
             exchange: &self.settings.group,
             routing_key: name,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::discord::compression::Compression;
 use super::*;
+use crate::discord::compression::Compression;
 
 #[test]
 fn secrets_come_from_files_without_their_line_break() {

@@ -67,7 +67,13 @@ impl Open {
         (self.stream, self.out)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, reading: bool, intake: &mut Intake, scratch: &mut Scratch) -> Poll<LinkEvent> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        reading: bool,
+        intake: &mut Intake,
+        scratch: &mut Scratch,
+    ) -> Poll<LinkEvent> {
         if !self.out.is_empty() {
             match self.out.poll_write(&mut self.stream, cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(LinkEvent::Written),

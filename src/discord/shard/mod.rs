@@ -190,9 +190,11 @@ impl Driver {
             // Cancel safe, all of it: what is dropped here is only the waiting. Top to bottom: a flood must neither hold
             // up a stop nor silence a heartbeat.
             let happened = {
-                let Self { link, intake, shared, parting, turn, saving, paused, command, commands, sending, .. } = &mut self;
+                let Self { link, intake, shared, parting, turn, saving, paused, command, commands, sending, .. } =
+                    &mut self;
                 let reading = paused.is_none();
-                let takes_commands = command.is_none() && sending.is_none() && intake.session.state() == State::Connected;
+                let takes_commands =
+                    command.is_none() && sending.is_none() && intake.session.state() == State::Connected;
                 tokio::select! {
                     biased;
                     () = &mut stopped => Happened::Stop,
