@@ -4,7 +4,7 @@
 //! Sans-I/O, and the hottest code of the program. It knows no socket and no clock. The driver asks for bytes
 //! ([`Outbox::writable`]), says how many it wrote ([`Outbox::wrote`]), and hands in confirms and lost connections.
 //!
-//! Each message has an entry, in the order of publishing, and lies framed in a [segment](segments). Its way:
+//! Each message has an entry, in the order of publishing, and lies framed in a segment. Its way:
 //!
 //! ```text
 //! push -> Queued --first byte written--> InFlight --ack--> Settled
