@@ -187,8 +187,7 @@ async fn without_session_starts_left_every_session_ends_and_the_token_is_void() 
 
 #[tokio::test]
 async fn a_resume_is_refused_for_what_is_unknown_ended_expired_forgotten_or_too_far_back() {
-    let running =
-        Running::start(Settings { replay_events: 3, session_lifetime: Duration::ZERO, ..settings() }).await;
+    let running = Running::start(Settings { replay_events: 3, session_lifetime: Duration::ZERO, ..settings() }).await;
     let invalid = json!(false);
 
     let mut client = running.connect("").await;
@@ -260,7 +259,9 @@ async fn commands_are_answered_and_all_members_only_once_in_a_while() {
     assert_eq!((&limited["t"], &limited["d"]["opcode"]), (&json!("RATE_LIMITED"), &json!(8)));
     assert_eq!(limited["d"]["meta"], json!({"guild_id": guild, "nonce": "n"}));
 
-    client.send(&json!({"op": 4, "d": {"guild_id": guild, "channel_id": "5", "self_mute": true, "self_deaf": false}})).await;
+    client
+        .send(&json!({"op": 4, "d": {"guild_id": guild, "channel_id": "5", "self_mute": true, "self_deaf": false}}))
+        .await;
     assert_eq!(client.packet().await["d"]["channel_id"], "5");
     assert_eq!(client.packet().await["t"], "VOICE_SERVER_UPDATE");
     client.send(&json!({"op": 31, "d": {"guild_ids": [guild]}})).await;
@@ -283,6 +284,7 @@ async fn it_misbehaves_as_told() {
         client.identify(Intents::NONE, [0, 1]).await;
         running.control(verb, query);
         assert_eq!(client.ended().await, end, "{verb}");
+        client.cut();
         running.until(|handle| handle.stats().connected == 0).await;
     }
     let mut client = running.connect("&compress=zlib-stream").await;
@@ -326,7 +328,8 @@ async fn a_silent_connection_says_nothing_until_its_time_is_over() {
 
 #[tokio::test]
 async fn http_answers_what_bots_ask() {
-    let running = Running::start(Settings { token: Some(Secret::new("right")), max_concurrency: 16, ..settings() }).await;
+    let running =
+        Running::start(Settings { token: Some(Secret::new("right")), max_concurrency: 16, ..settings() }).await;
     let (status, body) = running.get("/api/v10/gateway", None).await;
     assert_eq!((status, body["url"].clone()), (200, json!(format!("ws://{}", running.address))));
     assert_eq!(running.get("/api/v10/gateway/bot", None).await.0, 401);

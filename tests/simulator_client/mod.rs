@@ -187,7 +187,9 @@ impl Client {
             let packet = match message {
                 None => return Err(Ended::Eof),
                 Some(Err(error)) => return Err(ended_by(&error)),
-                Some(Ok(Message::Close(frame))) => return Err(Ended::Closed(frame.map_or(1005, |frame| frame.code.into()))),
+                Some(Ok(Message::Close(frame))) => {
+                    return Err(Ended::Closed(frame.map_or(1005, |frame| frame.code.into())));
+                }
                 Some(Ok(Message::Text(text))) => Some(text.as_bytes().to_vec()),
                 Some(Ok(Message::Binary(bytes))) => self.inflate.message(&bytes),
                 Some(Ok(_)) => None,
