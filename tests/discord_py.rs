@@ -2,14 +2,12 @@
 //!
 //! `OPTIC_TEST_PYTHON` names an interpreter that has discord.py.
 
-mod simulator_client;
-
 use std::time::Duration;
 
-use optic::simulator::Settings;
+use optic::simulator::{Settings, Simulator};
 use serde_json::Value;
-use simulator_client::Running;
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
 /// Every event that has an example, less what discord.py has to have asked for.
 fn events() -> Vec<String> {
@@ -27,12 +25,14 @@ async fn discord_py_logs_in_reads_every_event_and_resumes() {
          python3 -m venv target/python && target/python/bin/pip install discord.py zstandard",
     );
     let settings = Settings { identify_window: Duration::ZERO, recommended_shards: 2, ..Settings::default() };
-    let running = Running::start(settings).await;
-    running.control("start", "rate=200");
+    let simulator = Simulator::bind(settings).await.expect("a free port");
+    let (address, handle, stop) = (simulator.address(), simulator.handle(), CancellationToken::new());
+    let running = tokio::spawn(simulator.run(stop.clone()));
+    handle.control("start", "rate=200", b"").expect("traffic starts");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/discord_py.py");
     let output = Command::new(python)
         .arg(script)
-        .arg(format!("http://{}", running.address))
+        .arg(format!("http://{address}"))
         .args(events())
         .kill_on_drop(true)
         .output()
@@ -42,8 +42,9 @@ async fn discord_py_logs_in_reads_every_event_and_resumes() {
     assert!(output.status.success(), "{out}{err}");
     let summary: Value = serde_json::from_str(&out).expect("a summary");
     assert_eq!((&summary["shards"], &summary["guilds"]), (&2.into(), &4.into()), "{summary}");
-    let stats = running.handle.stats();
+    let stats = handle.stats();
     assert_eq!((stats.identifies, stats.resumes, stats.resumes_refused), (2, 1, 0), "{stats:?}");
     assert!(stats.mistakes.is_empty(), "{:?}", stats.mistakes);
-    running.stop().await;
+    stop.cancel();
+    running.await.expect("the simulator did not panic");
 }

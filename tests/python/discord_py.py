@@ -11,9 +11,12 @@ import sys
 import urllib.request
 
 import discord
+import yarl
 
 base = sys.argv[1]
 discord.http.Route.BASE = f"{base}/api/v10"
+# Asked for only where the shard count is not given; set, nothing goes anywhere else by mistake.
+discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(base.replace("http", "ws", 1))
 PATIENCE = 60
 
 
