@@ -39,7 +39,7 @@ async fn discord_py_logs_in_reads_every_event_and_resumes() {
         .await
         .expect("the interpreter starts");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{out}{err}");
+    assert!(output.status.success(), "{out}{err}\n{:?}", handle.stats());
     let summary: Value = serde_json::from_str(&out).expect("a summary");
     assert_eq!((&summary["shards"], &summary["guilds"]), (&2.into(), &4.into()), "{summary}");
     let stats = handle.stats();

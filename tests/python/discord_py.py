@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import sys
+import urllib.error
 import urllib.request
 
 import discord
@@ -21,7 +22,10 @@ PATIENCE = 60
 
 
 def control(request):
-    urllib.request.urlopen(urllib.request.Request(f"{base}/control/{request}", method="POST"), timeout=10).read()
+    try:
+        urllib.request.urlopen(urllib.request.Request(f"{base}/control/{request}", method="POST"), timeout=10).read()
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"{request}: {error.read().decode()}")
 
 
 class Failures(logging.Handler):
@@ -83,6 +87,9 @@ async def main():
     # Every kind of event there is an example of, once.
     for name in sys.argv[2:]:
         await asyncio.to_thread(control, f"event?shard=0&name={name}")
+        await asyncio.sleep(0)
+        if running.done():
+            running.result()
     await asyncio.to_thread(control, "reconnect?shard=0")
     await expect(bot.was_resumed, "on_shard_resumed")
     bot.messages = 0
