@@ -442,7 +442,8 @@ impl Connection {
                 Step::Event(what)
             }
             Ok(None) if traffic.running && traffic.rate == 0.0 && session.flood_after.is_none() => {
-                match world.produce(&attached.session, FLOOD_STEP) {
+                let step = FLOOD_STEP.min(world.settings.replay_events as u64).max(1);
+                match world.produce(&attached.session, step) {
                     0 => Step::Nothing,
                     _ => {
                         drop(world);

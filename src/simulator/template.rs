@@ -267,7 +267,8 @@ fn without_content(d: &str) -> String {
 }
 
 fn blank_message(message: &mut Value) {
-    if message["author"]["id"] == BOT.to_string() {
+    // Its own messages a bot always sees.
+    if message["author"]["id"].as_str().and_then(|id| id.parse().ok()) == Some(BOT) {
         return;
     }
     if message.get("content").is_some() {

@@ -118,7 +118,7 @@ impl Catalogue {
     /// The name of event `index`.
     pub fn name(&self, plan: &Plan, index: u64) -> Option<&'static str> {
         if self.is_large(plan, index) {
-            return Some(if index / self.settings.large_every % 2 == 0 {
+            return Some(if (index / self.settings.large_every).is_multiple_of(2) {
                 "GUILD_CREATE"
             } else {
                 "GUILD_MEMBERS_CHUNK"
@@ -131,7 +131,7 @@ impl Catalogue {
     pub fn event(&self, out: &mut Vec<u8>, plan: &Plan, index: u64) {
         if self.is_large(plan, index) {
             let guild = plan.guild(index);
-            if index / self.settings.large_every % 2 == 0 {
+            if (index / self.settings.large_every).is_multiple_of(2) {
                 let seed = Seed { guild, index: 0, random: mix(guild) };
                 self.events["GUILD_CREATE"][0].open.render(out, seed, self.large);
             } else {
