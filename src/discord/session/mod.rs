@@ -22,7 +22,7 @@ use super::close_code::CloseCode;
 use super::gateway_url::GatewayUrl;
 use super::ids::{Seq, SessionId};
 use super::opcode::Opcode;
-use super::payload::{self, Identify, MalformedPacket};
+use super::payload::{self, MalformedPacket};
 use super::send_limit::{Purpose, SendLimit};
 use crate::broker::GapReason;
 use crate::session_store::StoredSession;
@@ -41,7 +41,7 @@ mod timers;
 mod turns;
 
 pub use self::ending::{Cause, End, LastSign, OldSession};
-pub use self::state::{Action, CommandWait, Dispatched, Settings, State};
+pub use self::state::{Action, CommandWait, Dispatched, IdentifyTooLong, Settings, State};
 
 /// A connection that is not open after this is given up.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -231,14 +231,7 @@ impl Session {
         if self.state != State::AwaitingIdentify {
             return;
         }
-        let Settings { shard, token, intents, large_threshold, presence, .. } = &self.settings;
-        let fields = Identify {
-            shard: *shard,
-            intents: *intents,
-            large_threshold: *large_threshold,
-            presence: presence.as_deref(),
-        };
-        let packet = payload::identify(token, fields);
+        let packet = self.settings.identify();
         self.identified = true;
         self.state = State::Identifying;
         self.send(packet, now);
