@@ -4,13 +4,16 @@
 //! [`Action`]s out. Events pass by: of a dispatch only READY and RESUMED are looked at. Rules: spec/discord.md.
 //!
 //! ```text
-//!                    ┌───────────────────────────── a connection ended ◄───────────────────────────┐
-//!                    ▼                                                                             │
-//! wake ───► Disconnected ──► Connecting ──► AwaitingHello ─┬─► AwaitingIdentify ──► Identifying ─┬─┤
-//!              │   ▲                                       └─► Resuming ─────────────────────────┤ │
-//!   suspend ◄──┘   └── from every state                                                 Connected ─┘
-//!      └─► Suspended           shut_down, a fatal close, from every state ──► Ended
+//! Disconnected ─► Connecting ─► AwaitingHello ─┬─► AwaitingIdentify ─► Identifying ─┬─► Connected
+//!      ▲                                       └─► Resuming ────────────────────────┘       │
+//!      └───────────────── a connection, or the attempt at one, ended: from each ────────────┘
 //! ```
+//!
+//! From every state `suspend` leads to Suspended, and `wake` from there to Disconnected; `shut_down` and fatal closes
+//! lead to Ended.
+//!
+//! A driver, after each call and before it publishes the event of a dispatch, carries out all actions; then it sleeps
+//! until something comes or the deadline passes.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
