@@ -135,7 +135,8 @@ fn another_ordinary_address_is_taken_from_the_next_connection_on() {
 
 #[test]
 fn the_gap_of_a_connection_that_just_died_begins_with_its_last_acknowledgement() {
-    let ends: [(fn(&mut Scenario), bool); 3] = [
+    type Ending = fn(&mut Scenario);
+    let ends: [(Ending, bool); 3] = [
         (|shard| shard.closed(None), false),
         (|shard| shard.session.broken("not zlib", shard.now), false),
         (|shard| shard.closed(4000), true),
