@@ -140,6 +140,7 @@ mod tests {
     fn with_one_key_shards_go_one_by_one_in_order() {
         let start = Instant::now();
         let mut queue = queue_of(&[2, 0, 1], limit(1000, 1), start);
+        assert_eq!(queue.deadline(), Some(start), "at once");
         assert_eq!(granted(&mut queue, start), [0]);
         assert_eq!(queue.deadline(), Some(start + PACE));
         assert_eq!(granted(&mut queue, start + 5 * SECOND), NOBODY);

@@ -4,13 +4,16 @@
 //! [`Action`]s out. Events pass by: of a dispatch only READY and RESUMED are looked at. Rules: spec/discord.md.
 //!
 //! ```text
-//!                    ┌───────────────────────────── a connection ended ◄───────────────────────────┐
-//!                    ▼                                                                             │
-//! wake ───► Disconnected ──► Connecting ──► AwaitingHello ─┬─► AwaitingIdentify ──► Identifying ─┬─┤
-//!              │   ▲                                       └─► Resuming ─────────────────────────┤ │
-//!   suspend ◄──┘   └── from every state                                                 Connected ─┘
-//!      └─► Suspended           shut_down, a fatal close, from every state ──► Ended
+//! Disconnected ─► Connecting ─► AwaitingHello ─┬─► AwaitingIdentify ─► Identifying ─┬─► Connected
+//!      ▲                                       └─► Resuming ────────────────────────┘       │
+//!      └───────────────── a connection, or the attempt at one, ended: from each ────────────┘
 //! ```
+//!
+//! From every state `suspend` leads to Suspended, and `wake` from there to Disconnected; `shut_down` and fatal closes
+//! lead to Ended.
+//!
+//! A driver, after each call and before it publishes the event of a dispatch, carries out all actions; then it sleeps
+//! until something comes or the deadline passes.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -22,7 +25,7 @@ use super::close_code::CloseCode;
 use super::gateway_url::GatewayUrl;
 use super::ids::{Seq, SessionId};
 use super::opcode::Opcode;
-use super::payload::{self, Identify, MalformedPacket};
+use super::payload::{self, MalformedPacket};
 use super::send_limit::{Purpose, SendLimit};
 use crate::broker::GapReason;
 use crate::session_store::StoredSession;
@@ -41,7 +44,7 @@ mod timers;
 mod turns;
 
 pub use self::ending::{Cause, End, LastSign, OldSession};
-pub use self::state::{Action, CommandWait, Dispatched, Settings, State};
+pub use self::state::{Action, CommandWait, Dispatched, IdentifyTooLong, Settings, State};
 
 /// A connection that is not open after this is given up.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -231,14 +234,7 @@ impl Session {
         if self.state != State::AwaitingIdentify {
             return;
         }
-        let Settings { shard, token, intents, large_threshold, presence, .. } = &self.settings;
-        let fields = Identify {
-            shard: *shard,
-            intents: *intents,
-            large_threshold: *large_threshold,
-            presence: presence.as_deref(),
-        };
-        let packet = payload::identify(token, fields);
+        let packet = self.settings.identify();
         self.identified = true;
         self.state = State::Identifying;
         self.send(packet, now);

@@ -207,7 +207,7 @@ impl Witness {
                     assert!(!matches!(code, 1000 | 1001), "{code} ends the session");
                     (self.connection, self.open) = (false, false);
                 }
-                Action::Store => assert!(self.session.state() != State::Connecting),
+                Action::Store => assert!(self.session.record(Seq::ZERO, 0).is_some(), "nothing to store"),
                 Action::Started { .. } => self.stored.clear(),
                 Action::Resumed { .. } | Action::Disconnected { .. } => {}
                 Action::Ended(_) => {

@@ -7,9 +7,11 @@ use serde_json::value::RawValue;
 #[cfg(doc)]
 use super::Session;
 use super::{Cause, End, OldSession};
+use crate::discord::command::MAX_BYTES;
 use crate::discord::compression::{Compression, Encoding};
 use crate::discord::ids::{SessionId, Shard};
 use crate::discord::intents::Intents;
+use crate::discord::payload::{self, Identify};
 use crate::secret::Secret;
 
 /// What a session is started with.
@@ -31,6 +33,30 @@ pub struct Settings {
     pub encoding: Encoding,
     /// How Discord compresses them.
     pub compression: Compression,
+}
+
+/// The identify would be longer than Discord takes, and every connection end in a close 4002.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the identify would have {bytes} bytes, and Discord takes at most {MAX_BYTES}: make DISCORD_PRESENCE shorter")]
+pub struct IdentifyTooLong {
+    /// How many it would have.
+    pub bytes: usize,
+}
+
+impl Settings {
+    /// Whether Discord would take the identify; to be asked once before a session is made.
+    ///
+    /// # Errors
+    /// When the presence makes it too long.
+    pub fn check(&self) -> Result<(), IdentifyTooLong> {
+        let bytes = self.identify().len();
+        if bytes <= MAX_BYTES { Ok(()) } else { Err(IdentifyTooLong { bytes }) }
+    }
+
+    pub(super) fn identify(&self) -> Vec<u8> {
+        let Self { shard, intents, large_threshold, .. } = *self;
+        payload::identify(&self.token, Identify { shard, intents, large_threshold, presence: self.presence.as_deref() })
+    }
 }
 
 /// Where a session is.

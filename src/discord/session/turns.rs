@@ -93,11 +93,13 @@ impl Session {
     /// The connection, or the attempt at one, is over: what becomes of the session, and when is the next?
     pub(super) fn leave(&mut self, cause: Cause, now: Instant) {
         let before_hello = matches!(self.state, State::Connecting | State::AwaitingHello);
+        let had_session = matches!(self.state, State::Resuming | State::Connected);
         self.note_last_sign(&cause, now);
         self.release(cause.is_ours());
         if let Cause::Closed(code) = cause
             && let Some(advice) = ending::advice(code, &self.settings)
         {
+            self.store();
             return self.end(End::Fatal { code, advice });
         }
         match cause.fate() {
@@ -113,13 +115,16 @@ impl Session {
             }
             Fate::Identify | Fate::Fatal => self.forget(now),
         }
+        if had_session {
+            self.store();
+        }
         let until = now + self.wait_after(&cause, now);
         self.connection = Connection::default();
         self.disconnected_until(until);
         self.actions.push_back(Action::Disconnected { cause, until, resume: self.known.is_some() });
     }
 
-    /// We end the connection for reasons of our own. What waits was still to be waited for stays so.
+    /// We end the connection, or the wait for the next, for reasons of our own.
     pub(super) fn interrupt(&mut self, now: Instant) {
         if self.state == State::Connected {
             self.set_last_sign(now);
@@ -131,14 +136,12 @@ impl Session {
         }
         let without_connection = matches!(self.state, State::Disconnected { .. } | State::Suspended);
         self.release(!without_connection);
-        if without_connection && self.known.is_some() {
-            // Events were confirmed since the connection ended, and were not stored.
-            self.actions.push_back(Action::Store);
-        }
+        // Also without a connection: events were confirmed since it ended.
+        self.store();
         self.connection = Connection::default();
     }
 
-    /// Lets go of what the connection holds: its place in the queue, the connection itself, numbers not yet stored.
+    /// Lets go of the place in the queue and of the connection.
     fn release(&mut self, ours: bool) {
         if self.state == State::AwaitingIdentify {
             self.actions.push_back(Action::WithdrawIdentify);
@@ -146,7 +149,11 @@ impl Session {
         if ours {
             self.actions.push_back(Action::Close { code: KEEP_SESSION });
         }
-        if matches!(self.state, State::Resuming | State::Connected) {
+    }
+
+    /// Has the session stored, if it still is one: so a resume begins from a fresh number.
+    fn store(&mut self) {
+        if self.known.is_some() {
             self.actions.push_back(Action::Store);
         }
     }

@@ -18,7 +18,7 @@ fn every_close_code_of_discords_table_meets_its_fate() {
                 assert_eq!(shard.wait(), RATE_LIMIT_PAUSE, "{code:?}");
             }
             Fate::Identify => {
-                assert_eq!(did, [Did::Store, dropped(cause, Resumes::Nothing)]);
+                assert_eq!(did, [dropped(cause, Resumes::Nothing)]);
                 assert_eq!(shard.wait(), AT_ONCE, "{code:?}");
             }
             Fate::Fatal => {
@@ -119,5 +119,21 @@ fn a_fatal_close_says_what_to_change() {
 fn advice_is_given_for_fatal_closes_and_no_others() {
     for code in CloseCode::KNOWN.into_iter().chain([CloseCode::Other(1000)]) {
         assert_eq!(ending::advice(code, &settings()).is_some(), code.fate() == Fate::Fatal, "{code:?}");
+    }
+}
+
+#[test]
+fn the_specs_table_of_closes_is_the_one_that_is_followed() {
+    let spec = include_str!("../../../../spec/discord.md");
+    for code in CloseCode::KNOWN {
+        let begin = format!("| {} | {} | ", code.code(), code.name());
+        let row = spec.lines().find(|line| line.starts_with(&begin)).unwrap_or_else(|| panic!("no row {begin}"));
+        let fate = match code.fate() {
+            Fate::Resume => "resume |",
+            Fate::PauseThenResume => "wait 60 s, resume |",
+            Fate::Identify => "identify |",
+            Fate::Fatal => "**end** |",
+        };
+        assert!(row[begin.len()..].starts_with(fate), "{row}");
     }
 }

@@ -97,13 +97,7 @@ fn an_invalid_session_that_may_not_be_resumed_is_forgotten_and_told_with_the_nex
         let wait = shard.after_its_wait();
         assert!(wait >= SECOND && wait <= 5 * SECOND, "{wait:?}");
         shard = shard.connects().greeted();
-        shard.did_only([
-            Did::Close,
-            Did::Store,
-            dropped(cause.clone(), Resumes::Nothing),
-            TO_GATEWAY,
-            Did::AskIdentify,
-        ]);
+        shard.did_only([Did::Close, dropped(cause.clone(), Resumes::Nothing), TO_GATEWAY, Did::AskIdentify]);
         shard.session.identify_granted(shard.now);
         shard.ready("second");
         shard.did_only([Did::Identify, Did::Started("second"), Did::Store]);

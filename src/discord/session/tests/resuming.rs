@@ -122,3 +122,56 @@ fn sessions_that_start_and_die_at_once_do_not_use_up_the_days_starts() {
     }
     assert!(starts < 320, "{starts} of 1,000");
 }
+
+#[test]
+fn another_ordinary_address_is_taken_from_the_next_connection_on() {
+    let mut shard = Scenario::awaiting_hello();
+    shard.session.set_gateway(GatewayUrl::parse("wss://resume.discord.gg").expect("an address"));
+    shard.did_only([]);
+    shard.closed(None);
+    shard.after(AT_ONCE);
+    shard.did_only([dropped(Cause::Lost, Resumes::Nothing), Did::Connect("resume", Resumes::Nothing)]);
+}
+
+#[test]
+fn the_gap_of_a_connection_that_just_died_begins_with_its_last_acknowledgement() {
+    type Ending = fn(&mut Scenario);
+    let ends: [(Ending, bool); 3] = [
+        (|shard| shard.closed(None), false),
+        (|shard| shard.session.broken("not zlib", shard.now), false),
+        (|shard| shard.closed(4000), true),
+    ];
+    for (end, told) in ends {
+        let mut shard = Scenario::connected_at(6);
+        shard.packet(11, "");
+        let acknowledged = shard.now;
+        shard.now += SECOND;
+        shard.event(7, "TYPING_START");
+        end(&mut shard);
+        let ended = shard.now;
+        shard = shard.connects().greeted();
+        shard.packet(9, "false");
+        shard.after_its_wait();
+        shard = shard.connects().greeted();
+        shard.session.identify_granted(shard.now);
+        shard.ready("second");
+        let last_sign = shard.old.expect("a gap").last_sign;
+        assert_eq!(last_sign, LastSign::At(if told { ended } else { acknowledged }));
+    }
+}
+
+#[test]
+fn a_session_that_lived_long_makes_the_next_start_immediate() {
+    let mut shard = Scenario::identifying();
+    for _ in 0..5 {
+        shard.ready("first");
+        shard.closed(4009);
+        shard.after_its_wait();
+        shard = shard.connects().greeted();
+        shard.session.identify_granted(shard.now);
+    }
+    shard.ready("second");
+    shard.after(600 * SECOND);
+    shard.closed(4009);
+    assert_eq!(shard.wait(), AT_ONCE);
+}
