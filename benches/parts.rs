@@ -39,7 +39,7 @@ fn recorded(compression: &str, settings: Settings) -> Vec<Vec<u8>> {
         let stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
         let url = format!("ws://{address}/?v=10&encoding=json{compression}");
         let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.expect("an upgrade");
-        let intents = Intents::from_name("GUILD_MESSAGES").expect("an intent").union(Intents::PRIVILEGED).bits();
+        let intents = Intents::ALL.bits();
         let identify = format!(
             r#"{{"op":2,"d":{{"token":"benchmark","properties":{{"os":"linux"}},"intents":{intents},"shard":[0,1]}}}}"#
         );

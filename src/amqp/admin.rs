@@ -35,6 +35,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Seconds between heartbeats, unless the address says otherwise: a dead peer is noticed after two.
 const HEARTBEAT: u16 = 15;
+/// The largest frame, in bytes. lapin holds two buffers of 32 frames for as long as it is connected: with RabbitMQ's own 128 KiB
+/// that were 8 MiB of memory. Longer bodies take more frames; properties have to fit one.
+const FRAME_MAX: u32 = 16 << 10;
 
 /// A handle on the connection. Cheap to clone.
 #[derive(Clone)]
@@ -260,6 +263,7 @@ fn uri(address: &Address) -> AMQPUri {
         },
         vhost: address.vhost().to_owned(),
         query: AMQPQueryString {
+            frame_max: Some(FRAME_MAX),
             heartbeat: Some(address.heartbeat().unwrap_or(HEARTBEAT)),
             connection_timeout: u64::try_from(address.connection_timeout().as_millis()).ok(),
             auth_mechanism: Some(match address.auth_mechanism() {
