@@ -127,7 +127,7 @@ pub trait Broker: Send + Sync + 'static {
     /// Waits until [`has_room`](Self::has_room).
     fn room(&self) -> Wait<'_>;
 
-    /// Waits until everything that was published before the call is settled.
+    /// Waits until everything that was published before the call is settled, or never will be.
     fn flushed(&self) -> Wait<'_>;
 
     /// How the broker is.
