@@ -38,7 +38,7 @@ use crate::discord::identify_queue::{self, IdentifyQueue};
 use crate::discord::ids::Shard;
 use crate::discord::rest::{self, RestError};
 use crate::discord::rest_types::GatewayBot;
-use crate::discord::session::{self, End, Session, State};
+use crate::discord::session::{self, End, IdentifyTooLong, Session, State};
 use crate::discord::shard::status::Status;
 use crate::discord::shard::{Driver, Shared};
 use crate::http::{self, BindError, Health, ShardHealth, Snapshot};
@@ -79,6 +79,9 @@ pub enum ServiceError {
     /// The shards asked for are not there.
     #[error(transparent)]
     Shards(#[from] NoSuchShard),
+    /// The identify is longer than Discord takes.
+    #[error(transparent)]
+    Identify(#[from] IdentifyTooLong),
     /// No shard is left. Each one's end was told.
     #[error("no shard can run: {0}")]
     NoShardLeft(End),
@@ -216,7 +219,7 @@ impl Service {
         });
         let shared =
             Shared { broker, store, gate, tls, compression: config.discord.compression, scratch: Arc::default() };
-        self.start_shards(&config, &shards, stored, &url, &shared);
+        self.start_shards(&config, &shards, stored, &url, &shared)?;
         self.watch(stop).await
     }
 
@@ -320,7 +323,7 @@ impl Service {
         mut stored: Vec<Option<StoredSession>>,
         url: &GatewayUrl,
         shared: &Shared,
-    ) {
+    ) -> Result<(), ServiceError> {
         let discord = &config.discord;
         let mut ways = BTreeMap::new();
         let statuses: Vec<Arc<Status>> = shards.iter().map(|shard| Arc::new(Status::new(*shard))).collect();
@@ -336,6 +339,7 @@ impl Service {
                 encoding: Encoding::Json,
                 compression: discord.compression,
             };
+            settings.check()?;
             let committed = stored.as_ref().map(|stored| stored.sequence).unwrap_or_default();
             let session = Session::new(settings, url.clone(), stored, fastrand::u64(..), Instant::now());
             let (way, commands) = mpsc::channel(commands::QUEUE);
@@ -354,6 +358,7 @@ impl Service {
                 Ok(())
             });
         }
+        Ok(())
     }
 
     /// Waits for the end, whatever it is.

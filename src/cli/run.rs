@@ -29,7 +29,9 @@ pub async fn run(environment: &Environment) -> Result<()> {
 async fn serve(config: Config, stop: CancellationToken) -> Result<()> {
     service::run(config, Arc::default(), stop).await.map_err(|error| {
         let exit = match &error {
-            ServiceError::Address(_) | ServiceError::Shards(_) | ServiceError::Tls(_) => Exit::Configuration,
+            ServiceError::Address(_) | ServiceError::Shards(_) | ServiceError::Tls(_) | ServiceError::Identify(_) => {
+                Exit::Configuration
+            }
             ServiceError::Http(_)
             | ServiceError::Discord(_)
             | ServiceError::GatewayUrl(_)
