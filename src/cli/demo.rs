@@ -7,7 +7,7 @@
 //! It ends with what was counted on the way: sent by the simulator, published and confirmed by Optic's publisher, received by
 //! the worker. Everything in RabbitMQ is of a group of its own, and deleted at the end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +100,7 @@ pub async fn run(args: DemoArgs, environment: &Environment) -> Result<()> {
         view: Arc::default(),
         tally: RefCell::default(),
         quiet: args.quiet,
+        declared: Cell::new(false),
     };
     let playing = async {
         let done = stop_on_signal(&stop, demo.run(config, end, &stop)).await;
@@ -217,6 +218,8 @@ struct Demo {
     view: Arc<View>,
     tally: RefCell<Tally>,
     quiet: bool,
+    /// Whether there is something in RabbitMQ to delete.
+    declared: Cell<bool>,
 }
 
 impl Demo {
@@ -228,10 +231,12 @@ impl Demo {
             queues.extend((0..SHARDS).map(|shard| topology::session_queue(&self.group, prefix, ShardId::new(shard))));
         }
         let played = self.play(config, end, stop).await;
-        match timeout(CLEAN_UP, topology::delete(&self.admin, &self.group, &queues)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(why)) => warn!(%why, group = self.group, "the demo's queues stay"),
-            Err(_) => warn!(group = self.group, "RabbitMQ does not answer: the demo's queues stay"),
+        if self.declared.get() {
+            match timeout(CLEAN_UP, topology::delete(&self.admin, &self.group, &queues)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => warn!(%why, group = self.group, "the demo's queues stay"),
+                Err(_) => warn!(group = self.group, "RabbitMQ does not answer: the demo's queues stay"),
+            }
         }
         let counts = played?;
         self.explain();
@@ -253,7 +258,11 @@ impl Demo {
         let working = async {
             let subscription = Subscription { group: self.group.clone(), subgroup: None, events: self.events.clone() };
             let on_delivery = |delivery: Delivery| self.receive(&delivery, stop);
-            let done = tail(&self.admin, &subscription, &stop_worker, || ready.cancel(), on_delivery).await;
+            let on_ready = || {
+                self.declared.set(true);
+                ready.cancel();
+            };
+            let done = tail(&self.admin, &subscription, &stop_worker, on_ready, on_delivery).await;
             worker_over.cancel();
             done.map_err(cannot_use)
         };

@@ -25,7 +25,7 @@ pub async fn stop_on_signal(stop: &CancellationToken, work: impl Future<Output =
     tokio::select! {
         biased;
         done = &mut work => return done,
-        name = signals.next() => info!("{name}: stopping; once more to stop at once"),
+        name = signals.next() => info!("{name}: stopping; once more, a second later, to stop at once"),
     }
     stop.cancel();
     let asked = Instant::now();
