@@ -24,7 +24,7 @@ fn sources() -> Vec<Source> {
             }
         }
     }
-    let of_tests: Vec<String> = found.iter().flat_map(|source| modules_of_tests(source)).collect();
+    let of_tests: Vec<String> = found.iter().flat_map(modules_of_tests).collect();
     found.retain(|source| !of_tests.iter().any(|module| source.path.starts_with(module.as_str())));
     assert!(found.len() > 50, "the sources are not where this test looks");
     found
