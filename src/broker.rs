@@ -80,7 +80,7 @@ pub enum GapReason {
     SessionInvalidated,
     /// The stored session belongs to another shard count, intents or the like, and was not tried.
     SessionNotUsable,
-    /// The broker refused an event for a minute (nack).
+    /// The broker refused an event for a minute (nack), or can never take it: its size, its names.
     Refused,
 }
 

@@ -31,14 +31,13 @@ use crate::amqp::topology;
 use crate::broker::{Broker, BrokerState};
 use crate::config::{self, Config, EventFilter, NoSuchShard};
 use crate::discord::commands::{self, Commands};
-use crate::discord::compression::Encoding;
 use crate::discord::gateway_url::{GatewayUrl, InvalidGatewayUrl};
 use crate::discord::identify_gate::IdentifyGate;
 use crate::discord::identify_queue::{self, IdentifyQueue};
 use crate::discord::ids::Shard;
 use crate::discord::rest::{self, RestError};
 use crate::discord::rest_types::GatewayBot;
-use crate::discord::session::{self, End, IdentifyTooLong, Session, State};
+use crate::discord::session::{End, Session, State};
 use crate::discord::shard::status::Status;
 use crate::discord::shard::{Driver, Shared};
 use crate::http::{self, BindError, Health, ShardHealth, Snapshot};
@@ -79,9 +78,6 @@ pub enum ServiceError {
     /// The shards asked for are not there.
     #[error(transparent)]
     Shards(#[from] NoSuchShard),
-    /// The identify is longer than Discord takes.
-    #[error(transparent)]
-    Identify(#[from] IdentifyTooLong),
     /// No shard is left. Each one's end was told.
     #[error("no shard can run: {0}")]
     NoShardLeft(End),
@@ -219,7 +215,7 @@ impl Service {
         });
         let shared =
             Shared { broker, store, gate, tls, compression: config.discord.compression, scratch: Arc::default() };
-        self.start_shards(&config, &shards, stored, &url, &shared)?;
+        self.start_shards(&config, &shards, stored, &url, &shared);
         self.watch(stop).await
     }
 
@@ -323,23 +319,13 @@ impl Service {
         mut stored: Vec<Option<StoredSession>>,
         url: &GatewayUrl,
         shared: &Shared,
-    ) -> Result<(), ServiceError> {
+    ) {
         let discord = &config.discord;
         let mut ways = BTreeMap::new();
         let statuses: Vec<Arc<Status>> = shards.iter().map(|shard| Arc::new(Status::new(*shard))).collect();
         for (status, stored) in statuses.iter().zip(stored.drain(..)) {
             let shard = status.shard();
-            let settings = session::Settings {
-                shard,
-                token: discord.token.clone(),
-                intents: discord.intents.intents(),
-                large_threshold: discord.large_threshold.map(u16::from),
-                presence: discord.presence.clone(),
-                api_version: discord.api.version,
-                encoding: Encoding::Json,
-                compression: discord.compression,
-            };
-            settings.check()?;
+            let settings = discord.session(shard);
             let committed = stored.as_ref().map(|stored| stored.sequence).unwrap_or_default();
             let session = Session::new(settings, url.clone(), stored, fastrand::u64(..), Instant::now());
             let (way, commands) = mpsc::channel(commands::QUEUE);
@@ -358,7 +344,6 @@ impl Service {
                 Ok(())
             });
         }
-        Ok(())
     }
 
     /// Waits for the end, whatever it is.

@@ -21,7 +21,6 @@ use std::collections::VecDeque;
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -211,10 +210,7 @@ impl Driver {
                     () = of(turn.as_mut()) => Happened::Turn,
                     result = of(saving.as_mut().map(|saving| &mut saving.done)) => Happened::Saved(result),
                     () = of(parting.front_mut()) => Happened::Parted,
-                    command = poll_fn(|cx| match commands {
-                        Some(commands) => commands.poll_recv(cx),
-                        None => Poll::Pending,
-                    }), if takes_commands => Happened::Command(command),
+                    command = next_command(commands), if takes_commands => Happened::Command(command),
                     event = poll_fn(|cx| {
                         let mut scratch = shared.scratch.lock().unwrap_or_else(PoisonError::into_inner);
                         link.poll(cx, reading, intake, &mut scratch)
@@ -512,6 +508,14 @@ impl Driver {
         while let Some(mut parting) = self.parting.pop_front() {
             parting.as_mut().await;
         }
+    }
+}
+
+/// The next command; once nobody can send any more, `None`, and then never anything.
+async fn next_command(commands: &mut Option<mpsc::Receiver<Command>>) -> Option<Command> {
+    match commands {
+        Some(commands) => commands.recv().await,
+        None => pending().await,
     }
 }
 
