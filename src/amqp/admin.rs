@@ -37,9 +37,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const FRAME_MAX: u32 = 8192;
 /// Seconds between heartbeats, unless the address says otherwise: a dead peer is noticed after two.
 const HEARTBEAT: u16 = 15;
-/// The largest frame, in bytes. lapin holds two buffers of 32 frames for as long as it is connected: with RabbitMQ's own 128 KiB
-/// that were 8 MiB of memory. Longer bodies take more frames; properties have to fit one.
-const FRAME_MAX: u32 = 16 << 10;
 
 /// A handle on the connection. Cheap to clone.
 #[derive(Clone)]
@@ -101,6 +98,11 @@ impl Admin {
     /// Whether RabbitMQ takes messages on this connection now: connected and no alarm.
     pub fn is_taking_messages(&self) -> bool {
         matches!(&*self.link.borrow(), Link::Up(connection) if !connection.status().blocked())
+    }
+
+    /// Whether RabbitMQ has told this connection that an alarm is on. It tells a connection only once it publishes.
+    pub fn is_blocked(&self) -> bool {
+        matches!(&*self.link.borrow(), Link::Up(connection) if connection.status().blocked())
     }
 
     /// A new channel.
@@ -265,7 +267,6 @@ fn uri(address: &Address) -> AMQPUri {
         },
         vhost: address.vhost().to_owned(),
         query: AMQPQueryString {
-            frame_max: Some(FRAME_MAX),
             heartbeat: Some(address.heartbeat().unwrap_or(HEARTBEAT)),
             frame_max: Some(FRAME_MAX),
             connection_timeout: u64::try_from(address.connection_timeout().as_millis()).ok(),
