@@ -539,7 +539,7 @@ impl Connection {
 
 impl Shared {
     /// The packet of an event; `None` if it is another connection's.
-    fn packet(&self, plan: &Plan, what: &What, seq: Seq, to: ConnectionId) -> Option<Vec<u8>> {
+    pub(super) fn packet(&self, plan: &Plan, what: &What, seq: Seq, to: ConnectionId) -> Option<Vec<u8>> {
         let catalogue = &self.catalogue;
         let name: &str = match what {
             What::Guild(_) => "GUILD_CREATE",
