@@ -78,7 +78,7 @@ pub struct Connection {
     silence: Option<Silence>,
     /// Since when it only waits to be gone, and until when.
     closing: Option<Instant>,
-    /// The client closed with 1000 or 1001.
+    /// The client closed.
     ended: bool,
 }
 
@@ -145,8 +145,9 @@ impl Connection {
         if let Err(error) = result {
             tracing::debug!(connection = self.id, %error, "connection broke");
         }
+        // What ends the session was seen when the client closed; a close after our own says nothing any more.
         if let Some(attached) = &self.attached {
-            self.shared.world().disconnected(&attached.session, self.id, self.ended, Instant::now());
+            self.shared.world().disconnected(&attached.session, self.id, false, Instant::now());
         }
     }
 

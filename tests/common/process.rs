@@ -122,6 +122,15 @@ impl OpticProcess {
     }
 }
 
+impl Drop for OpticProcess {
+    /// A test that failed shows what it said.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("optic's standard error:\n{}", self.stderr().join("\n"));
+        }
+    }
+}
+
 impl fmt::Debug for OpticProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpticProcess").field("id", &self.child.id()).finish_non_exhaustive()
