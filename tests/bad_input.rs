@@ -74,7 +74,10 @@ async fn intents_that_were_not_granted_are_named() {
     let (code, last) = end(&mut optic).await;
     assert_eq!(code, Some(69), "{last}");
     assert!(last.contains("4014") && last.contains("GUILD_MEMBERS") && last.contains("MESSAGE_CONTENT"), "{last}");
-    assert!(!last.contains("GUILD_PRESENCES") && last.contains("https://discord.com/developers/applications"), "{last}");
+    assert!(
+        !last.contains("GUILD_PRESENCES") && last.contains("https://discord.com/developers/applications"),
+        "{last}"
+    );
 }
 
 #[tokio::test]
@@ -205,13 +208,18 @@ async fn without_a_broker_events_are_lines_and_lines_are_commands() {
     let presence = r#"{"op":3,"d":{"since":null,"activities":[],"status":"idle","afk":false}}"#;
     optic.write_line(&format!(r#"{{"event":"0","data":{presence}}}"#)).await;
     eventually("the command", || bed.gateway.stats().packets == packets + 1).await;
-    optic.write_line(&format!(r#"{{"event":"SEND","data":{{"guild_id":"41771983423143937","packet":{presence}}}}}"#)).await;
+    optic
+        .write_line(&format!(r#"{{"event":"SEND","data":{{"guild_id":"41771983423143937","packet":{presence}}}}}"#))
+        .await;
     eventually("the command by guild", || bed.gateway.stats().packets == packets + 2).await;
 
     for (line, told) in [
         ("nonsense", "line=3 error=it is not {\"event\":SHARD or \"SEND\",\"data\":PACKET}"),
         (r#"{"event":"7","data":{"op":3,"d":{}}}"#, "line=4 error=shard 7"),
-        (r#"{"event":"SOON","data":{"op":3,"d":{}}}"#, "line=5 error=\"event\" is \"SOON\"; write a shard's number, or SEND"),
+        (
+            r#"{"event":"SOON","data":{"op":3,"d":{}}}"#,
+            "line=5 error=\"event\" is \"SOON\"; write a shard's number, or SEND",
+        ),
         (r#"{"event":0,"data":{"op":2,"d":{}}}"#, "line=6 error="),
         (r#"{"event":"SEND","data":{"guild_id":"x","packet":{}}}"#, "line=7 error=\"guild_id\" is not a number: \"x\""),
     ] {

@@ -79,15 +79,16 @@ async fn alarm(broker: &PrivateBroker) {
     bed.gateway.flood(FLOOD);
     consumer.wait_for(1_000).await;
     broker.block().await;
+    // RabbitMQ tells a connection of the alarm when it publishes.
+    bed.gateway.flood(2 * FLOOD);
     let body = Bed::health_until(&optic, "not ready", |status, body| status == 503 && body.contains("alarm")).await;
     assert!(body.contains("\"broker\":\"blocked\"") && body.contains("the broker takes nothing"), "{body}");
-    bed.gateway.flood(4 * FLOOD);
     Bed::health_until(&optic, "the shard waits", |_, body| body.contains("waiting for the broker")).await;
     let before = bed.gateway.stats().heartbeats;
     eventually("heartbeats go on", || bed.gateway.stats().heartbeats >= before + 2).await;
     assert!(optic.memory().1 < 100 << 20, "{:?}", optic.memory());
     broker.unblock().await;
-    let received = bed.gateway.reached(&consumer, START + 4 * FLOOD).await;
+    let received = bed.gateway.reached(&consumer, START + 2 * FLOOD).await;
     assert!(!received.iter().any(|message| message.is_gap()));
     let stats = bed.gateway.stats();
     assert_eq!((stats.identifies, stats.mistakes), (1, Default::default()));
@@ -105,10 +106,8 @@ async fn nacks(broker: &PrivateBroker) {
     bed.gateway.connected(1).await;
     bed.gateway.flood(500);
     let queue = format!("{}:all:events\t50", bed.group);
-    must("a full queue", async {
-        while !broker.ctl(&["list_queues", "name", "messages"]).await.contains(&queue) {}
-    })
-    .await;
+    must("a full queue", async { while !broker.ctl(&["list_queues", "name", "messages"]).await.contains(&queue) {} })
+        .await;
     let committed = bed.gateway.sessions()[0].heartbeat_seq;
     assert!(committed.is_none_or(|seq| seq <= 51), "what was refused is not committed: {committed:?}");
     broker.ctl(&["clear_policy", "limit"]).await;
@@ -144,7 +143,8 @@ async fn away_at_the_stop_and_at_the_start(broker: &PrivateBroker) {
     bed.gateway.reached(&consumer, START + 300).await;
     broker.stop().await;
     bed.gateway.event("MESSAGE_CREATE", b"{}");
-    eventually("the event is written", || bed.gateway.sessions()[0].written_seq == bed.gateway.sessions()[0].last_seq).await;
+    eventually("the event is written", || bed.gateway.sessions()[0].written_seq == bed.gateway.sessions()[0].last_seq)
+        .await;
     optic.terminate().await;
     let status = tokio::time::timeout(Duration::from_secs(5), optic.wait()).await.expect("gone in 5 s");
     assert_eq!(status.code(), Some(0));

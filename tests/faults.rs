@@ -310,9 +310,8 @@ async fn a_store_that_holds_garbage_costs_the_session_and_no_more() {
 async fn a_store_that_cannot_be_written_does_not_keep_it_from_stopping() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("sessions");
-    let bed = bed(Bed::settings())
-        .with("SHARD_STORE_TYPE", "file")
-        .with("SHARD_STORE_PREFIX", path.to_str().expect("UTF-8"));
+    let bed =
+        bed(Bed::settings()).with("SHARD_STORE_TYPE", "file").with("SHARD_STORE_PREFIX", path.to_str().expect("UTF-8"));
     let consumer = bed.consumer(&broker()).await;
     let mut optic = bed.optic();
     bed.gateway.reached(&consumer, START).await;
@@ -342,7 +341,8 @@ async fn while_rabbitmq_takes_nothing_heartbeats_go_on() {
     bed.gateway.stored().await;
     link.freeze();
     bed.gateway.flood(FLOOD);
-    Bed::health_until(&optic, "the shard waits for the broker", |_, body| body.contains("waiting for the broker")).await;
+    Bed::health_until(&optic, "the shard waits for the broker", |_, body| body.contains("waiting for the broker"))
+        .await;
     let before = bed.gateway.stats();
     eventually("heartbeats", || bed.gateway.stats().heartbeats >= before.heartbeats + 3).await;
     assert_eq!(bed.gateway.stats().connections, before.connections, "the connection is kept");

@@ -83,7 +83,8 @@ async fn uncompressed_every_event_arrives_once_in_order_and_byte_for_byte() {
 #[tokio::test]
 async fn events_of_several_megabytes_arrive_whole() {
     for compression in ["zlib-stream", "zstd-stream", "none"] {
-        let settings = Settings { guilds: 3, guild_bytes: 5 << 20, split_messages: 7, split_frames: 5, ..Bed::settings() };
+        let settings =
+            Settings { guilds: 3, guild_bytes: 5 << 20, split_messages: 7, split_frames: 5, ..Bed::settings() };
         let bed = Bed::new(&broker(), settings).with("DISCORD_COMPRESSION", compression);
         let consumer = bed.consumer(&broker()).await;
         let optic = bed.optic();
@@ -96,7 +97,8 @@ async fn events_of_several_megabytes_arrive_whole() {
 
 #[tokio::test]
 async fn transient_messages_that_expire_are_marked_as_such() {
-    let bed = Bed::new(&broker(), Bed::settings()).with("BROKER_PERSISTENT", "false").with("BROKER_MESSAGE_TIMEOUT", "2m");
+    let bed =
+        Bed::new(&broker(), Bed::settings()).with("BROKER_PERSISTENT", "false").with("BROKER_MESSAGE_TIMEOUT", "2m");
     let consumer = bed.consumer(&broker()).await;
     let optic = bed.optic();
     for message in bed.gateway.reached(&consumer, 1 + 2).await {
@@ -190,8 +192,7 @@ async fn the_shards_of_one_process_are_those_that_were_asked_for() {
     let optic = bed.optic();
     bed.gateway.connected(3).await;
     bed.gateway.reached(&consumer, 3 + 6).await;
-    let mut shards: Vec<_> =
-        bed.gateway.sessions().iter().map(|session| (session.shard, session.count)).collect();
+    let mut shards: Vec<_> = bed.gateway.sessions().iter().map(|session| (session.shard, session.count)).collect();
     shards.sort_unstable();
     assert_eq!(shards, [(1, 6), (4, 6), (5, 6)]);
     stop(optic).await;
@@ -225,7 +226,10 @@ async fn intents_bring_what_they_bring() {
     let mix: Mix = "MESSAGE_CREATE=1,TYPING_START=1".parse().expect("a mix");
     let bed = Bed::new(&broker(), Settings { mix, ..Bed::settings() })
         .with("DISCORD_INTENTS", "GUILDS,GUILD_MESSAGE_TYPING")
-        .with("DISCORD_PRESENCE", r#"{"status":"idle","activities":[{"name":"eyes","type":3}],"since":null,"afk":false}"#)
+        .with(
+            "DISCORD_PRESENCE",
+            r#"{"status":"idle","activities":[{"name":"eyes","type":3}],"since":null,"afk":false}"#,
+        )
         .with("DISCORD_LARGE_THRESHOLD", "250");
     let consumer = bed.consumer(&broker()).await;
     let optic = bed.optic();

@@ -164,7 +164,8 @@ impl Connection {
                 return Ok(());
             }
             let news = self.attached.as_ref().map(|attached| Arc::clone(&attached.news));
-            // Every branch may be dropped: `readable` and `writable` only tell, `notified` keeps its permit.
+            // Every branch may be dropped: `readable` and `writable` only tell, `notified` keeps its permit. Reading comes
+            // before writing: a flood is always writable, and heartbeats must be heard meanwhile.
             select! {
                 biased;
                 () = stop.cancelled(), if self.closing.is_none() => {
@@ -181,16 +182,16 @@ impl Connection {
                     self.silence = None;
                     self.close(LATE, "no heartbeat", Some("heartbeat missing for 1.5 intervals"));
                 }
-                ready = self.stream.writable(), if wants_write => {
-                    ready?;
-                    self.write()?;
-                }
                 ready = self.stream.readable(), if !is_deaf => {
                     ready?;
                     if self.read()? == 0 {
                         return Ok(());
                     }
                     self.read_on();
+                }
+                ready = self.stream.writable(), if wants_write => {
+                    ready?;
+                    self.write()?;
                 }
                 () = notified(news.as_deref()), if !is_silent && self.closing.is_none() => {}
             }

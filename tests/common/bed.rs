@@ -39,7 +39,10 @@ impl Bed {
             .with("BROKER_GROUP", &group)
             .with("DISCORD_EVENTS", &EVENTS.join(","))
             // What the log warns of would only be about what is listed for the consumer's sake.
-            .with("DISCORD_INTENTS", "GUILDS,GUILD_MESSAGES,GUILD_MESSAGE_REACTIONS,GUILD_MESSAGE_TYPING,DIRECT_MESSAGES")
+            .with(
+                "DISCORD_INTENTS",
+                "GUILDS,GUILD_MESSAGES,GUILD_MESSAGE_REACTIONS,GUILD_MESSAGE_TYPING,DIRECT_MESSAGES",
+            )
             .with("HTTP_ADDRESS", "127.0.0.1:0")
     }
 

@@ -52,7 +52,8 @@ pub struct Consumer {
 impl Consumer {
     /// Declares `G:event` for each event, binds and consumes; from then on nothing published is missed.
     pub async fn start(url: &str, group: &str, events: &[&str]) -> Self {
-        Self::of_queues(url, group, events.iter().map(|event| (format!("{group}:{event}"), vec![*event])).collect()).await
+        Self::of_queues(url, group, events.iter().map(|event| (format!("{group}:{event}"), vec![*event])).collect())
+            .await
     }
 
     /// One queue for all these events, so that their order among each other is seen.
@@ -64,10 +65,8 @@ impl Consumer {
         let received = Arc::new(watch::Sender::new(Vec::new()));
         let (ready, mut is_ready) = watch::channel(false);
         let (url, group) = (url.to_owned(), group.to_owned());
-        let queues: Vec<(String, Vec<String>)> = queues
-            .into_iter()
-            .map(|(queue, keys)| (queue, keys.into_iter().map(str::to_owned).collect()))
-            .collect();
+        let queues: Vec<(String, Vec<String>)> =
+            queues.into_iter().map(|(queue, keys)| (queue, keys.into_iter().map(str::to_owned).collect())).collect();
         let into = received.clone();
         let task = tokio::spawn(async move {
             loop {
