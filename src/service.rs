@@ -413,7 +413,7 @@ impl Service {
         while self.shards_running > 0
             && let Some(ended) = self.tasks.join_next().await
         {
-            let failed = matches!(ended, Err(_));
+            let failed = ended.is_err();
             if let Err(error) = self.task_ended(ended) {
                 result = result.and(Err(error));
             }

@@ -22,7 +22,7 @@ pub use private_broker::PrivateBroker;
 pub use process::OpticProcess;
 
 /// When a test gives up: far beyond what anything takes on a busy machine, and no measure of anything.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The AMQP URL of the RabbitMQ that all tests share.
 pub fn broker() -> String {
