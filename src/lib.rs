@@ -1,23 +1,40 @@
 //! Optic runs Discord gateway shards and hands their events to RabbitMQ, none lost.
 //!
+//! In the order of an event's way:
+//!
+//! - [`discord`]: the gateway's protocol, from the socket to the shard's driver; [`ledger`]: what is committed
+//! - [`broker`], [`session_store`]: the seams between shards and whatever carries their events and keeps their sessions
+//! - [`spectacles`] over [`amqp`], or [`stdio`]: what carries them
+//! - [`service`]: every task, and who waits for it; [`config`], [`logging`] and [`http`] (health) go with it
+//! - [`simulator`]: a Discord gateway for tests, demos and work offline
+//!
 //! The arrows of spec/README.md run downward only: `amqp`, `stdio` and `http` know the core, the core knows none of them.
 #![deny(missing_docs)]
 
-pub mod amqp;
+// The core: from Discord's socket to the seam.
 pub mod broker;
-pub mod clock;
-pub mod config;
 pub mod discord;
-pub mod http;
 pub mod ledger;
-pub mod logging;
-pub mod secret;
-pub mod service;
 pub mod session_store;
-pub mod simulator;
+
+// What carries events and keeps sessions: RabbitMQ, or standard output.
+pub mod amqp;
 pub mod spectacles;
 pub mod stdio;
+
+// All of it at work, and what it takes.
+pub mod config;
+pub mod http;
+pub mod logging;
+pub mod service;
+
+// Used by all.
+pub mod clock;
+pub mod secret;
 pub mod tls;
+
+// A Discord of one's own.
+pub mod simulator;
 
 /// How Optic names itself to servers.
 pub const USER_AGENT: &str =

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use tracing::Subscriber;
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -37,13 +37,20 @@ fn subscriber<W>(log: &Log, ansi: bool, writer: W) -> Result<Boxed, ParseError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter: Targets = log.filter.parse()?;
+    let filter = targets(&log.filter)?;
     let layer = fmt::layer().with_writer(writer);
     let registry = tracing_subscriber::registry().with(filter);
     Ok(match log.format {
         LogFormat::Text => Box::new(registry.with(layer.with_ansi(ansi))),
         LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true))),
     })
+}
+
+/// lapin logs as an error what our own log says once, in our words: it is silent unless the filter names it.
+fn targets(filter: &str) -> Result<Targets, ParseError> {
+    let targets: Targets = filter.parse()?;
+    let names_lapin = targets.iter().any(|(target, _)| target.starts_with("lapin"));
+    Ok(if names_lapin { targets } else { targets.with_target("lapin", LevelFilter::OFF) })
 }
 
 #[cfg(test)]
@@ -75,6 +82,7 @@ mod tests {
             tracing::info!(target: "optic::discord", session = "abc", "resumed");
             tracing::debug!(target: "optic::discord", "a turn");
             tracing::debug!(target: "optic::amqp", "another turn");
+            tracing::error!(target: "lapin::channels", "foreign words");
         });
         String::from_utf8(written.0.lock().expect("not poisoned").clone()).expect("text")
     }
@@ -92,6 +100,12 @@ mod tests {
         assert_eq!(line["message"], "resumed");
         assert_eq!(line["session"], "abc");
         assert_eq!(line["span"]["id"], 3);
+    }
+
+    #[test]
+    fn lapin_is_silent_unless_it_is_named() {
+        assert!(!logged("trace", LogFormat::Text).contains("foreign words"));
+        assert!(logged("info,lapin=warn", LogFormat::Text).contains("foreign words"));
     }
 
     #[test]

@@ -31,14 +31,13 @@ use crate::amqp::topology;
 use crate::broker::{Broker, BrokerState};
 use crate::config::{self, Config, EventFilter, NoSuchShard};
 use crate::discord::commands::{self, Commands};
-use crate::discord::compression::Encoding;
 use crate::discord::gateway_url::{GatewayUrl, InvalidGatewayUrl};
 use crate::discord::identify_gate::IdentifyGate;
 use crate::discord::identify_queue::{self, IdentifyQueue};
 use crate::discord::ids::Shard;
 use crate::discord::rest::{self, RestError};
 use crate::discord::rest_types::GatewayBot;
-use crate::discord::session::{self, End, Session, State};
+use crate::discord::session::{End, Session, State};
 use crate::discord::shard::status::Status;
 use crate::discord::shard::{Driver, Shared};
 use crate::http::{self, BindError, Health, ShardHealth, Snapshot};
@@ -338,16 +337,7 @@ impl Service {
         let statuses: Vec<Arc<Status>> = shards.iter().map(|shard| Arc::new(Status::new(*shard))).collect();
         for (status, stored) in statuses.iter().zip(stored.drain(..)) {
             let shard = status.shard();
-            let settings = session::Settings {
-                shard,
-                token: discord.token.clone(),
-                intents: discord.intents.intents(),
-                large_threshold: discord.large_threshold.map(u16::from),
-                presence: discord.presence.clone(),
-                api_version: discord.api.version,
-                encoding: Encoding::Json,
-                compression: discord.compression,
-            };
+            let settings = discord.session(shard);
             let committed = stored.as_ref().map(|stored| stored.sequence).unwrap_or_default();
             let session = Session::new(settings, url.clone(), stored, fastrand::u64(..), Instant::now());
             let (way, commands) = mpsc::channel(commands::QUEUE);

@@ -33,6 +33,8 @@ const LOOK_AFTER: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// RabbitMQ takes some 10 s to start: more pause would only add to it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The largest frame: lapin allocates 32 of them for each direction, and what goes over this connection is small.
+const FRAME_MAX: u32 = 8192;
 /// Seconds between heartbeats, unless the address says otherwise: a dead peer is noticed after two.
 const HEARTBEAT: u16 = 15;
 
@@ -261,6 +263,7 @@ fn uri(address: &Address) -> AMQPUri {
         vhost: address.vhost().to_owned(),
         query: AMQPQueryString {
             heartbeat: Some(address.heartbeat().unwrap_or(HEARTBEAT)),
+            frame_max: Some(FRAME_MAX),
             connection_timeout: u64::try_from(address.connection_timeout().as_millis()).ok(),
             auth_mechanism: Some(match address.auth_mechanism() {
                 AuthMechanism::Plain => SASLMechanism::Plain,

@@ -1,6 +1,8 @@
 //! Names in RabbitMQ, and declaring what they name: spec/amqp.md, "Names" and "Declaring".
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 use tracing::info;
@@ -48,6 +50,20 @@ pub async fn declare_events(
         bind(&channel, &queue, group, event).await?;
     }
     Ok(())
+}
+
+/// Deletes queues with all that is in them, and an exchange. What does not exist is no error.
+///
+/// # Errors
+/// The first that failed; those before it are gone.
+pub async fn delete(admin: &Admin, exchange: &str, queues: &[String]) -> Result<(), AdminError> {
+    let channel = admin.channel().await?;
+    for queue in queues {
+        let deleted = channel.queue_delete(short(queue)?, QueueDeleteOptions::default());
+        bounded(&format!("delete the queue \"{queue}\""), deleted).await?;
+    }
+    let deleted = channel.exchange_delete(short(exchange)?, ExchangeDeleteOptions::default());
+    bounded(&format!("delete the exchange \"{exchange}\""), deleted).await
 }
 
 pub(super) async fn exchange(channel: &Channel, group: &str) -> Result<(), AdminError> {

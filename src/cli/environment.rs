@@ -31,6 +31,12 @@ impl Environment {
         Ok(Self { vars })
     }
 
+    /// These variables.
+    #[cfg(test)]
+    pub fn of(vars: &[(&str, &str)]) -> Self {
+        Self { vars: vars.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect() }
+    }
+
     /// Every pair; of two with one name the later holds.
     pub fn vars(&self) -> impl Iterator<Item = (String, String)> + '_ {
         self.vars.iter().cloned()

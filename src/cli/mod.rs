@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the program, and each command in a file of its own.
 
 mod check;
+mod demo;
 mod environment;
 mod exit;
 mod health;
@@ -33,6 +34,7 @@ Examples:
   optic --env-file .env check                        what would run, and what is wrong
   optic tail MESSAGE_CREATE GUILD_CREATE             a worker that prints events
   optic simulate --rate 100                          a Discord of your own, to work offline
+  optic demo                                         all of it at work, with the RabbitMQ of AMQP_URL
   optic policies --max-length 100000 | sh            bound the queues of events";
 
 /// The command line.
@@ -60,6 +62,8 @@ enum Command {
     Run,
     /// Say what would run and what is wrong, and connect to nothing
     Check,
+    /// Show it at work: a simulated Discord, two shards and a worker, with a real RabbitMQ
+    Demo(demo::DemoArgs),
     /// Play Discord: a gateway on loopback for tests, demos and work offline
     Simulate(simulate::SimulateArgs),
     /// Print events as they come, as a worker of its own gets them
@@ -81,6 +85,7 @@ impl Cli {
         match self.command.unwrap_or(Command::Run) {
             Command::Run => run::run(&environment).await,
             Command::Check => check::run(&environment),
+            Command::Demo(args) => demo::run(args, &environment).await,
             Command::Simulate(args) => {
                 let stop = CancellationToken::new();
                 signals::stop_on_signal(&stop, simulate::run(args, stop.clone())).await

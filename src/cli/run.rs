@@ -27,15 +27,18 @@ pub async fn run(environment: &Environment) -> Result<()> {
 
 /// Runs the service until `stop`, and gives its failures their exit codes.
 async fn serve(config: Config, stop: CancellationToken) -> Result<()> {
-    service::run(config, Arc::default(), stop).await.map_err(|error| {
-        let exit = match &error {
-            ServiceError::Address(_) | ServiceError::Shards(_) | ServiceError::Tls(_) => Exit::Configuration,
-            ServiceError::Http(_)
-            | ServiceError::Discord(_)
-            | ServiceError::GatewayUrl(_)
-            | ServiceError::NoShardLeft(_) => Exit::Unavailable,
-            ServiceError::Output(_) | ServiceError::Failed(_) => Exit::Failed,
-        };
-        ExitWith::new(exit, error).into()
-    })
+    service::run(config, Arc::default(), stop).await.map_err(failed)
+}
+
+/// A service's failure as the end of the process.
+pub fn failed(error: ServiceError) -> anyhow::Error {
+    let exit = match &error {
+        ServiceError::Address(_) | ServiceError::Shards(_) | ServiceError::Tls(_) => Exit::Configuration,
+        ServiceError::Http(_)
+        | ServiceError::Discord(_)
+        | ServiceError::GatewayUrl(_)
+        | ServiceError::NoShardLeft(_) => Exit::Unavailable,
+        ServiceError::Output(_) | ServiceError::Failed(_) => Exit::Failed,
+    };
+    ExitWith::new(exit, error).into()
 }

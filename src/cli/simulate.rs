@@ -110,7 +110,9 @@ pub struct SimulateArgs {
 pub async fn run(args: SimulateArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let settings = args.settings()?;
     let wanted = settings.address;
-    let simulator = Simulator::bind(settings).await.with_context(|| format!("cannot listen on {wanted}"))?;
+    let simulator = Simulator::bind(settings)
+        .await
+        .with_context(|| format!("cannot listen on {wanted}; --address 127.0.0.1:0 takes a free port"))?;
     let address = simulator.address();
     if !address.ip().is_loopback() {
         eprintln!("warning: {address} is no loopback address: whoever reaches it controls this simulator");

@@ -146,7 +146,7 @@ async fn consume(
 }
 
 /// What of RabbitMQ only a person can change is a matter of configuration.
-fn cannot_use(why: AdminError) -> anyhow::Error {
+pub fn cannot_use(why: AdminError) -> anyhow::Error {
     let exit = if why.is_passing() { Exit::Failed } else { Exit::Configuration };
     ExitWith::new(exit, why).into()
 }
@@ -175,6 +175,11 @@ impl Printer {
         self.left = self.left.map(|left| left.saturating_sub(1));
         Ok(read && self.left != Some(0))
     }
+}
+
+/// A line as it is printed now for people.
+pub fn line_for_people(width: usize, delivery: &Delivery) -> String {
+    line(Style::Short, width, SystemTime::now(), delivery)
 }
 
 fn line(style: Style, width: usize, now: SystemTime, delivery: &Delivery) -> String {

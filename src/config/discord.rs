@@ -5,13 +5,16 @@ use std::fmt;
 use serde_json::value::RawValue;
 use url::Url;
 
-use crate::discord::compression::Compression;
+use crate::discord::command::MAX_BYTES;
+use crate::discord::compression::{Compression, Encoding};
+use crate::discord::ids::{Shard, ShardId};
+use crate::discord::session;
 use crate::secret::Secret;
 
 use super::intents::{self, EventFilter, IntentChoice};
 use super::presence;
 use super::report::Report;
-use super::shards::{self, ShardPlan};
+use super::shards::{self, MOST_SHARDS, ShardPlan};
 use super::values::{number, word};
 use super::variables::{Raw, UNREAD};
 
@@ -34,6 +37,33 @@ pub struct Discord {
     pub api: Api,
     /// How Discord is to compress.
     pub compression: Compression,
+}
+
+impl Discord {
+    /// What a shard's session is to identify with.
+    pub fn session(&self, shard: Shard) -> session::Settings {
+        session::Settings {
+            shard,
+            token: self.token.clone(),
+            intents: self.intents.intents(),
+            large_threshold: self.large_threshold.map(u16::from),
+            presence: self.presence.clone(),
+            api_version: self.api.version,
+            encoding: Encoding::Json,
+            compression: self.compression,
+        }
+    }
+
+    /// Reports what would make every identify too long.
+    fn check_length(&self, raw: &Raw, report: &mut Report) {
+        let longest = Shard::new(ShardId::new(MOST_SHARDS - 1), MOST_SHARDS).expect("the last of them");
+        let Err(why) = self.session(longest).check() else { return };
+        let problem = format!("the identify would have {} bytes, and Discord takes at most {MAX_BYTES}", why.bytes);
+        match &raw.discord_presence {
+            Some(text) if self.presence.is_some() => report.wrong("DISCORD_PRESENCE", text, problem, "make it shorter"),
+            _ => report.wrong_secret("DISCORD_TOKEN", problem, COPY),
+        }
+    }
 }
 
 /// Where Discord's API is.
@@ -72,6 +102,7 @@ impl fmt::Display for Protocol {
     }
 }
 
+const COPY: &str = "copy the token anew from Discord's developer portal, page \"Bot\"";
 const DISCORD_HOST: &str = "discord.com";
 
 pub(super) fn parse(raw: &Raw, report: &mut Report) -> Discord {
@@ -91,7 +122,7 @@ pub(super) fn parse(raw: &Raw, report: &mut Report) -> Discord {
     ];
     let compression =
         raw.discord_compression.as_deref().and_then(|text| word("DISCORD_COMPRESSION", text, &compressions, report));
-    Discord {
+    let discord = Discord {
         token,
         events,
         intents,
@@ -104,12 +135,13 @@ pub(super) fn parse(raw: &Raw, report: &mut Report) -> Discord {
         api,
         // zlib: zstd costs a sixth less work an event, and up to 400 KiB more memory a shard.
         compression: compression.unwrap_or(Compression::ZlibStream),
-    }
+    };
+    discord.check_length(raw, report);
+    discord
 }
 
 fn token(raw: &Raw, real_discord: bool, report: &mut Report) -> Secret {
     const NAME: &str = "DISCORD_TOKEN";
-    const COPY: &str = "copy the token anew from Discord's developer portal, page \"Bot\"";
     let Some(given) = raw.discord_token.as_deref() else {
         let remedy =
             "set it, or DISCORD_TOKEN_FILE to a file with it; it is in Discord's developer portal, page \"Bot\"";

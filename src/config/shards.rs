@@ -9,7 +9,7 @@ use super::values::{list, number};
 use super::variables::Raw;
 
 /// More shards than any bot has; bounds what a slip of the finger makes us allocate.
-const MOST_SHARDS: u32 = 65_536;
+pub(super) const MOST_SHARDS: u32 = 65_536;
 
 /// Which shards to run, as far as it can be known before Discord has told its advice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::demand::{Demand, Wanted};
 use crate::amqp::publisher::{Abandoned, Field, Message, Observer, Properties, Publisher};
@@ -158,7 +158,7 @@ impl Feedback {
 impl Observer for Feedback {
     fn returned(&self, routing_key: &str) {
         if lock(&self.demand).returned(routing_key, Instant::now()) {
-            info!(event = routing_key, "no queue for this event: it is tried once a second");
+            debug!(event = routing_key, "no queue for this event: it is tried once a second");
         }
     }
 

@@ -22,6 +22,11 @@ impl PrivateBroker {
         &self.url
     }
 
+    /// Its name for scripts/rabbitmq.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// `127.0.0.1:port`, for a [`super::FaultyLink`].
     pub fn address(&self) -> &str {
         let after_login = self.url.split('@').nth(1).expect("the script prints user and password");

@@ -3,6 +3,15 @@
 use super::*;
 
 #[test]
+fn a_presence_that_makes_the_identify_too_long_is_a_mistake() {
+    let name = "x".repeat(4096);
+    let text = format!(r#"{{"activities":[{{"name":"{name}","type":0}}]}}"#);
+    let [line] = &mistakes(&[("DISCORD_PRESENCE", &text)])[..] else { panic!("one mistake") };
+    assert!(line.ends_with(" bytes, and Discord takes at most 4096; make it shorter"), "{line}");
+    assert!(good(&[("DISCORD_PRESENCE", &text.replace(&name, "x"))]).discord.presence.is_some());
+}
+
+#[test]
 fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
     const ID_FORM: &str = "write numbers and ranges such as 0,1,4-7";
     const PRESENCE_FORM: &str = r#"write such as {"status":"online","activities":[{"name":"chess","type":0}]}"#;

@@ -204,7 +204,7 @@ impl Driver {
                     () = of(turn.as_mut()) => Happened::Turn,
                     result = of(saving.as_mut().map(|saving| &mut saving.done)) => Happened::Saved(result),
                     () = of(parting.front_mut()) => Happened::Parted,
-                    command = of(commands.as_mut().map(|commands| Box::pin(commands.recv()))), if takes_commands => Happened::Command(command),
+                    command = next_command(commands), if takes_commands => Happened::Command(command),
                     event = poll_fn(|cx| {
                         let mut scratch = shared.scratch.lock().unwrap_or_else(PoisonError::into_inner);
                         link.poll(cx, reading, intake, &mut scratch)
@@ -499,6 +499,14 @@ impl Driver {
         while let Some(mut parting) = self.parting.pop_front() {
             parting.as_mut().await;
         }
+    }
+}
+
+/// The next command; once nobody can send any more, `None`, and then never anything.
+async fn next_command(commands: &mut Option<mpsc::Receiver<Command>>) -> Option<Command> {
+    match commands {
+        Some(commands) => commands.recv().await,
+        None => pending().await,
     }
 }
 
