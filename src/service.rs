@@ -95,6 +95,7 @@ pub struct View {
     shards: OnceLock<Vec<Arc<Status>>>,
     broker: OnceLock<Arc<dyn Broker>>,
     publisher: OnceLock<Publisher>,
+    admin: OnceLock<Admin>,
     stopping: CancellationToken,
 }
 
@@ -121,11 +122,10 @@ impl Health for View {
             }
         });
         let also_missing = if self.stopping.is_cancelled() { vec!["it is stopping".to_owned()] } else { Vec::new() };
-        Snapshot {
-            shards: shards.collect(),
-            broker: self.broker.get().map_or(BrokerState::Disconnected, |broker| broker.state()),
-            also_missing,
-        }
+        let broker = self.broker.get().map_or(BrokerState::Disconnected, |broker| broker.state());
+        // RabbitMQ tells a connection of an alarm only once it publishes; the other one may have heard of it before.
+        let blocked = broker == BrokerState::Connected && self.admin.get().is_some_and(Admin::is_blocked);
+        Snapshot { shards: shards.collect(), broker: if blocked { BrokerState::Blocked } else { broker }, also_missing }
     }
 }
 
@@ -301,6 +301,7 @@ impl Service {
             Ok(())
         });
         let _ = self.view.publisher.set(publisher.clone());
+        let _ = self.view.admin.set(admin.clone());
         let settings = EventSettings {
             group: group.to_owned(),
             persistent: amqp.persistent,

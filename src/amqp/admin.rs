@@ -100,6 +100,11 @@ impl Admin {
         matches!(&*self.link.borrow(), Link::Up(connection) if !connection.status().blocked())
     }
 
+    /// Whether RabbitMQ has told this connection that an alarm is on. It tells a connection only once it publishes.
+    pub fn is_blocked(&self) -> bool {
+        matches!(&*self.link.borrow(), Link::Up(connection) if connection.status().blocked())
+    }
+
     /// A new channel.
     pub(super) async fn channel(&self) -> Result<lapin::Channel, AdminError> {
         let connection = self.connection().await?;

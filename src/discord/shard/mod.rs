@@ -51,9 +51,9 @@ const STORE_INTERVAL: Duration = Duration::from_secs(10);
 /// A new session is stored with its first number at 0. When that number is confirmed is looked at after this.
 const STORE_SOON: Duration = Duration::from_millis(500);
 
-/// At shutdown, how long the broker has for the last confirms, and the store for the last record. With the goodbyes that
-/// follow a stop takes less than 5 s, whatever is away.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(2500);
+/// At shutdown, how long the broker has for the last confirms, and the store for the last record. With the goodbyes after
+/// them everything is over in less than 5 s.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 const LAST_STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What shards of a process share.
