@@ -19,8 +19,11 @@ check: ## Formatting, lints and docs alone
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
-bench: ## Benchmarks (docs/performance.md)
-	cargo bench --locked
+bench: ## Benchmarks: the parts, then Optic beside twilight-gateway + lapin (docs/performance.md; BENCH='--runs 5': options of scripts/bench)
+	@scripts/setup build
+	@if [[ -z $${AMQP_URL:-} ]]; then scripts/setup rabbitmq; fi
+	cargo bench --locked --bench parts
+	scripts/bench $(BENCH)
 
 soak: ## The demo for long while its RabbitMQ fails in every way; every event is counted (SOAK_SECONDS=600)
 	@scripts/soak

@@ -80,7 +80,7 @@ pub enum GapReason {
     SessionInvalidated,
     /// The stored session belongs to another shard count, intents or the like, and was not tried.
     SessionNotUsable,
-    /// The broker refused an event for a minute (nack).
+    /// The broker refused an event for a minute (nack), or can never take it: its size, its names.
     Refused,
 }
 
@@ -127,7 +127,7 @@ pub trait Broker: Send + Sync + 'static {
     /// Waits until [`has_room`](Self::has_room).
     fn room(&self) -> Wait<'_>;
 
-    /// Waits until everything that was published before the call is settled.
+    /// Waits until everything that was published before the call is settled, or never will be.
     fn flushed(&self) -> Wait<'_>;
 
     /// How the broker is.

@@ -12,7 +12,12 @@ fn main() -> ExitCode {
     // One thread runs everything that is hot: an event crosses none.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
-        Ok(runtime) => runtime.block_on(Cli::parse().execute()),
+        Ok(runtime) => {
+            let done = runtime.block_on(Cli::parse().execute());
+            // Not waited for: a read of standard input has a thread of its own, and may last as long as nobody types.
+            runtime.shutdown_background();
+            done
+        }
         Err(why) => Err(anyhow::Error::new(why).context("cannot start the runtime")),
     };
     match done {

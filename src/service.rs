@@ -154,35 +154,27 @@ pub async fn run(config: Config, view: Arc<View>, stop: CancellationToken) -> Re
     result.and(ended)
 }
 
-/// What a task's end means.
-enum TaskEnd {
-    /// Nothing.
-    Done,
-    /// The shard is over.
-    Shard(Shard, End),
-    /// The service is over.
-    Output(io::Error),
-}
-
 /// The service's tasks, in the order in which they are stopped.
 struct Service {
     view: Arc<View>,
-    tasks: JoinSet<TaskEnd>,
+    /// Apart from the others: their end is what the rest of them waits for.
+    shards: JoinSet<(Shard, End)>,
+    /// All others. A failure is the service's.
+    tasks: JoinSet<Result<(), ServiceError>>,
     /// Shards and what feeds them stop first,
     intake: CancellationToken,
     /// then what carries their last events and records.
     carriers: CancellationToken,
-    shards_running: usize,
 }
 
 impl Service {
     fn new(view: Arc<View>) -> Self {
         Self {
             view,
+            shards: JoinSet::new(),
             tasks: JoinSet::new(),
             intake: CancellationToken::new(),
             carriers: CancellationToken::new(),
-            shards_running: 0,
         }
     }
 
@@ -193,7 +185,7 @@ impl Service {
             let (health, stop): (Arc<dyn Health>, _) = (self.view.clone(), self.carriers.clone());
             self.tasks.spawn(async move {
                 server.run(health, stop).await;
-                TaskEnd::Done
+                Ok(())
             });
         }
         let tls = tls::client_config(None, None)?;
@@ -219,7 +211,7 @@ impl Service {
         let (run_gate, stop_gate) = (gate.clone(), self.intake.clone());
         self.tasks.spawn(async move {
             run_gate.run(stop_gate).await;
-            TaskEnd::Done
+            Ok(())
         });
         let shared =
             Shared { broker, store, gate, tls, compression: config.discord.compression, scratch: Arc::default() };
@@ -242,12 +234,8 @@ impl Service {
             config::Broker::Stdio => {
                 let output = Arc::new(stdio::Output::new(listed));
                 let (writer, stop) = (output.clone(), self.carriers.clone());
-                self.tasks.spawn(async move {
-                    match writer.run(tokio::io::stdout(), stop).await {
-                        Ok(()) => TaskEnd::Done,
-                        Err(error) => TaskEnd::Output(error),
-                    }
-                });
+                self.tasks
+                    .spawn(async move { writer.run(tokio::io::stdout(), stop).await.map_err(ServiceError::Output) });
                 (output, None)
             }
             config::Broker::Amqp(amqp) => {
@@ -303,14 +291,14 @@ impl Service {
         let stop = self.carriers.clone();
         self.tasks.spawn(async move {
             driver.run(stop).await;
-            TaskEnd::Done
+            Ok(())
         });
         let (admin, driver) = Admin::at(&address, &format!("optic {group} administration"))
             .map_err(|error| ServiceError::Address(error.to_string()))?;
         let stop = self.carriers.clone();
         self.tasks.spawn(async move {
             driver.run(stop).await;
-            TaskEnd::Done
+            Ok(())
         });
         let _ = self.view.publisher.set(publisher.clone());
         let settings = EventSettings {
@@ -345,8 +333,7 @@ impl Service {
             let driver = Driver::new(session, committed, shared.clone(), status.clone(), commands);
             let stop = self.intake.clone();
             let span = info_span!("shard", id = %shard.id());
-            self.tasks.spawn(async move { TaskEnd::Shard(shard, driver.run(stop).await) }.instrument(span));
-            self.shards_running += 1;
+            self.shards.spawn(async move { (shard, driver.run(stop).await) }.instrument(span));
         }
         let _ = self.view.shards.set(statuses);
         if config.broker == config::Broker::Stdio {
@@ -354,7 +341,7 @@ impl Service {
             let (commands, stop) = (Arc::new(Commands::new(count, ways)), self.intake.clone());
             self.tasks.spawn(async move {
                 stdio::read_commands(tokio::io::stdin(), commands, stop).await;
-                TaskEnd::Done
+                Ok(())
             });
         }
     }
@@ -362,35 +349,16 @@ impl Service {
     /// Waits for the end, whatever it is.
     async fn watch(&mut self, stop: &CancellationToken) -> Result<(), ServiceError> {
         loop {
-            let ended = tokio::select! {
+            tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                Some(ended) = self.tasks.join_next() => ended,
-            };
-            if let Some(end) = self.task_ended(ended)?
-                && self.shards_running == 0
-            {
-                return Err(ServiceError::NoShardLeft(end));
-            }
-        }
-    }
-
-    /// The end of a shard, if it was one.
-    fn task_ended(&mut self, ended: Result<TaskEnd, JoinError>) -> Result<Option<End>, ServiceError> {
-        match ended {
-            Ok(TaskEnd::Done) => Ok(None),
-            Ok(TaskEnd::Shard(shard, end)) => {
-                self.shards_running -= 1;
-                match &end {
-                    End::ShutDown => info!(shard = %shard.id(), "shard stopped; its session is kept"),
-                    End::Fatal { .. } => error!(shard = %shard.id(), "shard ended for good: {end}"),
+                Some(ended) = self.tasks.join_next() => task_ended(ended)?,
+                Some(ended) = self.shards.join_next() => {
+                    let end = shard_ended(ended)?;
+                    if self.shards.is_empty() {
+                        return Err(ServiceError::NoShardLeft(end));
+                    }
                 }
-                Ok(Some(end))
-            }
-            Ok(TaskEnd::Output(error)) => Err(ServiceError::Output(error)),
-            Err(panic) => {
-                error!(%panic, "a task failed");
-                Err(ServiceError::Failed(panic))
             }
         }
     }
@@ -400,24 +368,13 @@ impl Service {
         self.view.stopping.cancel();
         self.intake.cancel();
         let mut result = Ok(());
-        while self.shards_running > 0
-            && let Some(ended) = self.tasks.join_next().await
-        {
-            let failed = ended.is_err();
-            if let Err(error) = self.task_ended(ended) {
-                result = result.and(Err(error));
-            }
-            if failed {
-                // Which task it was is not known: it may have been a shard.
-                self.shards_running = self.shards_running.saturating_sub(1);
-            }
+        while let Some(ended) = self.shards.join_next().await {
+            result = result.and(shard_ended(ended).map(drop));
         }
         self.carriers.cancel();
         let rest = async {
             while let Some(ended) = self.tasks.join_next().await {
-                if let Err(error) = self.task_ended(ended) {
-                    result = std::mem::replace(&mut result, Ok(())).and(Err(error));
-                }
+                result = std::mem::replace(&mut result, Ok(())).and(task_ended(ended));
             }
         };
         if tokio::time::timeout(GOODBYE, rest).await.is_err() {
@@ -425,6 +382,24 @@ impl Service {
         }
         result
     }
+}
+
+fn shard_ended(ended: Result<(Shard, End), JoinError>) -> Result<End, ServiceError> {
+    let (shard, end) = ended.map_err(failed)?;
+    match &end {
+        End::ShutDown => info!(shard = %shard.id(), "shard stopped; its session is kept"),
+        End::Fatal { .. } => error!(shard = %shard.id(), "shard ended for good: {end}"),
+    }
+    Ok(end)
+}
+
+fn task_ended(ended: Result<Result<(), ServiceError>, JoinError>) -> Result<(), ServiceError> {
+    ended.map_err(failed)?
+}
+
+fn failed(panic: JoinError) -> ServiceError {
+    error!(%panic, "a task failed");
+    ServiceError::Failed(panic)
 }
 
 /// The work's outcome, or `None` if `stop` comes first.
@@ -497,4 +472,64 @@ async fn load_all(store: &dyn SessionStore, shards: &[Shard]) -> Vec<Option<Stor
         });
     }
     loaded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discord::ids::ShardId;
+
+    fn shard(id: u32) -> Shard {
+        Shard::new(ShardId::new(id), 3).expect("of three")
+    }
+
+    /// A service with a task that carries the shards' last events: it must be told to stop after them, and not sooner.
+    fn service() -> Service {
+        let mut service = Service::new(Arc::default());
+        let (intake, carriers) = (service.intake.clone(), service.carriers.clone());
+        service.tasks.spawn(async move {
+            carriers.cancelled().await;
+            assert!(intake.is_cancelled());
+            Ok(())
+        });
+        service
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_panics_ends_the_service_and_the_others_stop_in_order() {
+        let mut service = service();
+        let (stop, carriers) = (service.intake.clone(), service.carriers.clone());
+        service.shards.spawn(async move {
+            stop.cancelled().await;
+            assert!(!carriers.is_cancelled(), "its last events are still carried");
+            (shard(0), End::ShutDown)
+        });
+        service.shards.spawn(async { panic!("a bug") });
+        let why = service.watch(&CancellationToken::new()).await.expect_err("a panic");
+        assert!(matches!(why, ServiceError::Failed(_)), "{why}");
+        service.end().await.expect("the others end well");
+        assert!(service.shards.is_empty() && service.tasks.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_task_that_fails_ends_the_service() {
+        let mut service = service();
+        service.shards.spawn(std::future::pending());
+        service.tasks.spawn(async { Err(ServiceError::Output(io::ErrorKind::BrokenPipe.into())) });
+        let why = service.watch(&CancellationToken::new()).await.expect_err("the output's");
+        assert!(matches!(why, ServiceError::Output(_)), "{why}");
+    }
+
+    #[tokio::test]
+    async fn the_last_shard_that_discord_refuses_ends_the_service() {
+        let fatal =
+            || End::Fatal { code: crate::discord::close_code::CloseCode::AuthenticationFailed, advice: String::new() };
+        let mut service = service();
+        for id in 0..3 {
+            service.shards.spawn(async move { (shard(id), fatal()) });
+        }
+        let why = service.watch(&CancellationToken::new()).await.expect_err("no shard is left");
+        assert!(matches!(why, ServiceError::NoShardLeft(End::Fatal { .. })), "{why}");
+        service.end().await.expect("nothing else failed");
+    }
 }

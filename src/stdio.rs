@@ -40,6 +40,8 @@ struct Lines {
     waiting: Vec<u8>,
     next: Position,
     settled: Position,
+    /// Nobody reads any more: what is not settled never will be.
+    closed: bool,
 }
 
 impl Output {
@@ -65,10 +67,20 @@ impl Output {
                     () = stop.cancelled() => return Ok(()),
                 }
             }
-            to.write_all(&bytes).await?;
-            to.flush().await?;
-            self.lines().settled = up_to;
+            let written = async {
+                to.write_all(&bytes).await?;
+                to.flush().await
+            };
+            let result = written.await;
+            {
+                let mut lines = self.lines();
+                match result {
+                    Ok(()) => lines.settled = up_to,
+                    Err(_) => lines.closed = true,
+                }
+            }
             self.progress.notify_waiters();
+            result?;
         }
     }
 
@@ -137,11 +149,11 @@ impl Broker for Output {
 
     fn flushed(&self) -> Wait<'_> {
         let end = self.lines().next;
-        Box::pin(self.wait_until(move |lines| lines.settled >= end))
+        Box::pin(self.wait_until(move |lines| lines.settled >= end || lines.closed))
     }
 
     fn state(&self) -> BrokerState {
-        BrokerState::Connected
+        if self.lines().closed { BrokerState::Disconnected } else { BrokerState::Connected }
     }
 }
 

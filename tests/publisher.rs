@@ -12,7 +12,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
 use optic::amqp::address::Address;
 use optic::amqp::publisher::{Abandoned, Message, Observer, Properties, Publisher, PublisherSettings, Window};
-use optic::broker::BrokerState;
+use optic::broker::{BrokerState, Position};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -43,8 +43,9 @@ impl Observer for Seen {
         self.returned.lock().expect("no panic").push(routing_key.to_owned());
     }
 
-    fn abandoned(&self, message: &Abandoned) {
+    fn abandoned(&self, message: &Abandoned) -> Option<Position> {
         self.abandoned.lock().expect("no panic").push(message.clone());
+        None
     }
 }
 

@@ -71,11 +71,6 @@ impl Reader {
         Self { held, split: None }
     }
 
-    /// Whether bytes are held: whole messages may be among them.
-    pub fn holds_bytes(&self) -> bool {
-        !self.held.is_empty()
-    }
-
     /// Takes bytes in the order of the wire; an empty chunk goes on with what is held.
     pub fn chunk<'a>(&'a mut self, bytes: &'a [u8]) -> Chunk<'a> {
         let joined = !self.held.is_empty();
@@ -311,12 +306,12 @@ mod tests {
         let bytes = wire(vec![data(b"one", Data::Text, true), data(b"two", Data::Text, true)]);
         let mut reader = Reader::default();
         assert_eq!(reader.chunk(&bytes).next_message(), Ok(Some(Message::Data(b"one"))));
-        assert!(reader.holds_bytes());
+        assert!(!reader.held.is_empty());
         let mut chunk = reader.chunk(&[]);
         assert_eq!(chunk.next_message(), Ok(Some(Message::Data(b"two"))));
         assert_eq!(chunk.next_message(), Ok(None));
         drop(chunk);
-        assert!(!reader.holds_bytes());
+        assert!(reader.held.is_empty());
     }
 
     #[test]

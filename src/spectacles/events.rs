@@ -43,7 +43,7 @@ impl Events {
         Self { publisher, settings, expiration, demand, message_id: Mutex::new(String::new()) }
     }
 
-    /// Publishes a body of ours or Discord's; `None` when AMQP cannot carry it, which is told.
+    /// Publishes a body of ours or Discord's; `None` when AMQP cannot carry it.
     fn send(
         &self,
         name: &str,
@@ -74,7 +74,7 @@ impl Events {
         match self.publisher.publish(&message) {
             Ok(position) => Some(position),
             Err(reason) => {
-                error!(shard = %shard.id(), event = name, %seq, %reason, "an event cannot be published, and is lost");
+                error!(shard = %shard.id(), event = name, %seq, %reason, "an event cannot be published");
                 None
             }
         }
@@ -94,7 +94,11 @@ impl Broker for Events {
             let mut message_id = lock(&self.message_id);
             message_id.clear();
             write!(message_id, "{}:{}", event.session, event.seq).expect("a String takes it");
-            self.send(event.name, event.shard, event.seq, &message_id, mandatory, event.data)?
+            self.send(event.name, event.shard, event.seq, &message_id, mandatory, event.data)
+        };
+        let Some(position) = position else {
+            // Not what nobody wants, but a loss: settled once that is told.
+            return self.publish_gap(&refused(event.shard, Some(event.session.clone()), event.seq, event.name));
         };
         if wanted == Wanted::Probe {
             lock(&self.demand).probed(event.name, position);
@@ -162,29 +166,67 @@ impl Observer for Feedback {
         }
     }
 
-    fn abandoned(&self, message: &Abandoned) {
-        error!(shard = message.shard, seq = message.seq, event = message.routing_key, reason = ?message.reason, "the broker does not take an event");
-        let Some(events) = self.events.get().and_then(Weak::upgrade) else { return };
+    fn abandoned(&self, message: &Abandoned) -> Option<Position> {
         // A notice that was itself given up is not told by another.
-        let Some(shard) = Shard::new(ShardId::new(message.shard), events.settings.shard_count) else { return };
         if message.routing_key == GAP_EVENT {
-            return;
+            return None;
         }
-        let now = unix_millis();
-        let _ = events.publish_gap(&Gap {
-            shard,
-            reason: GapReason::Refused,
-            // A message id is session and number; see `publish`.
-            old_session: message.message_id.as_deref().and_then(|id| Some(SessionId::new(id.rsplit_once(':')?.0))),
-            new_session: None,
-            last_committed: Seq::new(message.seq),
-            from: now,
-            to: now,
-            event: Some(message.routing_key.clone()),
-        });
+        let events = self.events.get().and_then(Weak::upgrade)?;
+        let shard = Shard::new(ShardId::new(message.shard), events.settings.shard_count)?;
+        // A message id is session and number; see `publish`.
+        let session = message.message_id.as_deref().and_then(|id| Some(SessionId::new(id.rsplit_once(':')?.0)));
+        events.publish_gap(&refused(shard, session, Seq::new(message.seq), &message.routing_key))
+    }
+}
+
+/// The notice of one event that the broker does not take.
+fn refused(shard: Shard, session: Option<SessionId>, seq: Seq, name: &str) -> Gap {
+    let now = unix_millis();
+    Gap {
+        shard,
+        reason: GapReason::Refused,
+        old_session: session,
+        new_session: None,
+        last_committed: seq,
+        from: now,
+        to: now,
+        event: Some(name.to_owned()),
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::amqp::address::Address;
+    use crate::amqp::publisher::{PublisherSettings, Window};
+
+    /// Events over a connection that is never made, listed ones only.
+    fn events(names: &[&str]) -> Events {
+        let demand = Arc::new(Mutex::new(Demand::listed(names.iter().copied())));
+        let settings = PublisherSettings {
+            address: Address::parse("amqp://localhost").expect("an address"),
+            exchange: "gateway".to_owned(),
+            connection_name: "test".to_owned(),
+            window: Window { messages: 10, bytes: 1 << 20 },
+        };
+        let (publisher, _) = Publisher::new(settings, Arc::new(Feedback::new(demand.clone())));
+        let settings =
+            Settings { group: "gateway".to_owned(), persistent: true, message_timeout: None, shard_count: 1 };
+        Events::new(publisher, settings, demand)
+    }
+
+    #[test]
+    fn what_amqp_cannot_carry_is_told_and_not_passed_over() {
+        let events = events(&["MESSAGE_CREATE"]);
+        let shard = Shard::new(ShardId::new(0), 1).expect("the only one");
+        let session = SessionId::new("s".repeat(300));
+        let event = Event { shard, session: &session, seq: Seq::new(7), name: "MESSAGE_CREATE", data: b"{}" };
+        assert_eq!(events.publish(&event), Some(Position::new(0)), "the notice's place");
+        assert_eq!(events.publish(&Event { name: "TYPING_START", ..event }), None, "nobody wants it");
+        assert_eq!(events.publisher.counters().outbox.published, 1);
+    }
 }

@@ -390,8 +390,8 @@ pub(super) fn tell_abandoned(abandoned: Vec<super::outbox::Abandoned>, shared: &
             reason = ?message.reason,
             "a message was given up"
         );
-        observer.abandoned(&message);
-        shared.lock().outbox.told(message.position);
+        let notice = observer.abandoned(&message);
+        shared.lock().outbox.told(message.position, notice);
     }
 }
 

@@ -35,6 +35,8 @@ mod link;
 pub mod outbox;
 pub mod transport;
 
+use crate::broker::Position;
+
 pub use self::codec::publish::{Field, Message, Properties, Unpublishable};
 pub use self::connection::{Driver, PublisherSettings};
 pub use self::handle::{Counters, Publisher};
@@ -45,6 +47,7 @@ pub trait Observer: Send + Sync + 'static {
     /// No queue took a mandatory message with this routing key. It is confirmed all the same.
     fn returned(&self, routing_key: &str);
 
-    /// A message was given up for good. It counts as settled once this returns, so that the notice can be published first.
-    fn abandoned(&self, message: &Abandoned);
+    /// A message was given up for good. Where a notice of it was published: the message counts as settled with that, so that
+    /// nobody passes a loss whose notice may still be lost, too. Without a notice it does so now.
+    fn abandoned(&self, message: &Abandoned) -> Option<Position>;
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::outgoing::Outgoing;
-use crate::broker::{Broker, Event, Gap};
+use crate::broker::{Broker, Event, Gap, Position};
 use crate::clock::unix_millis;
 use crate::discord::envelope;
 use crate::discord::ids::{Seq, Shard};
@@ -16,6 +16,7 @@ use crate::discord::inflate::{Buffer, Inflater};
 use crate::discord::session::{Action, Dispatched, LastSign, OldSession, Session};
 use crate::discord::websocket::{Message, Reader};
 use crate::ledger::Ledger;
+use crate::session_store::StoredSession;
 
 /// What shards of one thread share, so that a shard at rest holds no buffer of its own.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub(super) struct Intake {
     pub(super) shard: Shard,
     pub(super) session: Session,
     pub(super) ledger: Ledger,
+    /// Where the notice of the former session's gap is at the broker, until it is settled.
+    pub(super) notice: Option<Position>,
     pub(super) broker: Arc<dyn Broker>,
     /// Dispatches received.
     pub(super) events: Arc<AtomicU64>,
@@ -128,12 +131,18 @@ impl Intake {
         };
         match self.session.dispatch(seq, &name, envelope.data, now) {
             Ok(Dispatched::Event) => {
-                let plain = !matches!(&*name, "READY" | "RESUMED");
-                if !plain {
-                    self.look_for_a_start();
+                match &*name {
+                    "READY" => {
+                        self.look_for_a_start();
+                        self.event(seq, &name, envelope.data);
+                    }
+                    "RESUMED" => self.resumed(seq, envelope.data),
+                    _ => {
+                        self.event(seq, &name, envelope.data);
+                        return true;
+                    }
                 }
-                self.event(seq, &name, envelope.data);
-                plain
+                false
             }
             Ok(Dispatched::Stale) => false,
             Err(error) => {
@@ -164,12 +173,34 @@ impl Intake {
         if !self.ledger.is_new(seq) {
             return;
         }
-        let Some(session) = self.session.session_id() else { return };
-        let event = Event { shard: self.shard, session, seq, name, data };
-        match self.broker.publish(&event) {
+        match self.publish(seq, name, data) {
             Some(position) => self.ledger.published(seq, position, self.broker.settled()),
             None => self.ledger.skipped(seq),
         }
+    }
+
+    /// RESUMED has a number, but nothing says that the next event does not have the same: it moves nothing in the ledger.
+    fn resumed(&mut self, seq: Seq, data: &[u8]) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        if let Some(position) = self.publish(seq, "RESUMED", data) {
+            self.ledger.published(self.ledger.received(), position, self.broker.settled());
+        }
+    }
+
+    fn publish(&self, seq: Seq, name: &str, data: &[u8]) -> Option<Position> {
+        let session = self.session.session_id()?;
+        self.broker.publish(&Event { shard: self.shard, session, seq, name, data })
+    }
+
+    /// What is to be stored of the session. Nothing while the former one's gap is not settled: after a crash its record is
+    /// all that tells the next process of what is missing.
+    pub(super) fn record(&mut self) -> Option<StoredSession> {
+        let settled = self.broker.settled();
+        self.notice.take_if(|notice| *notice < settled);
+        if self.notice.is_some() {
+            return None;
+        }
+        self.session.record(self.ledger.committed(settled), unix_millis())
     }
 
     /// A new session has begun. Its ledger is empty; what the old one missed is told before its first event.
@@ -192,8 +223,8 @@ impl Intake {
             event: None,
         };
         if let Some(position) = self.broker.publish_gap(&gap) {
-            // The new session is not committed before the notice of the old one's gap is.
-            self.ledger.published(Seq::ZERO, position, self.broker.settled());
+            // All that the broker has of the old session stands before it.
+            self.notice = Some(position);
         }
     }
 

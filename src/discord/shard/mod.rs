@@ -14,6 +14,8 @@ mod link;
 mod outgoing;
 mod parting;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::future::{Future, pending, poll_fn};
@@ -36,7 +38,6 @@ use super::identify_gate::IdentifyGate;
 use super::ids::{Seq, SessionId, Shard};
 use super::session::{Action, CommandWait, End, Session, State};
 use crate::broker::{Broker, Wait};
-use crate::clock::unix_millis;
 use crate::ledger::Ledger;
 use crate::session_store::{SessionStore, StoreError};
 
@@ -50,8 +51,9 @@ const STORE_INTERVAL: Duration = Duration::from_secs(10);
 /// A new session is stored with its first number at 0. When that number is confirmed is looked at after this.
 const STORE_SOON: Duration = Duration::from_millis(500);
 
-/// At shutdown, how long the broker has for the last confirms, and the store for the last record.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+/// At shutdown, how long the broker has for the last confirms, and the store for the last record. With the goodbyes that
+/// follow a stop takes less than 5 s, whatever is away.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(2500);
 const LAST_STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What shards of a process share.
@@ -140,6 +142,7 @@ impl Driver {
             shard,
             session,
             ledger: Ledger::new(committed),
+            notice: None,
             broker: shared.broker.clone(),
             events: status.events_counter(),
             malformed: status.malformed_counter(),
@@ -177,6 +180,10 @@ impl Driver {
         loop {
             self.carry_out();
             if let Some(end) = self.end.take() {
+                if end != End::ShutDown {
+                    // As at a stop: a start with what Discord now wants may take the session up again.
+                    self.stop().await;
+                }
                 self.see_off().await;
                 return end;
             }
@@ -403,8 +410,11 @@ impl Driver {
             self.save_again = true;
             return;
         }
-        let committed = self.intake.ledger.committed(self.shared.broker.settled());
-        let Some(record) = self.intake.session.record(committed, unix_millis()) else { return };
+        let Some(record) = self.intake.record() else {
+            self.store_at = self.intake.notice.map(|_| now + STORE_SOON);
+            return;
+        };
+        let committed = record.sequence;
         self.store_at = Some(now + if committed == Seq::ZERO { STORE_SOON } else { STORE_INTERVAL });
         if self.stored.as_ref().is_some_and(|(session, seq)| *session == record.session_id && *seq == committed) {
             return;
@@ -463,7 +473,7 @@ impl Driver {
 
     // ---- the end ----
 
-    /// What comes before the connection is closed: the last confirms, and a last record of the session.
+    /// What comes before the end: the last confirms, and a last record of the session.
     async fn stop(&mut self) {
         self.turn = None;
         if tokio::time::timeout(FLUSH_TIMEOUT, self.shared.broker.flushed()).await.is_err() {

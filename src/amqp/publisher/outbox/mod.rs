@@ -10,7 +10,7 @@
 //! push -> Queued --first byte written--> InFlight --ack--> Settled
 //!            ^                            |  |
 //!            |                            |  +-nack-> Waiting --due--> InFlight, or after a minute
-//!            +------connection lost-------+-------------+              GivenUp --told--> Settled
+//!            +------connection lost-------+-------------+              GivenUp -> Told --notice settled--> Settled
 //! ```
 //!
 //! What is settled leaves at the front only, so [`Outbox::settled`] never passes a message that is not.
@@ -114,6 +114,8 @@ enum State {
     Waiting,
     /// Given up, to be told.
     GivenUp(AbandonReason),
+    /// Given up; settled with the notice of it, which is at this position.
+    Told(u64),
     /// Done with.
     Settled,
 }
@@ -478,8 +480,8 @@ impl Outbox {
         }
     }
 
-    /// A message that was given up. It is settled once [`told`](Self::told): who resumes from what is settled must not
-    /// pass a loss that nobody was told of.
+    /// A message that was given up, to be [`told`](Self::told): who resumes from what is settled must not pass a loss that
+    /// nobody was told of.
     pub fn next_abandoned(&mut self) -> Option<Abandoned> {
         let position = self.given_up.pop_front()?;
         let entry = *self.entry(position);
@@ -494,12 +496,17 @@ impl Outbox {
         })
     }
 
-    /// The loss of the message at `position` was told to whom it concerns.
-    pub fn told(&mut self, position: Position) {
-        if position.get() >= self.front && matches!(self.entry(position.get()).state, State::GivenUp(_)) {
-            self.settle(position.get());
-            self.advance_front();
+    /// The loss of the message at `position` was told to whom it concerns: by the message at `notice`, if by one. It is
+    /// settled with that.
+    pub fn told(&mut self, position: Position, notice: Option<Position>) {
+        if position.get() < self.front || !matches!(self.entry(position.get()).state, State::GivenUp(_)) {
+            return;
         }
+        match notice {
+            Some(notice) => self.entry_mut(position.get()).state = State::Told(notice.get()),
+            None => self.settle(position.get()),
+        }
+        self.advance_front();
     }
 
     /// When the next nacked message is to be written again.
@@ -517,12 +524,21 @@ impl Outbox {
     }
 
     fn advance_front(&mut self) {
-        while self.entries.front().is_some_and(|entry| entry.state == State::Settled) {
+        while let Some(entry) = self.entries.front() {
+            match entry.state {
+                State::Settled => {}
+                State::Told(notice) if self.is_settled(notice) => self.settle(self.front),
+                _ => break,
+            }
             self.entries.pop_front();
             self.front += 1;
         }
         self.cursor = self.cursor.max(self.front);
         self.untouched = self.untouched.max(self.front);
+    }
+
+    fn is_settled(&self, position: u64) -> bool {
+        position < self.front || self.entry(position).state == State::Settled
     }
 
     fn entry(&self, position: u64) -> &Entry {

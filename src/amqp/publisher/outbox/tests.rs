@@ -109,7 +109,7 @@ impl Scenario {
             assert_eq!(abandoned.routing_key, format!("KEY_{number}"));
             assert!(self.outbox.settled() <= abandoned.position, "settled only once told");
             self.abandoned.insert(number);
-            self.outbox.told(abandoned.position);
+            self.outbox.told(abandoned.position, None);
         }
     }
 
@@ -336,8 +336,28 @@ fn what_the_broker_finds_too_large_is_given_up_and_the_rest_goes_on() {
     assert_eq!(s.received, [0, 2]);
     s.confirm(Verb::Ack, 2, true);
     assert_eq!(s.outbox.settled(), Position::new(1), "not before it was told");
-    s.outbox.told(Position::new(1));
+    s.outbox.told(Position::new(1), None);
     assert_eq!(s.outbox.settled(), Position::new(3));
+}
+
+#[test]
+fn a_message_that_was_given_up_is_settled_with_its_notice() {
+    let mut s = Scenario::new();
+    s.push(100);
+    s.push(3000);
+    s.write(usize::MAX);
+    s.outbox.connection_lost();
+    s.outbox.give_up_larger_than(2000);
+    let abandoned = s.outbox.next_abandoned().expect("one");
+    let notice = s.push(100);
+    s.outbox.told(abandoned.position, Some(notice));
+    s.reconnect(FRAME_MAX_SIZE);
+    s.write(usize::MAX);
+    assert_eq!(s.received, [0, 2]);
+    s.confirm(Verb::Ack, 1, false);
+    assert_eq!(s.outbox.settled(), abandoned.position, "a crash now would lose both");
+    s.confirm(Verb::Ack, 2, false);
+    assert_eq!((s.outbox.settled(), s.outbox.unsettled()), (notice.next(), 0));
 }
 
 #[derive(Clone, Debug)]

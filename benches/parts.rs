@@ -1,0 +1,222 @@
+//! What each step of an event's way costs alone: inflating, the envelope, the demand, framing with its confirm, the ledger.
+//!
+//! The input is what the simulator sends, taken off its websocket before anything is timed.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::{SinkExt, StreamExt};
+use optic::amqp::publisher::outbox::{Confirm, Outbox, Verb, Window};
+use optic::amqp::publisher::{Field, Message, Properties};
+use optic::broker::Position;
+use optic::discord::compression::Compression;
+use optic::discord::envelope;
+use optic::discord::ids::Seq;
+use optic::discord::inflate::{Buffer, Inflater};
+use optic::discord::intents::Intents;
+use optic::ledger::Ledger;
+use optic::simulator::{Settings, Simulator, Start};
+use optic::spectacles::demand::Demand;
+use tokio_tungstenite::tungstenite::protocol::Message as Frame;
+use tokio_util::sync::CancellationToken;
+
+/// Events of a recorded stream, after READY and the guilds.
+const EVENTS: u64 = 2_000;
+
+/// Events that are confirmed at once, as in a flood.
+const BATCH: u64 = 64;
+
+/// What one connection sends from Hello on, message by message as they come from the socket.
+fn recorded(compression: &str, settings: Settings) -> Vec<Vec<u8>> {
+    let messages = 2 + settings.guilds + EVENTS;
+    let settings = Settings { events: Some(EVENTS), start: Start::AtOnce, ..settings };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let simulator = Simulator::bind(settings).await.expect("a free port");
+        let (address, stop) = (simulator.address(), CancellationToken::new());
+        let served = tokio::spawn(simulator.run(stop.clone()));
+        let stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+        let url = format!("ws://{address}/?v=10&encoding=json{compression}");
+        let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.expect("an upgrade");
+        let intents = Intents::from_name("GUILD_MESSAGES").expect("an intent").union(Intents::PRIVILEGED).bits();
+        let identify = format!(
+            r#"{{"op":2,"d":{{"token":"benchmark","properties":{{"os":"linux"}},"intents":{intents},"shard":[0,1]}}}}"#
+        );
+        socket.send(Frame::text(identify)).await.expect("it reads");
+        let mut recorded = Vec::new();
+        while (recorded.len() as u64) < messages {
+            let message = socket.next().await.expect("more to come").expect("a message");
+            recorded.push(message.into_data().to_vec());
+        }
+        stop.cancel();
+        served.await.expect("it did not panic");
+        recorded
+    })
+}
+
+fn inflate(c: &mut Criterion) {
+    let mut group = c.benchmark_group("inflate");
+    for (name, compression, query) in [
+        ("zlib-stream", Compression::ZlibStream, "&compress=zlib-stream"),
+        ("zstd-stream", Compression::ZstdStream, "&compress=zstd-stream"),
+    ] {
+        let stream = recorded(query, Settings::default());
+        let mut buffer = Buffer::default();
+        group.throughput(Throughput::Elements(stream.len() as u64));
+        group.bench_function(name, |b| {
+            // From the first message on: the context is the connection's.
+            b.iter_batched_ref(
+                || Inflater::new(compression),
+                |inflater| {
+                    for message in &stream {
+                        let packet = inflater.inflate(message, &mut buffer).expect("the simulator compresses rightly");
+                        black_box(packet.expect("a message is a packet").len());
+                    }
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+fn scan(c: &mut Criterion) {
+    let packets = recorded("", Settings { guild_bytes: 1 << 20, ..Settings::default() });
+    let dispatches = || packets.iter().filter(|packet| packet.starts_with(br#"{"t":""#));
+    let small = dispatches().min_by_key(|packet| packet.len()).expect("events");
+    let large = dispatches().max_by_key(|packet| packet.len()).expect("events");
+    let mut group = c.benchmark_group("envelope");
+    for (name, packet) in [("small", small), ("large", large)] {
+        group.throughput(Throughput::Bytes(packet.len() as u64));
+        group.bench_function(format!("{name}, {} bytes", packet.len()), |b| {
+            b.iter(|| black_box(envelope::scan(black_box(packet)).expect("a packet").data.len()));
+        });
+    }
+    let mix: Vec<&Vec<u8>> = dispatches().filter(|packet| packet.len() < 1 << 20).collect();
+    group.throughput(Throughput::Elements(mix.len() as u64));
+    group.bench_function("the mix", |b| {
+        b.iter(|| {
+            for packet in &mix {
+                black_box(envelope::scan(black_box(packet)).expect("a packet").data.len());
+            }
+        });
+    });
+    group.finish();
+}
+
+/// An event's framing, its writing and its confirm, without a socket.
+fn outbox(c: &mut Criterion) {
+    let mut group = c.benchmark_group("outbox");
+    group.throughput(Throughput::Elements(BATCH));
+    for (name, length) in [("600 bytes", 600), ("100 KiB", 100 << 10)] {
+        let body = vec![b'x'; length];
+        let mut outbox = Outbox::new(Window { messages: 1 << 16, bytes: 64 << 20 });
+        let now = Instant::now();
+        outbox.connected(131_072);
+        group.bench_function(format!("push, write, confirm: {name}"), |b| {
+            b.iter(|| {
+                for seq in 0..BATCH {
+                    outbox.push(&message(&body, seq)).expect("it fits");
+                }
+                loop {
+                    let bytes = black_box(outbox.writable(false, now)).len();
+                    if bytes == 0 {
+                        break;
+                    }
+                    outbox.wrote(bytes);
+                }
+                let confirm = Confirm { verb: Verb::Ack, tag: outbox.last_tag(), multiple: true };
+                outbox.confirm(confirm, now).expect("it was written");
+                assert_eq!(outbox.unsettled(), 0);
+            });
+        });
+    }
+    group.finish();
+}
+
+fn message(body: &[u8], seq: u64) -> Message<'_> {
+    Message {
+        exchange: "gateway",
+        routing_key: "MESSAGE_CREATE",
+        mandatory: true,
+        properties: Properties {
+            content_type: Some("application/json"),
+            headers: &[("shard", Field::Int(0))],
+            persistent: true,
+            expiration: None,
+            message_id: Some("0123456789abcdef0123456789abcdef:1234567"),
+            timestamp: Some(1_790_000_000),
+            kind: Some("MESSAGE_CREATE"),
+            app_id: Some("optic"),
+        },
+        body,
+        shard: 0,
+        seq,
+    }
+}
+
+/// The ledger in a flood: confirms come together, a good while after their events.
+fn ledger(c: &mut Criterion) {
+    let mut group = c.benchmark_group("ledger");
+    group.throughput(Throughput::Elements(BATCH));
+    let mut ledger = Ledger::new(Seq::ZERO);
+    let mut next = 0;
+    group.bench_function("published and committed", |b| {
+        b.iter(|| {
+            let settled = Position::new(next);
+            for _ in 0..BATCH {
+                if ledger.is_new(Seq::new(next + 1)) {
+                    ledger.published(Seq::new(next + 1), Position::new(next), settled);
+                }
+                next += 1;
+            }
+            black_box(ledger.committed(settled))
+        });
+    });
+    group.finish();
+}
+
+fn demand(c: &mut Criterion) {
+    const NAMES: [&str; 8] = [
+        "MESSAGE_CREATE",
+        "MESSAGE_UPDATE",
+        "MESSAGE_DELETE",
+        "GUILD_MEMBER_UPDATE",
+        "PRESENCE_UPDATE",
+        "VOICE_STATE_UPDATE",
+        "MESSAGE_REACTION_ADD",
+        "TYPING_START",
+    ];
+    let now = Instant::now();
+    let settled = Position::new(0);
+    let mut unrouted = Demand::auto();
+    for name in &NAMES[..4] {
+        unrouted.returned(name, now);
+    }
+    let mut group = c.benchmark_group("demand");
+    group.throughput(Throughput::Elements(NAMES.len() as u64));
+    for (name, mut demand) in
+        [("a list", Demand::listed(NAMES)), ("auto, all wanted", Demand::auto()), ("auto, half unwanted", unrouted)]
+    {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                for name in NAMES {
+                    black_box(demand.wants(black_box(name), settled, || now));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+fn short() -> Criterion {
+    Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2))
+}
+
+criterion_group! {
+    name = parts;
+    config = short();
+    targets = inflate, scan, demand, outbox, ledger
+}
+criterion_main!(parts);

@@ -1,0 +1,238 @@
+//! The driver and its intake against a broker whose confirms the test gives, and a simulated Discord.
+
+use std::sync::atomic::AtomicU64;
+
+use tokio::sync::watch;
+
+use super::intake::Taken;
+use super::outgoing::Outgoing;
+use super::*;
+use crate::broker::{BrokerState, Event, Gap, Position};
+use crate::discord::compression::Encoding;
+use crate::discord::gateway_url::GatewayUrl;
+use crate::discord::identify_queue::{IdentifyQueue, PACE};
+use crate::discord::ids::ShardId;
+use crate::discord::inflate::{Buffer, Inflater};
+use crate::discord::intents::Intents;
+use crate::discord::rest_types::SessionStartLimit;
+use crate::discord::session::Settings;
+use crate::discord::websocket::Reader;
+use crate::secret::Secret;
+use crate::session_store::{MemorySessionStore, StoredSession};
+use crate::simulator::{self, Simulator};
+
+/// Takes everything, and settles it when it is told to.
+#[derive(Default)]
+struct Confirming {
+    /// Names, in order; gaps among them.
+    taken: watch::Sender<Vec<String>>,
+    gaps: Mutex<Vec<Gap>>,
+    settled: AtomicU64,
+    at_once: bool,
+}
+
+impl Confirming {
+    fn take(&self, name: &str) -> Option<Position> {
+        let mut position = 0;
+        self.taken.send_modify(|taken| {
+            position = taken.len() as u64;
+            taken.push(name.to_owned());
+        });
+        Some(Position::new(position))
+    }
+
+    fn settle(&self, before: u64) {
+        self.settled.store(before, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn taken(&self) -> Vec<String> {
+        self.taken.borrow().clone()
+    }
+}
+
+impl Broker for Confirming {
+    fn publish(&self, event: &Event<'_>) -> Option<Position> {
+        self.take(event.name)
+    }
+
+    fn publish_gap(&self, gap: &Gap) -> Option<Position> {
+        self.gaps.lock().expect("no panic").push(gap.clone());
+        self.take(crate::broker::GAP_EVENT)
+    }
+
+    fn settled(&self) -> Position {
+        match self.at_once {
+            true => Position::new(self.taken.borrow().len() as u64),
+            false => Position::new(self.settled.load(std::sync::atomic::Ordering::Relaxed)),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    fn room(&self) -> Wait<'_> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn flushed(&self) -> Wait<'_> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn state(&self) -> BrokerState {
+        BrokerState::Connected
+    }
+}
+
+fn shard() -> Shard {
+    Shard::new(ShardId::new(0), 1).expect("the only one")
+}
+
+fn settings() -> Settings {
+    Settings {
+        shard: shard(),
+        token: Secret::new("any"),
+        intents: Intents::GUILDS,
+        large_threshold: None,
+        presence: None,
+        api_version: 10,
+        encoding: Encoding::Json,
+        compression: Compression::None,
+    }
+}
+
+/// Session "old", of which everything up to 5 is stored.
+fn stored() -> StoredSession {
+    StoredSession {
+        version: StoredSession::VERSION,
+        shard_id: shard().id(),
+        shard_count: 1,
+        intents: Intents::GUILDS,
+        session_id: SessionId::new("old"),
+        resume_url: "ws://127.0.0.1:1".to_owned(),
+        sequence: Seq::new(5),
+        saved_at: 1_700_000_000_000,
+    }
+}
+
+/// An intake whose session waits for Hello.
+fn connected(broker: &Arc<Confirming>) -> Intake {
+    let gateway = GatewayUrl::parse("ws://127.0.0.1:1").expect("an address");
+    let now = Instant::now();
+    let mut session = Session::new(settings(), gateway, Some(stored()), 7, now);
+    session.handle_timeout(now);
+    session.connected(now);
+    Intake {
+        shard: shard(),
+        session,
+        ledger: Ledger::new(Seq::new(5)),
+        notice: None,
+        broker: broker.clone(),
+        events: Arc::default(),
+        malformed: Arc::default(),
+        actions: VecDeque::new(),
+    }
+}
+
+/// Each packet as a chunk of its own, and then what the session wants done.
+fn receives(intake: &mut Intake, packets: &[&str]) {
+    let (mut reader, mut inflater) = (Reader::default(), Inflater::new(Compression::None));
+    let (mut inflated, mut out) = (Buffer::default(), Outgoing::default());
+    for packet in packets {
+        let length = u8::try_from(packet.len()).ok().filter(|length| *length <= 125).expect("a short frame");
+        let frame = [&[0x81, length], packet.as_bytes()].concat();
+        let taken = intake.chunk(&frame, &mut reader, &mut inflater, &mut inflated, &mut out);
+        if taken == Taken::Stopped {
+            assert_eq!(intake.chunk(&[], &mut reader, &mut inflater, &mut inflated, &mut out), Taken::All);
+        }
+        while intake.poll_action().is_some() {}
+    }
+    assert_eq!(intake.malformed.load(std::sync::atomic::Ordering::Relaxed), 0, "all of it can be read");
+}
+
+const HELLO: &str = r#"{"t":null,"s":null,"op":10,"d":{"heartbeat_interval":41250}}"#;
+
+#[test]
+fn an_event_with_the_number_of_the_resumed_before_it_is_published() {
+    let broker = Arc::new(Confirming::default());
+    let mut intake = connected(&broker);
+    receives(
+        &mut intake,
+        &[
+            HELLO,
+            r#"{"t":"TYPING_START","s":6,"op":0,"d":{}}"#,
+            r#"{"t":"RESUMED","s":7,"op":0,"d":{}}"#,
+            r#"{"t":"MESSAGE_CREATE","s":7,"op":0,"d":{}}"#,
+        ],
+    );
+    assert_eq!(broker.taken(), ["TYPING_START", "RESUMED", "MESSAGE_CREATE"]);
+    broker.settle(2);
+    assert_eq!(intake.record().expect("a session").sequence, Seq::new(6), "RESUMED commits nothing");
+    broker.settle(3);
+    assert_eq!(intake.record().expect("a session").sequence, Seq::new(7));
+}
+
+#[test]
+fn a_new_session_is_not_stored_before_the_gap_of_the_old_one_is_told() {
+    let broker = Arc::new(Confirming::default());
+    let mut intake = connected(&broker);
+    receives(
+        &mut intake,
+        &[
+            HELLO,
+            r#"{"t":"TYPING_START","s":6,"op":0,"d":{}}"#,
+            r#"{"t":"READY","s":1,"op":0,"d":{"session_id":"new"}}"#,
+        ],
+    );
+    assert_eq!(broker.taken(), ["TYPING_START", "OPTIC_GAP", "READY"]);
+    assert_eq!(broker.gaps.lock().expect("no panic")[0].last_committed, Seq::new(5));
+    for settled in [0, 1] {
+        broker.settle(settled);
+        assert_eq!(intake.record(), None, "a crash now must find the old session's record");
+    }
+    broker.settle(2);
+    let record = intake.record().expect("the gap is told");
+    assert_eq!((record.session_id, record.sequence), (SessionId::new("new"), Seq::ZERO));
+    broker.settle(3);
+    assert_eq!(intake.record().expect("a session").sequence, Seq::new(1));
+}
+
+#[tokio::test]
+async fn a_shard_that_discord_refuses_stores_its_session_first() {
+    let simulator = Simulator::bind(simulator::Settings::default()).await.expect("a free port");
+    let (address, discord) = (simulator.address(), simulator.handle());
+    let stop = CancellationToken::new();
+    let simulating = tokio::spawn(simulator.run(stop.clone()));
+
+    let broker = Arc::new(Confirming { at_once: true, ..Confirming::default() });
+    let store = Arc::new(MemorySessionStore::new());
+    let limit = SessionStartLimit { total: 10, remaining: 10, reset_after: 1000, max_concurrency: 1 };
+    let gate = IdentifyGate::new(IdentifyQueue::new(limit, PACE, Instant::now()));
+    let shared = Shared {
+        broker: broker.clone(),
+        store: store.clone(),
+        gate: gate.clone(),
+        tls: crate::tls::client_config(None, None).expect("the system's certificates"),
+        compression: Compression::None,
+        scratch: Arc::default(),
+    };
+    let gateway = GatewayUrl::parse(&format!("ws://{address}")).expect("an address");
+    let session = Session::new(settings(), gateway, None, 7, Instant::now());
+    let (_commands, receiver) = mpsc::channel(1);
+    let driver = Driver::new(session, Seq::ZERO, shared, Arc::new(Status::new(shard())), receiver);
+    let letting_through = tokio::spawn(async move { gate.run(CancellationToken::new()).await });
+
+    let refused = async {
+        // READY and the guilds.
+        broker.taken.subscribe().wait_for(|taken| taken.len() >= 5).await.expect("the broker is there");
+        discord.control("close", "code=4004", b"").expect("a connection is open");
+    };
+    let (end, ()) = tokio::join!(driver.run(CancellationToken::new()), refused);
+    assert!(matches!(end, End::Fatal { .. }), "{end}");
+    let record = store.load(shard().id()).await.expect("never fails").expect("stored");
+    assert_eq!(record.sequence.get(), broker.taken().len() as u64);
+
+    letting_through.abort();
+    stop.cancel();
+    simulating.await.expect("no panic");
+}
