@@ -6,6 +6,7 @@
 //! ├─ publishing connection  lost: reconnects; shards pause, then close resumable
 //! ├─ administration         lost: reconnects; sessions are stored later
 //! ├─ identify gate
+//! ├─ gateway's address     cannot be asked for: the one told before is kept
 //! ├─ shard × n              refused by Discord: that shard only; all of them: the service ends
 //! └─ stdio: output          nobody reads: the service ends
 //!           input           at its end: no more commands
@@ -31,6 +32,7 @@ use crate::amqp::topology;
 use crate::broker::{Broker, BrokerState};
 use crate::config::{self, Config, EventFilter, NoSuchShard};
 use crate::discord::commands::{self, Commands};
+use crate::discord::gateway::Gateway;
 use crate::discord::gateway_url::{GatewayUrl, InvalidGatewayUrl};
 use crate::discord::identify_gate::IdentifyGate;
 use crate::discord::identify_queue::{self, IdentifyQueue};
@@ -95,6 +97,7 @@ pub struct View {
     shards: OnceLock<Vec<Arc<Status>>>,
     broker: OnceLock<Arc<dyn Broker>>,
     publisher: OnceLock<Publisher>,
+    admin: OnceLock<Admin>,
     stopping: CancellationToken,
 }
 
@@ -121,11 +124,10 @@ impl Health for View {
             }
         });
         let also_missing = if self.stopping.is_cancelled() { vec!["it is stopping".to_owned()] } else { Vec::new() };
-        Snapshot {
-            shards: shards.collect(),
-            broker: self.broker.get().map_or(BrokerState::Disconnected, |broker| broker.state()),
-            also_missing,
-        }
+        let broker = self.broker.get().map_or(BrokerState::Disconnected, |broker| broker.state());
+        // RabbitMQ tells a connection of an alarm only once it publishes; the other one may have heard of it before.
+        let blocked = broker == BrokerState::Connected && self.admin.get().is_some_and(Admin::is_blocked);
+        Snapshot { shards: shards.collect(), broker: if blocked { BrokerState::Blocked } else { broker }, also_missing }
     }
 }
 
@@ -213,10 +215,27 @@ impl Service {
             run_gate.run(stop_gate).await;
             Ok(())
         });
-        let shared =
-            Shared { broker, store, gate, tls, compression: config.discord.compression, scratch: Arc::default() };
-        self.start_shards(&config, &shards, stored, &url, &shared);
+        let gateway = Arc::new(Gateway::new(url));
+        self.keep_gateway_fresh(&config, gateway.clone(), gate.clone(), tls.clone());
+        let compression = config.discord.compression;
+        let shared = Shared { broker, store, gate, gateway, tls, compression, scratch: Arc::default() };
+        self.start_shards(&config, &shards, stored, &shared);
         self.watch(stop).await
+    }
+
+    fn keep_gateway_fresh(
+        &mut self,
+        config: &Config,
+        gateway: Arc<Gateway>,
+        gate: IdentifyGate,
+        tls: Arc<rustls::ClientConfig>,
+    ) {
+        let (base_url, token) = (config.discord.api.base_url(), config.discord.token.clone());
+        let stop = self.intake.clone();
+        self.tasks.spawn(async move {
+            gateway.keep_fresh(|| rest::gateway_bot(&base_url, &token, &tls), &gate, stop).await;
+            Ok(())
+        });
     }
 
     /// Starts what carries events and keeps sessions, and waits until it is there.
@@ -301,6 +320,7 @@ impl Service {
             Ok(())
         });
         let _ = self.view.publisher.set(publisher.clone());
+        let _ = self.view.admin.set(admin.clone());
         let settings = EventSettings {
             group: group.to_owned(),
             persistent: amqp.persistent,
@@ -317,7 +337,6 @@ impl Service {
         config: &Config,
         shards: &[Shard],
         mut stored: Vec<Option<StoredSession>>,
-        url: &GatewayUrl,
         shared: &Shared,
     ) {
         let discord = &config.discord;
@@ -327,7 +346,7 @@ impl Service {
             let shard = status.shard();
             let settings = discord.session(shard);
             let committed = stored.as_ref().map(|stored| stored.sequence).unwrap_or_default();
-            let session = Session::new(settings, url.clone(), stored, fastrand::u64(..), Instant::now());
+            let session = Session::new(settings, shared.gateway.url(), stored, fastrand::u64(..), Instant::now());
             let (way, commands) = mpsc::channel(commands::QUEUE);
             ways.insert(shard.id(), way);
             let driver = Driver::new(session, committed, shared.clone(), status.clone(), commands);

@@ -57,13 +57,14 @@ const SANS_IO: [&str; 39] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 14] = [
+const DRIVERS: [&str; 15] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
     "amqp/publisher/transport",
     "discord/commands",
     "discord/connect",
+    "discord/gateway",
     "discord/identify_gate",
     "discord/rest",
     "discord/shard",

@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::identify_queue::IdentifyQueue;
 use super::ids::ShardId;
+use super::rest_types::SessionStartLimit;
 
 /// The gate, shared by all shards of the process.
 #[derive(Clone, Debug)]
@@ -57,6 +58,12 @@ impl IdentifyGate {
     /// How many sessions may still be started before the limit is reset.
     pub fn remaining(&self) -> u32 {
         self.state().queue.remaining()
+    }
+
+    /// Takes the limit as Discord just told it.
+    pub fn refresh(&self, limit: SessionStartLimit) {
+        self.state().queue.refresh(limit, Instant::now());
+        self.shared.changed.notify_one();
     }
 
     /// Lets shards through until `stop`.
@@ -109,7 +116,8 @@ impl IdentifyGate {
 fn humane_time(wait: Duration) -> String {
     let at = crate::clock::unix_millis() / 1000 + wait.as_secs();
     let (hours, minutes, seconds) = (at / 3600 % 24, at / 60 % 60, at % 60);
-    format!("{hours:02}:{minutes:02}:{seconds:02} UTC, in {} min", wait.as_secs().div_ceil(60))
+    let minutes_left = wait.as_secs().div_ceil(60);
+    format!("{hours:02}:{minutes:02}:{seconds:02} UTC, in {} h {} min", minutes_left / 60, minutes_left % 60)
 }
 
 /// Takes the shard out of the queue when its future is dropped, granted or not.

@@ -1,6 +1,6 @@
 //! Discord's gateway as a client: tables, the session's state machine, and the driver that owns the socket.
 //!
-//! [`connect`], [`rest`], [`identify_gate`] and [`shard`] do I/O and wait; all else is sans-I/O. Nothing here knows RabbitMQ.
+//! [`connect`], [`rest`], [`gateway`], [`identify_gate`] and [`shard`] do I/O and wait; all else is sans-I/O. Nothing here knows RabbitMQ.
 
 pub mod backoff;
 pub mod close_code;
@@ -10,6 +10,7 @@ pub mod compression;
 pub mod connect;
 pub mod envelope;
 pub mod events;
+pub mod gateway;
 pub mod gateway_url;
 pub mod identify_gate;
 pub mod identify_queue;

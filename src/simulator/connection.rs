@@ -78,7 +78,7 @@ pub struct Connection {
     silence: Option<Silence>,
     /// Since when it only waits to be gone, and until when.
     closing: Option<Instant>,
-    /// The client closed with 1000 or 1001.
+    /// The client closed.
     ended: bool,
 }
 
@@ -145,8 +145,9 @@ impl Connection {
         if let Err(error) = result {
             tracing::debug!(connection = self.id, %error, "connection broke");
         }
+        // What ends the session was seen when the client closed; a close after our own says nothing any more.
         if let Some(attached) = &self.attached {
-            self.shared.world().disconnected(&attached.session, self.id, self.ended, Instant::now());
+            self.shared.world().disconnected(&attached.session, self.id, false, Instant::now());
         }
     }
 
@@ -163,7 +164,8 @@ impl Connection {
                 return Ok(());
             }
             let news = self.attached.as_ref().map(|attached| Arc::clone(&attached.news));
-            // Every branch may be dropped: `readable` and `writable` only tell, `notified` keeps its permit.
+            // Every branch may be dropped: `readable` and `writable` only tell, `notified` keeps its permit. Reading comes
+            // before writing: a flood is always writable, and heartbeats must be heard meanwhile.
             select! {
                 biased;
                 () = stop.cancelled(), if self.closing.is_none() => {
@@ -180,16 +182,16 @@ impl Connection {
                     self.silence = None;
                     self.close(LATE, "no heartbeat", Some("heartbeat missing for 1.5 intervals"));
                 }
-                ready = self.stream.writable(), if wants_write => {
-                    ready?;
-                    self.write()?;
-                }
                 ready = self.stream.readable(), if !is_deaf => {
                     ready?;
                     if self.read()? == 0 {
                         return Ok(());
                     }
                     self.read_on();
+                }
+                ready = self.stream.writable(), if wants_write => {
+                    ready?;
+                    self.write()?;
                 }
                 () = notified(news.as_deref()), if !is_silent && self.closing.is_none() => {}
             }
@@ -539,7 +541,7 @@ impl Connection {
 
 impl Shared {
     /// The packet of an event; `None` if it is another connection's.
-    fn packet(&self, plan: &Plan, what: &What, seq: Seq, to: ConnectionId) -> Option<Vec<u8>> {
+    pub(super) fn packet(&self, plan: &Plan, what: &What, seq: Seq, to: ConnectionId) -> Option<Vec<u8>> {
         let catalogue = &self.catalogue;
         let name: &str = match what {
             What::Guild(_) => "GUILD_CREATE",

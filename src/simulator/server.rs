@@ -30,6 +30,7 @@ use super::session::{ConnectionId, SessionView, What};
 use super::stats::Stats;
 use super::traffic::Catalogue;
 use super::world::{self, World};
+use crate::discord::ids::SessionId;
 
 /// A simulated Discord that listens.
 pub struct Simulator {
@@ -134,6 +135,17 @@ impl Handle {
     /// The sessions there are.
     pub fn sessions(&self) -> Vec<SessionView> {
         self.0.world().views()
+    }
+
+    /// The packets that a session holds for a resume, in order; RESUMED is not among them, since it was one connection's.
+    pub fn held(&self, session: &SessionId) -> Vec<Vec<u8>> {
+        /// Nobody has this number.
+        const NOBODY: ConnectionId = ConnectionId::MAX;
+        let Some((plan, held)) = self.0.world().session(session).map(|session| (session.plan.clone(), session.held()))
+        else {
+            return Vec::new();
+        };
+        held.into_iter().filter_map(|(seq, what)| self.0.packet(&plan, &what, seq, NOBODY)).collect()
     }
 
     /// As `POST /control/<verb>?<query>`.

@@ -172,6 +172,11 @@ impl Session {
         Ok(self.events.get(ahead as usize).cloned())
     }
 
+    /// Everything that is held for a resume.
+    pub fn held(&self) -> Vec<(Seq, What)> {
+        (self.before_first() + 1..).map(Seq::new).zip(self.events.iter().cloned()).collect()
+    }
+
     /// The number of the last event.
     pub fn last(&self) -> Seq {
         self.last

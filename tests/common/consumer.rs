@@ -29,6 +29,7 @@ pub struct Received {
     pub delivery_mode: Option<u8>,
     pub expiration: Option<String>,
     pub app_id: Option<String>,
+    pub timestamp: Option<u64>,
     pub shard: Option<i64>,
     pub redelivered: bool,
     pub body: Vec<u8>,
@@ -51,15 +52,26 @@ pub struct Consumer {
 impl Consumer {
     /// Declares `G:event` for each event, binds and consumes; from then on nothing published is missed.
     pub async fn start(url: &str, group: &str, events: &[&str]) -> Self {
+        Self::of_queues(url, group, events.iter().map(|event| (format!("{group}:{event}"), vec![*event])).collect())
+            .await
+    }
+
+    /// One queue for all these events, so that their order among each other is seen.
+    pub async fn start_in_one_queue(url: &str, group: &str, events: &[&str]) -> Self {
+        Self::of_queues(url, group, vec![(format!("{group}:all:events"), events.to_vec())]).await
+    }
+
+    async fn of_queues(url: &str, group: &str, queues: Vec<(String, Vec<&str>)>) -> Self {
         let received = Arc::new(watch::Sender::new(Vec::new()));
         let (ready, mut is_ready) = watch::channel(false);
         let (url, group) = (url.to_owned(), group.to_owned());
-        let events: Vec<String> = events.iter().map(ToString::to_string).collect();
+        let queues: Vec<(String, Vec<String>)> =
+            queues.into_iter().map(|(queue, keys)| (queue, keys.into_iter().map(str::to_owned).collect())).collect();
         let into = received.clone();
         let task = tokio::spawn(async move {
             loop {
                 // Ends with the connection: RabbitMQ then delivers again what was not acknowledged.
-                let _ = consume(&url, &group, &events, &into, &ready).await;
+                let _ = consume(&url, &group, &queues, &into, &ready).await;
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
@@ -99,26 +111,27 @@ impl Drop for Consumer {
 async fn consume(
     url: &str,
     group: &str,
-    events: &[String],
+    wanted: &[(String, Vec<String>)],
     into: &watch::Sender<Vec<Received>>,
     ready: &watch::Sender<bool>,
 ) -> lapin::Result<()> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let mut queues = Vec::new();
-    for event in events {
+    for (queue, keys) in wanted {
         let channel = connection.create_channel().await?;
-        let queue = format!("{group}:{event}");
         let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
         channel.exchange_declare(group.into(), ExchangeKind::Direct, durable, FieldTable::default()).await?;
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
         channel.queue_declare(queue.as_str().into(), durable, FieldTable::default()).await?;
-        let bind = QueueBindOptions::default();
-        channel
-            .queue_bind(queue.as_str().into(), group.into(), event.as_str().into(), bind, FieldTable::default())
-            .await?;
+        for key in keys {
+            let bind = QueueBindOptions::default();
+            channel
+                .queue_bind(queue.as_str().into(), group.into(), key.as_str().into(), bind, FieldTable::default())
+                .await?;
+        }
         channel.basic_qos(1000, BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions::default();
-        let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await?;
+        let consumer = channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default()).await?;
         queues.push(collect(channel, consumer, into));
     }
     ready.send_replace(true);
@@ -157,6 +170,7 @@ fn of(delivery: message::Delivery) -> Received {
         delivery_mode: *properties.delivery_mode(),
         expiration: text(properties.expiration()),
         app_id: text(properties.app_id()),
+        timestamp: *properties.timestamp(),
         shard: match shard {
             Some(AMQPValue::LongInt(n)) => Some(n.into()),
             Some(AMQPValue::LongUInt(n)) => Some(n.into()),

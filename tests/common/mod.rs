@@ -4,16 +4,20 @@
 //! blocks a broker starts a [`PrivateBroker`]. Nothing here waits a time: it waits for events, with [`PATIENCE`] as the end.
 #![allow(dead_code, unused_imports)] // each test program uses its part
 
+mod bed;
 mod consumer;
 mod faulty_link;
+mod gateway;
 mod private_broker;
 mod process;
 
 use std::future::Future;
 use std::time::Duration;
 
+pub use bed::Bed;
 pub use consumer::{Consumer, Received};
 pub use faulty_link::FaultyLink;
+pub use gateway::{Gateway, Sent};
 pub use private_broker::PrivateBroker;
 pub use process::OpticProcess;
 
@@ -38,4 +42,17 @@ pub fn unique_group() -> String {
 /// When it did not within [`PATIENCE`], saying what.
 pub async fn must<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("gave up waiting: {what}"))
+}
+
+/// Looks again and again until it is so: for what nobody tells when it changes.
+///
+/// # Panics
+/// When it did not come to be within [`PATIENCE`], saying what.
+pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    must(what, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }

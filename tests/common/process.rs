@@ -42,6 +42,11 @@ impl OpticProcess {
         self.stderr.wait_for("standard error", |line| line.contains(containing), containing).await
     }
 
+    /// Waits until so many lines on standard error contain this.
+    pub async fn wait_for_lines(&self, containing: &str, count: usize) {
+        self.stderr.wait_for_count(containing, count).await;
+    }
+
     /// Waits for a line on standard output that contains this, and gives it.
     pub async fn wait_for_output(&self, containing: &str) -> String {
         self.stdout.wait_for("standard output", |line| line.contains(containing), containing).await
@@ -61,6 +66,21 @@ impl OpticProcess {
     pub async fn write_line(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("standard input was not closed");
         stdin.write_all(format!("{line}\n").as_bytes()).await.expect("optic reads");
+    }
+
+    /// Closes our end of standard output: nobody reads it any more.
+    pub fn close_stdout(&mut self) {
+        self.stdout.close();
+    }
+
+    /// Bytes of memory that it has in use, and the most that it ever had.
+    pub fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs, on Linux");
+        let kib = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of that name");
+            line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().expect("a number")
+        };
+        (kib("VmRSS") << 10, kib("VmHWM") << 10)
     }
 
     /// Ends standard input.
@@ -102,6 +122,15 @@ impl OpticProcess {
     }
 }
 
+impl Drop for OpticProcess {
+    /// A test that failed shows what it said.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("optic's standard error:\n{}", self.stderr().join("\n"));
+        }
+    }
+}
+
 impl fmt::Debug for OpticProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpticProcess").field("id", &self.child.id()).finish_non_exhaustive()
@@ -109,19 +138,24 @@ impl fmt::Debug for OpticProcess {
 }
 
 /// Lines as they come out of a pipe.
-struct Lines(watch::Receiver<(Vec<String>, bool)>);
+struct Lines(watch::Receiver<(Vec<String>, bool)>, tokio::task::AbortHandle);
 
 impl Lines {
     fn of(pipe: impl AsyncRead + Send + Unpin + 'static) -> Self {
         let (sender, receiver) = watch::channel((Vec::new(), false));
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let mut lines = BufReader::new(pipe).lines();
             while let Ok(Some(line)) = lines.next_line().await {
                 sender.send_modify(|(lines, _)| lines.push(line));
             }
             sender.send_modify(|(_, ended)| *ended = true);
         });
-        Self(receiver)
+        Self(receiver, task.abort_handle())
+    }
+
+    /// Drops the pipe.
+    fn close(&self) {
+        self.1.abort();
     }
 
     fn so_far(&self) -> Vec<String> {
@@ -130,7 +164,16 @@ impl Lines {
 
     async fn end(&self) {
         let mut lines = self.0.clone();
-        must("the end of a pipe", lines.wait_for(|(_, ended)| *ended)).await.expect("said before the task's end");
+        // The sender is gone where the pipe was closed.
+        let _ = must("the end of a pipe", lines.wait_for(|(_, ended)| *ended)).await;
+    }
+
+    async fn wait_for_count(&self, containing: &str, count: usize) {
+        let enough = |lines: &[String]| lines.iter().filter(|line| line.contains(containing)).count() >= count;
+        let mut lines = self.0.clone();
+        let what = format!("{containing:?} {count} times");
+        super::must(&what, lines.wait_for(|(lines, ended)| *ended || enough(lines))).await.expect("said at its end");
+        assert!(enough(&self.so_far()), "optic ended before it printed {what}, but:\n{}", self.so_far().join("\n"));
     }
 
     async fn wait_for(&self, pipe: &str, wanted: impl Fn(&str) -> bool, what: &str) -> String {

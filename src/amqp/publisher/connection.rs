@@ -81,7 +81,8 @@ impl Driver {
                     told = None;
                     let since = Instant::now();
                     tracing::info!(broker = agreed.product, address = %self.settings.address, "publishing connection ready");
-                    let Err(error) = self.serve(link, &agreed, &stop).await else { break };
+                    // Without a failure it was closed in order: by us, or there is nothing to be said but to begin again.
+                    let Err(error) = self.serve(link, &agreed, &stop).await else { continue };
                     if since.elapsed() >= LASTING {
                         delay = FIRST_DELAY;
                     }

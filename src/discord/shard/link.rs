@@ -33,8 +33,8 @@ pub(super) enum Link {
 pub(super) enum LinkEvent {
     /// The attempt came to an end.
     Opened(Result<Opened, ConnectError>),
-    /// Packets were taken in.
-    Taken,
+    /// Packets were taken in; `more` are likely to wait in the socket.
+    Taken { more: bool },
     /// All that waited to be sent is out.
     Written,
     /// The connection is gone, without a close frame.
@@ -85,7 +85,8 @@ impl Open {
             return Poll::Pending;
         }
         let (chunk, inflated) = scratch.parts();
-        let bytes = if self.unread {
+        let capacity = chunk.len();
+        let bytes: &[u8] = if self.unread {
             &[]
         } else {
             let mut buffer = ReadBuf::new(&mut *chunk);
@@ -98,9 +99,11 @@ impl Open {
             let length = buffer.filled().len();
             &chunk[..length]
         };
+        let bytes_read = bytes.len();
         let taken = intake.chunk(bytes, &mut self.reader, &mut self.inflater, inflated, &mut self.out);
         self.unread = taken == Taken::Stopped;
-        Poll::Ready(LinkEvent::Taken)
+        let more = bytes_read == capacity;
+        Poll::Ready(LinkEvent::Taken { more })
     }
 }
 

@@ -34,6 +34,7 @@ use self::link::{Link, LinkEvent, Open};
 use self::status::{Now, Status};
 use super::compression::Compression;
 use super::connect;
+use super::gateway::Gateway;
 use super::identify_gate::IdentifyGate;
 use super::ids::{Seq, SessionId, Shard};
 use super::session::{Action, CommandWait, End, Session, State};
@@ -51,9 +52,9 @@ const STORE_INTERVAL: Duration = Duration::from_secs(10);
 /// A new session is stored with its first number at 0. When that number is confirmed is looked at after this.
 const STORE_SOON: Duration = Duration::from_millis(500);
 
-/// At shutdown, how long the broker has for the last confirms, and the store for the last record. With the goodbyes that
-/// follow a stop takes less than 5 s, whatever is away.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(2500);
+/// At shutdown, how long the broker has for the last confirms, and the store for the last record. With the goodbyes after
+/// them everything is over in less than 5 s.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 const LAST_STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What shards of a process share.
@@ -65,6 +66,8 @@ pub struct Shared {
     pub store: Arc<dyn SessionStore>,
     /// Whose turn it is to identify.
     pub gate: IdentifyGate,
+    /// Where the gateway is.
+    pub gateway: Arc<Gateway>,
     /// For `wss`.
     pub tls: Arc<rustls::ClientConfig>,
     /// The transport compression.
@@ -240,7 +243,14 @@ impl Driver {
                     self.try_command(Instant::now());
                 }
                 Happened::Command(None) => self.commands = None,
-                Happened::Link(event) => self.link_event(event),
+                Happened::Link(event) => {
+                    let in_a_flood = matches!(event, LinkEvent::Taken { more: true });
+                    self.link_event(event);
+                    if in_a_flood {
+                        // The publisher's turn, and the other shards': one in a flood must not fill the window alone.
+                        tokio::task::yield_now().await;
+                    }
+                }
             }
         }
     }
@@ -288,9 +298,10 @@ impl Driver {
             LinkEvent::Opened(Err(error)) => {
                 self.link = Link::Down;
                 warn!(%error, "no connection to Discord");
+                self.shared.gateway.doubt();
                 self.intake.session.connect_failed(now);
             }
-            LinkEvent::Taken => {
+            LinkEvent::Taken { .. } => {
                 if !self.shared.broker.has_room() && self.paused.is_none() {
                     self.pause(now);
                 }
@@ -349,6 +360,7 @@ impl Driver {
                 Action::Started { session, resume_url, .. } => info!(%session, resume_url, "session started"),
                 Action::Resumed { session } => info!(%session, "session resumed"),
                 Action::Disconnected { cause, until, resume } => {
+                    self.intake.session.set_gateway(self.shared.gateway.url());
                     self.drop_link();
                     let again_in = until.saturating_duration_since(Instant::now());
                     info!(%cause, ?again_in, resume, "disconnected");

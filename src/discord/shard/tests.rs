@@ -208,15 +208,16 @@ async fn a_shard_that_discord_refuses_stores_its_session_first() {
     let store = Arc::new(MemorySessionStore::new());
     let limit = SessionStartLimit { total: 10, remaining: 10, reset_after: 1000, max_concurrency: 1 };
     let gate = IdentifyGate::new(IdentifyQueue::new(limit, PACE, Instant::now()));
+    let gateway = GatewayUrl::parse(&format!("ws://{address}")).expect("an address");
     let shared = Shared {
         broker: broker.clone(),
         store: store.clone(),
         gate: gate.clone(),
+        gateway: Arc::new(Gateway::new(gateway.clone())),
         tls: crate::tls::client_config(None, None).expect("the system's certificates"),
         compression: Compression::None,
         scratch: Arc::default(),
     };
-    let gateway = GatewayUrl::parse(&format!("ws://{address}")).expect("an address");
     let session = Session::new(settings(), gateway, None, 7, Instant::now());
     let (_commands, receiver) = mpsc::channel(1);
     let driver = Driver::new(session, Seq::ZERO, shared, Arc::new(Status::new(shard())), receiver);
