@@ -1,6 +1,7 @@
 //! `optic`: the command line and nothing else; everything it does is in the library.
 
 mod cli;
+mod memory;
 
 use std::process::ExitCode;
 
@@ -9,6 +10,7 @@ use clap::Parser;
 use cli::{Cli, Exit, ExitWith};
 
 fn main() -> ExitCode {
+    memory::return_what_is_large();
     // One thread runs everything that is hot: an event crosses none.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {

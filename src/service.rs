@@ -47,7 +47,7 @@ use crate::session_store::{FileSessionStore, MemorySessionStore, SessionStore, S
 use crate::spectacles::demand::Demand;
 use crate::spectacles::events::{Events, Feedback, Settings as EventSettings};
 use crate::stdio;
-use crate::tls::{self, TlsError};
+use crate::tls;
 
 /// Events at the broker without a confirm: enough to keep it busy, and little to write again.
 const WINDOW: Window = Window { messages: 4096, bytes: 8 << 20 };
@@ -65,9 +65,6 @@ pub enum ServiceError {
     /// The address for health cannot be listened on.
     #[error(transparent)]
     Http(#[from] BindError),
-    /// The certificates cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     /// Something about RabbitMQ's address is wrong.
     #[error("AMQP_URL: {0}")]
     Address(String),
@@ -190,7 +187,7 @@ impl Service {
                 Ok(())
             });
         }
-        let tls = tls::client_config(None, None)?;
+        let tls = Arc::new(tls::Lazy::default());
         let Some(gateway) = until(stop, ask_discord(&config, &tls)).await.transpose()? else { return Ok(()) };
         let shards = config.discord.shards.shards(gateway.shards)?;
         let shard_count = shards.first().map_or(1, |shard| shard.count());
@@ -223,13 +220,7 @@ impl Service {
         self.watch(stop).await
     }
 
-    fn keep_gateway_fresh(
-        &mut self,
-        config: &Config,
-        gateway: Arc<Gateway>,
-        gate: IdentifyGate,
-        tls: Arc<rustls::ClientConfig>,
-    ) {
+    fn keep_gateway_fresh(&mut self, config: &Config, gateway: Arc<Gateway>, gate: IdentifyGate, tls: Arc<tls::Lazy>) {
         let (base_url, token) = (config.discord.api.base_url(), config.discord.token.clone());
         let stop = self.intake.clone();
         self.tasks.spawn(async move {
@@ -431,7 +422,7 @@ async fn until<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Op
 }
 
 /// Asks Discord for its gateway until it tells, or says that asking is of no use.
-async fn ask_discord(config: &Config, tls: &Arc<rustls::ClientConfig>) -> Result<GatewayBot, RestError> {
+async fn ask_discord(config: &Config, tls: &tls::Lazy) -> Result<GatewayBot, RestError> {
     let base_url = config.discord.api.base_url();
     let mut delay = FIRST_RETRY;
     loop {

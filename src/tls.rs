@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -46,6 +46,25 @@ pub struct ClientCertificate {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+}
+
+/// The configuration for Discord: made when it is first needed, since reading the system's authorities takes time and
+/// memory, and a simulator or a proxy nearby is spoken to without TLS.
+#[derive(Debug, Default)]
+pub struct Lazy(OnceLock<Arc<ClientConfig>>);
+
+impl Lazy {
+    /// The configuration.
+    ///
+    /// # Errors
+    /// As [`client_config`].
+    pub fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        if let Some(config) = self.0.get() {
+            return Ok(config.clone());
+        }
+        let config = client_config(None, None)?;
+        Ok(self.0.get_or_init(|| config).clone())
+    }
 }
 
 /// Trusts the authorities in `ca_file`; without one the system's, and where the system has none those that browsers trust.

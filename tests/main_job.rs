@@ -132,7 +132,10 @@ async fn listed_events_alone_are_published_and_odd_ones_as_they_are() {
 
 #[tokio::test]
 async fn with_auto_a_queue_that_is_bound_later_gets_events_from_a_probe_on() {
-    let bed = Bed::new(&broker(), Bed::settings()).with("DISCORD_EVENTS", "").with("BROKER_DECLARE", "GUILD_CREATE");
+    let bed = Bed::new(&broker(), Bed::settings())
+        .with("DISCORD_EVENTS", "")
+        .with("BROKER_DECLARE", "GUILD_CREATE")
+        .with("LOG_LEVEL", "info,optic::spectacles=debug");
     let optic = bed.optic();
     bed.gateway.connected(1).await;
     bed.gateway.control("start", "rate=200");

@@ -33,7 +33,7 @@ async fn serve(config: Config, stop: CancellationToken) -> Result<()> {
 /// A service's failure as the end of the process.
 pub fn failed(error: ServiceError) -> anyhow::Error {
     let exit = match &error {
-        ServiceError::Address(_) | ServiceError::Shards(_) | ServiceError::Tls(_) => Exit::Configuration,
+        ServiceError::Address(_) | ServiceError::Shards(_) => Exit::Configuration,
         ServiceError::Http(_)
         | ServiceError::Discord(_)
         | ServiceError::GatewayUrl(_)

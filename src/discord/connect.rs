@@ -4,7 +4,6 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +15,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use url::Url;
+
+use crate::tls::{self, TlsError};
 
 /// How long TCP, TLS and the handshake may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -46,6 +47,9 @@ pub enum ConnectError {
         #[source]
         source: io::Error,
     },
+    /// The system's certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No connection within the time.
     #[error("no connection to {host} within {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut {
@@ -92,7 +96,7 @@ pub struct Opened {
 ///
 /// # Errors
 /// When the address is unusable or the host cannot be reached.
-pub async fn dial(url: &Url, tls: &Arc<rustls::ClientConfig>) -> Result<Stream, ConnectError> {
+pub async fn dial(url: &Url, tls: &tls::Lazy) -> Result<Stream, ConnectError> {
     let host = host(url)?;
     within(&host, dial_untimed(url, &host, tls)).await
 }
@@ -101,7 +105,7 @@ pub async fn dial(url: &Url, tls: &Arc<rustls::ClientConfig>) -> Result<Stream, 
 ///
 /// # Errors
 /// As [`dial`], and when the server does not accept the websocket.
-pub async fn open(url: &Url, tls: &Arc<rustls::ClientConfig>) -> Result<Opened, ConnectError> {
+pub async fn open(url: &Url, tls: &tls::Lazy) -> Result<Opened, ConnectError> {
     let host = host(url)?;
     let handshake = async {
         let mut stream = dial_untimed(url, &host, tls).await?;
@@ -118,7 +122,7 @@ async fn within<T>(host: &str, work: impl Future<Output = Result<T, ConnectError
     }
 }
 
-async fn dial_untimed(url: &Url, host: &str, tls: &Arc<rustls::ClientConfig>) -> Result<Stream, ConnectError> {
+async fn dial_untimed(url: &Url, host: &str, tls: &tls::Lazy) -> Result<Stream, ConnectError> {
     let unreachable = |source| ConnectError::Unreachable { host: host.to_owned(), source };
     let tcp = TcpStream::connect(host).await.map_err(unreachable)?;
     tcp.set_nodelay(true).map_err(unreachable)?;
@@ -128,7 +132,7 @@ async fn dial_untimed(url: &Url, host: &str, tls: &Arc<rustls::ClientConfig>) ->
     let name = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let name = ServerName::try_from(name.to_owned())
         .map_err(|_| ConnectError::BadUrl { url: url.to_string(), reason: "its host is no name for TLS" })?;
-    let stream = TlsConnector::from(tls.clone()).connect(name, tcp).await.map_err(unreachable)?;
+    let stream = TlsConnector::from(tls.config()?).connect(name, tcp).await.map_err(unreachable)?;
     Ok(Stream::Tls(Box::new(stream)))
 }
 

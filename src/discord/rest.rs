@@ -3,7 +3,6 @@
 //!
 //! Discord's documentation: "Gateway", "Get Gateway Bot".
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
@@ -15,6 +14,7 @@ use url::Url;
 use super::connect::{ConnectError, dial};
 use super::rest_types::GatewayBot;
 use crate::secret::Secret;
+use crate::tls;
 
 /// How long the answer may take once the connection is there.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -62,7 +62,7 @@ impl RestError {
     /// Whether asking again may help.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unauthorized { .. } | Self::Connect(ConnectError::BadUrl { .. }) => false,
+            Self::Unauthorized { .. } | Self::Connect(ConnectError::BadUrl { .. } | ConnectError::Tls(_)) => false,
             Self::Connect(_) | Self::RateLimited { .. } | Self::Failed { .. } => true,
             // 4xx other than 429 are our mistake, such as a wrong API version.
             Self::Status { status, .. } => !(400..500).contains(status),
@@ -82,11 +82,7 @@ impl RestError {
 ///
 /// # Errors
 /// See [`RestError`].
-pub async fn gateway_bot(
-    base_url: &str,
-    token: &Secret,
-    tls: &Arc<rustls::ClientConfig>,
-) -> Result<GatewayBot, RestError> {
+pub async fn gateway_bot(base_url: &str, token: &Secret, tls: &tls::Lazy) -> Result<GatewayBot, RestError> {
     let url = format!("{base_url}/gateway/bot");
     let bad_url = |reason| ConnectError::BadUrl { url: url.clone(), reason };
     let parsed = Url::parse(&url).map_err(|_| bad_url("it is no URL"))?;

@@ -41,6 +41,7 @@ use super::session::{Action, CommandWait, End, Session, State};
 use crate::broker::{Broker, Wait};
 use crate::ledger::Ledger;
 use crate::session_store::{SessionStore, StoreError};
+use crate::tls;
 
 /// How long a shard keeps its connection without reading. Discord buffers for it meanwhile, and how much is not known.
 const PAUSE_GRACE: Duration = Duration::from_secs(30);
@@ -69,7 +70,7 @@ pub struct Shared {
     /// Where the gateway is.
     pub gateway: Arc<Gateway>,
     /// For `wss`.
-    pub tls: Arc<rustls::ClientConfig>,
+    pub tls: Arc<tls::Lazy>,
     /// The transport compression.
     pub compression: Compression,
     /// Buffers in use only while bytes are taken in.
