@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 const CORE: [&str; 7] = ["broker", "clock", "discord", "ledger", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 9] = ["amqp", "cli", "config", "http", "logging", "service", "simulator", "spectacles", "stdio"];
+const OUTSIDE: [&str; 10] =
+    ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
 const SANS_IO: [&str; 39] = [
