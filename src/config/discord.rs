@@ -133,7 +133,7 @@ pub(super) fn parse(raw: &Raw, report: &mut Report) -> Discord {
             .as_deref()
             .and_then(|text| number("DISCORD_LARGE_THRESHOLD", text, 50..=250, report)),
         api,
-        // zlib: zstd costs a sixth less work an event, and up to 400 KiB more memory a shard.
+        // zlib: zstd takes a fifth less work in a flood, and up to 400 KiB more memory a shard.
         compression: compression.unwrap_or(Compression::ZlibStream),
     };
     discord.check_length(raw, report);

@@ -15,10 +15,10 @@ pub enum Encoding {
 pub enum Compression {
     /// None: five to ten times the traffic.
     None,
-    /// One zlib stream a connection: 43 KiB of memory a shard.
+    /// One zlib stream a connection, of some 43 KiB of memory.
     #[default]
     ZlibStream,
-    /// One zstd frame a connection: a quarter less CPU than zlib, and up to 400 KiB of memory a shard.
+    /// One zstd frame a connection: a fifth less CPU than zlib in a flood, and up to 400 KiB of memory.
     ZstdStream,
 }
 
