@@ -17,6 +17,9 @@ pub mod discord;
 pub mod ledger;
 pub mod session_store;
 
+// Many processes, and which shards each of them runs.
+pub mod cluster;
+
 // What carries events and keeps sessions: RabbitMQ, or standard output.
 pub mod amqp;
 pub mod spectacles;

@@ -8,14 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Knows no adapter.
-const CORE: [&str; 7] = ["broker", "clock", "discord", "ledger", "secret", "session_store", "tls"];
+const CORE: [&str; 8] = ["broker", "clock", "cluster", "discord", "ledger", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
 const OUTSIDE: [&str; 10] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 39] = [
+const SANS_IO: [&str; 40] = [
     "amqp/address",
     "amqp/publisher/codec",
     "amqp/publisher/error",
@@ -23,6 +23,7 @@ const SANS_IO: [&str; 39] = [
     "amqp/publisher/incoming",
     "amqp/publisher/outbox",
     "broker",
+    "cluster/node",
     "discord/backoff",
     "discord/close_code",
     "discord/command",
@@ -58,11 +59,12 @@ const SANS_IO: [&str; 39] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 15] = [
+const DRIVERS: [&str; 16] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
     "amqp/publisher/transport",
+    "cluster/fence",
     "discord/commands",
     "discord/connect",
     "discord/gateway",
@@ -77,7 +79,7 @@ const DRIVERS: [&str; 15] = [
 ];
 
 /// In these folders everything is either sans-I/O or a driver.
-const SORTED: [&str; 4] = ["amqp/publisher", "discord", "session_store", "simulator"];
+const SORTED: [&str; 5] = ["amqp/publisher", "cluster", "discord", "session_store", "simulator"];
 
 #[test]
 fn the_core_names_no_adapter() {
