@@ -14,12 +14,10 @@
 //!
 //! A task that panics ends the service: whatever it had in hand is resumed by the next start.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
@@ -31,7 +29,7 @@ use crate::amqp::session_store::AmqpSessionStore;
 use crate::amqp::topology;
 use crate::broker::{Broker, BrokerState};
 use crate::config::{self, Config, EventFilter, NoSuchShard};
-use crate::discord::commands::{self, Commands};
+use crate::discord::commands::Commands;
 use crate::discord::gateway::Gateway;
 use crate::discord::gateway_url::{GatewayUrl, InvalidGatewayUrl};
 use crate::discord::identify_gate::IdentifyGate;
@@ -331,24 +329,22 @@ impl Service {
         shared: &Shared,
     ) {
         let discord = &config.discord;
-        let mut ways = BTreeMap::new();
+        let commands = Arc::new(Commands::new(shards.first().map_or(1, |shard| shard.count())));
         let statuses: Vec<Arc<Status>> = shards.iter().map(|shard| Arc::new(Status::new(*shard))).collect();
         for (status, stored) in statuses.iter().zip(stored.drain(..)) {
             let shard = status.shard();
             let settings = discord.session(shard);
             let committed = stored.as_ref().map(|stored| stored.sequence).unwrap_or_default();
             let session = Session::new(settings, shared.gateway.url(), stored, fastrand::u64(..), Instant::now());
-            let (way, commands) = mpsc::channel(commands::QUEUE);
-            ways.insert(shard.id(), way);
-            let driver = Driver::new(session, committed, shared.clone(), status.clone(), commands);
+            let receiver = commands.add(shard.id());
+            let driver = Driver::new(session, committed, shared.clone(), status.clone(), receiver);
             let stop = self.intake.clone();
             let span = info_span!("shard", id = %shard.id());
             self.shards.spawn(async move { (shard, driver.run(stop).await) }.instrument(span));
         }
         let _ = self.view.shards.set(statuses);
         if config.broker == config::Broker::Stdio {
-            let count = shards.first().map_or(1, |shard| shard.count());
-            let (commands, stop) = (Arc::new(Commands::new(count, ways)), self.intake.clone());
+            let stop = self.intake.clone();
             self.tasks.spawn(async move {
                 stdio::read_commands(tokio::io::stdin(), commands, stop).await;
                 Ok(())

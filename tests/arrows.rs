@@ -15,7 +15,7 @@ const OUTSIDE: [&str; 10] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 40] = [
+const SANS_IO: [&str; 41] = [
     "amqp/address",
     "amqp/publisher/codec",
     "amqp/publisher/error",
@@ -56,6 +56,7 @@ const SANS_IO: [&str; 40] = [
     "simulator/websocket",
     "simulator/world",
     "spectacles/demand",
+    "spectacles/route",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
