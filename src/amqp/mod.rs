@@ -9,6 +9,7 @@ pub mod consumer;
 pub mod delivery;
 pub mod error;
 pub mod leases;
+pub mod messenger;
 pub mod publisher;
 pub mod record;
 pub mod session_store;
