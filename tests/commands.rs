@@ -47,35 +47,41 @@ struct Process {
     consumption: Admin,
     group: String,
     deliveries: mpsc::Sender<Delivery>,
+    /// For what carries commands.
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    /// For connections and consumers, which carry it.
+    stop_carriers: CancellationToken,
+    carriers: JoinSet<()>,
 }
 
 impl Process {
     /// Connects and declares; consumes nothing yet.
     async fn start(url: &str, group: &str, shard_count: u32) -> Self {
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let (stop_carriers, mut carriers) = (CancellationToken::new(), JoinSet::new());
         let mut connect = |name: &str| {
             let (admin, driver) = Admin::new(&Secret::new(url), name).expect("an address");
-            tasks.spawn(driver.run(stop.clone()));
+            carriers.spawn(driver.run(stop_carriers.clone()));
             admin
         };
         let (administration, consumption) = (connect("administration"), connect("consumption"));
         declare_commands(&consumption, group, shard_count).await.expect("declared");
         let messenger = Messenger::new(administration.clone());
         let (answers, driver) = Answers::new(messenger.clone());
-        tasks.spawn(driver.run(stop.clone()));
+        carriers.spawn(driver.run(stop_carriers.clone()));
         let commands = Arc::new(Commands::new(shard_count));
         let post = Arc::new(Post::new(messenger, group, answers));
         let (deliveries, receiver) = mpsc::channel(8);
         tasks.spawn(Sends::new(commands.clone(), post.clone()).run(receiver, stop.clone()));
-        Self { commands, post, administration, consumption, group: group.to_owned(), deliveries, stop, tasks }
+        let group = group.to_owned();
+        Self { commands, post, administration, consumption, group, deliveries, stop, tasks, stop_carriers, carriers }
     }
 
     /// Takes part in `G:SEND`.
     fn reroute(mut self) -> Self {
         let (consumer, deliveries) = Consumer::new(self.consumption.clone(), Queue::send(&self.group), PREFETCH);
-        self.tasks.spawn(consumer.run(self.stop.clone()));
+        self.carriers.spawn(consumer.run(self.stop_carriers.clone()));
         let reroute = Reroute::new(self.commands.clone(), self.post.clone());
         self.tasks.spawn(reroute.run(deliveries, self.stop.clone()));
         self
@@ -86,12 +92,13 @@ impl Process {
         let shard = ShardId::new(shard);
         let queue = Queue::commands(&self.group, shard);
         let (consumer, mut deliveries) = Consumer::new(self.consumption.clone(), queue, 1);
-        self.tasks.spawn(consumer.run(self.stop.clone()));
+        self.carriers.spawn(consumer.run(self.stop_carriers.clone()));
         let to = self.deliveries.clone();
-        self.tasks.spawn(async move {
+        self.carriers.spawn(async move {
             while let Some(mut delivery) = deliveries.recv().await {
                 delivery.from = From::Shard(shard);
                 if to.send(delivery).await.is_err() {
+                    // Gone with the process; the delivery goes back with its channel.
                     return;
                 }
             }
@@ -105,9 +112,11 @@ impl Process {
     }
 
     async fn stop(mut self) {
-        self.stop.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.expect("no panic");
+        for (stop, tasks) in [(self.stop, &mut self.tasks), (self.stop_carriers, &mut self.carriers)] {
+            stop.cancel();
+            while let Some(ended) = tasks.join_next().await {
+                ended.expect("no panic");
+            }
         }
     }
 }
@@ -298,13 +307,13 @@ async fn a_queue_that_somebody_deleted_is_made_again_and_the_command_is_in_it() 
     eventually("it is counted", || process.post.set_aside_for(Kind::NotJson) == 1).await;
     worker.publish("SEND", &send(guild_of(2), &packet(3))).await;
     worker.publish("SEND", &send(guild_of(2), &packet(4))).await;
-    process.stop().await;
     let mut there = Vec::new();
     for _ in 0..3 {
         there.push(worker.wait_for("2").await.body);
     }
     assert_eq!(there, [packet(1), packet(3), packet(4)]);
     assert_eq!(worker.wait_for("REJECTED").await.body, "nonsense");
+    process.stop().await;
 }
 
 #[tokio::test]
