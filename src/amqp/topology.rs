@@ -26,11 +26,11 @@ pub fn session_queue(group: &str, prefix: &str, shard: ShardId) -> String {
     format!("{group}:{prefix}.{shard}")
 }
 
-/// A durable queue, how it is declared, and the key it is bound with to the group's exchange.
+/// A durable queue, how it is declared, and the exchange and key that it is bound with.
 #[derive(Clone, Debug)]
 pub struct Queue {
     name: String,
-    key: Option<String>,
+    binding: Option<(String, String)>,
     arguments: FieldTable,
 }
 
@@ -59,22 +59,23 @@ impl Queue {
             ("x-max-length", AMQPValue::LongInt(1000)),
             ("x-message-ttl", AMQPValue::LongInt(30_000)),
         ];
-        Self { name: format!("{group}:optic:node.{node}"), key: None, arguments: drop_head(limits) }
+        Self { name: format!("{group}:optic:node.{node}"), binding: None, arguments: drop_head(limits) }
     }
 
     /// The cluster's record, `G:optic:record`: one message.
     pub fn record(group: &str) -> Self {
         let limits = [("x-max-length", AMQPValue::LongInt(1))];
-        Self { name: format!("{group}:optic:record"), key: None, arguments: drop_head(limits) }
+        Self { name: format!("{group}:optic:record"), binding: None, arguments: drop_head(limits) }
     }
 
     /// The lock for the record, `G:optic:lock`: never holds a message, its consumer holds the lock.
     pub fn lock(group: &str) -> Self {
-        Self { name: format!("{group}:optic:lock"), key: None, arguments: FieldTable::default() }
+        Self { name: format!("{group}:optic:lock"), binding: None, arguments: FieldTable::default() }
     }
 
     fn shared(group: &str, key: &str) -> Self {
-        Self { name: format!("{group}:{key}"), key: Some(key.to_owned()), arguments: FieldTable::default() }
+        let binding = Some((group.to_owned(), key.to_owned()));
+        Self { name: format!("{group}:{key}"), binding, arguments: FieldTable::default() }
     }
 
     /// Its name.
@@ -82,27 +83,30 @@ impl Queue {
         &self.name
     }
 
-    /// Declares it, whatever its properties are, and binds it to the group's exchange, which exists, if it has a key. Gives how
-    /// many consumers it has. `channel` may be another afterwards.
-    pub(super) async fn declare(&self, admin: &Admin, channel: &mut Channel, group: &str) -> Result<u32, AdminError> {
+    /// Declares it, whatever its properties are, and binds it, if it is to be bound, to its exchange, which is declared first.
+    /// Gives how many consumers it has. `channel` may be another afterwards.
+    pub(super) async fn declare(&self, admin: &Admin, channel: &mut Channel) -> Result<u32, AdminError> {
+        if let Some((group, _)) = &self.binding {
+            exchange(channel, group).await?;
+        }
         let consumers = declare_queue(admin, channel, &self.name, self.arguments.clone()).await?;
-        self.bind(channel, group).await?;
+        self.bind(channel).await?;
         Ok(consumers)
     }
 
-    /// The same, where other properties are an error.
-    async fn declare_once(&self, channel: &Channel, group: &str) -> Result<u32, AdminError> {
+    /// The same, where the exchange exists, and other properties are an error.
+    async fn declare_once(&self, channel: &Channel) -> Result<u32, AdminError> {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let declared = channel.queue_declare(short(&self.name)?, options, self.arguments.clone());
         let action = format!("declare the queue \"{}\"", self.name);
         let declared = bounded(&action, declared);
-        let (queue, ()) = try_join(declared, self.bind(channel, group)).await?;
+        let (queue, ()) = try_join(declared, self.bind(channel)).await?;
         Ok(queue.consumer_count())
     }
 
-    async fn bind(&self, channel: &Channel, group: &str) -> Result<(), AdminError> {
-        match &self.key {
-            Some(key) => bind(channel, &self.name, group, key).await,
+    async fn bind(&self, channel: &Channel) -> Result<(), AdminError> {
+        match &self.binding {
+            Some((exchange, key)) => bind(channel, &self.name, exchange, key).await,
             None => Ok(()),
         }
     }
@@ -136,19 +140,19 @@ pub async fn declare_commands(admin: &Admin, group: &str, shard_count: u32) -> R
 /// So many declarations wait for their answers at a time: enough to hide the round trips.
 const PIPELINED: usize = 64;
 
-/// Declares queues and binds those with a key to the group's exchange; gives how many consumers each has.
+/// Declares the group's exchange and these queues of the group, and binds them; gives how many consumers each has.
 pub(super) async fn declare_all(admin: &Admin, group: &str, queues: &[Queue]) -> Result<Vec<u32>, AdminError> {
     let mut channel = admin.channel().await?;
     exchange(&channel, group).await?;
     let mut consumers = Vec::with_capacity(queues.len());
     for queues in queues.chunks(PIPELINED) {
-        match try_join_all(queues.iter().map(|queue| queue.declare_once(&channel, group))).await {
+        match try_join_all(queues.iter().map(|queue| queue.declare_once(&channel))).await {
             Ok(counts) => consumers.extend(counts),
             // One of them exists with other properties, and the channel is closed for all: which one shows one by one.
             Err(AdminError::Conflict { .. }) => {
                 channel = admin.channel().await?;
                 for queue in queues {
-                    consumers.push(queue.declare(admin, &mut channel, group).await?);
+                    consumers.push(queue.declare(admin, &mut channel).await?);
                 }
             }
             Err(error) => return Err(error),
@@ -226,6 +230,13 @@ pub(super) async fn exchange(channel: &Channel, group: &str) -> Result<(), Admin
         }
         declared => declared,
     }
+}
+
+/// Declares the exchange on which processes announce themselves: fanout, durable.
+pub(super) async fn fanout(channel: &Channel, exchange: &str) -> Result<(), AdminError> {
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let declared = channel.exchange_declare(short(exchange)?, ExchangeKind::Fanout, options, FieldTable::default());
+    bounded(&format!("declare the fanout, durable exchange \"{exchange}\""), declared).await
 }
 
 /// Declares a durable queue, or takes it as it is, and gives how many consumers it has: the worker that declared it with arguments of its own (or the broker's

@@ -68,7 +68,10 @@ async fn consume(channel: &Channel, queues: &[(ShardId, Queue)]) -> Result<Consu
         for consumed in join_all(asked).await {
             match consumed {
                 Ok(consumer) => consumers.push(consumer),
-                Err(error) if is_anothers(&error) => return Ok(Consumed::Refused(consumers.len())),
+                // A queue that was deleted in this moment is declared by the next attempt.
+                Err(error) if error.is_held_by_another() || matches!(error, AdminError::NotFound { .. }) => {
+                    return Ok(Consumed::Refused(consumers.len()));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -81,14 +84,4 @@ async fn consume_one(channel: &Channel, shard: ShardId, queue: &str) -> Result<(
     let tag = short(&shard.to_string())?;
     let consumed = channel.basic_consume(short(queue)?, tag, exclusive, FieldTable::default());
     Ok((shard, bounded(&format!("consume the queue \"{queue}\""), consumed).await?))
-}
-
-/// Whether it says that another has the lease, and not that we may have none.
-fn is_anothers(error: &AdminError) -> bool {
-    match error {
-        // The same code says that a right is missing; the words differ.
-        AdminError::Forbidden { reason, .. } => reason.contains("exclusive use"),
-        AdminError::Locked { .. } | AdminError::NotFound { .. } => true,
-        _ => false,
-    }
 }
