@@ -286,6 +286,8 @@ mod tests {
         assert_eq!(queue_name("gateway", None, "MESSAGE_CREATE"), "gateway:MESSAGE_CREATE");
         assert_eq!(queue_name("gateway", Some("logs"), "MESSAGE_CREATE"), "gateway:logs:MESSAGE_CREATE");
         assert_eq!(session_queue("gateway", "optic:session", ShardId::new(7)), "gateway:optic:session.7");
+        assert_eq!(Queue::commands("gateway", ShardId::new(7)).name(), "gateway:7");
+        assert_eq!(Queue::node("gateway", &NodeId::of_run("web-1", 1)).name(), "gateway:optic:node.web-1.00000001");
     }
 
     #[test]
