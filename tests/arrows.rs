@@ -15,7 +15,7 @@ const OUTSIDE: [&str; 10] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 41] = [
+const SANS_IO: [&str; 42] = [
     "amqp/address",
     "amqp/publisher/codec",
     "amqp/publisher/error",
@@ -57,6 +57,7 @@ const SANS_IO: [&str; 41] = [
     "simulator/world",
     "spectacles/demand",
     "spectacles/route",
+    "spectacles/tally",
 ];
 
 /// Own sockets, tasks or files, or wait for them.

@@ -371,13 +371,12 @@ async fn what_waits_for_a_shard_is_routed_anew_when_the_count_has_changed() {
     let mut process = Process::start(&url, &group, 16).await.reroute();
     let mut worker = Worker::connect(&url, &group).await;
     let ask = |guild: u64, number: usize| (send(guild, &packet(number)), number.to_string());
+    worker.publish("SEND", &send(guild_of(14), &packet(0))).await;
+    assert_eq!(worker.wait_for("14").await.headers["x-optic-shard-count"], "16");
     for (body, id) in [ask(guild_of(14), 1), ask(guild_of(6), 2)] {
         worker.ask("SEND", body.as_bytes(), &id).await;
     }
     worker.publish("14", &packet(3)).await;
-    assert_eq!(worker.wait_for("14").await.headers["x-optic-shard-count"], "16");
-    let (body, id) = ask(guild_of(14), 1);
-    worker.ask("SEND", body.as_bytes(), &id).await;
 
     process.commands.set_shard_count(8);
     let mut six = process.run_shard(6).await;
