@@ -28,6 +28,7 @@ use crate::amqp::publisher::{Counters, Publisher, PublisherSettings, Window};
 use crate::amqp::session_store::AmqpSessionStore;
 use crate::amqp::topology;
 use crate::broker::{Broker, BrokerState};
+use crate::cluster::fence::Fence;
 use crate::config::{self, Config, EventFilter, NoSuchShard};
 use crate::discord::commands::Commands;
 use crate::discord::gateway::Gateway;
@@ -39,7 +40,7 @@ use crate::discord::rest::{self, RestError};
 use crate::discord::rest_types::GatewayBot;
 use crate::discord::session::{End, Session, State};
 use crate::discord::shard::status::Status;
-use crate::discord::shard::{Driver, Shared};
+use crate::discord::shard::{Driver, Orders, Shared};
 use crate::http::{self, BindError, Health, ShardHealth, Snapshot};
 use crate::session_store::{FileSessionStore, MemorySessionStore, SessionStore, StoreError, StoredSession};
 use crate::spectacles::demand::Demand;
@@ -213,7 +214,8 @@ impl Service {
         let gateway = Arc::new(Gateway::new(url));
         self.keep_gateway_fresh(&config, gateway.clone(), gate.clone(), tls.clone());
         let compression = config.discord.compression;
-        let shared = Shared { broker, store, gate, gateway, tls, compression, scratch: Arc::default() };
+        let shared =
+            Shared { broker, store, fence: Fence::open(), gate, gateway, tls, compression, scratch: Arc::default() };
         self.start_shards(&config, &shards, stored, &shared);
         self.watch(stop).await
     }
@@ -294,6 +296,7 @@ impl Service {
             exchange: group.to_owned(),
             connection_name: format!("optic {group} events"),
             window: WINDOW,
+            fence: Fence::open(),
         };
         let (publisher, driver) = Publisher::new(settings, feedback.clone());
         let stop = self.carriers.clone();
@@ -338,9 +341,9 @@ impl Service {
             let session = Session::new(settings, shared.gateway.url(), stored, fastrand::u64(..), Instant::now());
             let receiver = commands.add(shard.id());
             let driver = Driver::new(session, committed, shared.clone(), status.clone(), receiver);
-            let stop = self.intake.clone();
+            let orders = Orders::default();
             let span = info_span!("shard", id = %shard.id());
-            self.shards.spawn(async move { (shard, driver.run(stop).await) }.instrument(span));
+            self.shards.spawn(async move { (shard, driver.run(orders).await) }.instrument(span));
         }
         let _ = self.view.shards.set(statuses);
         if config.broker == config::Broker::Stdio {

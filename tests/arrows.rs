@@ -15,7 +15,7 @@ const OUTSIDE: [&str; 10] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 42] = [
+const SANS_IO: [&str; 47] = [
     "amqp/address",
     "amqp/publisher/codec",
     "amqp/publisher/error",
@@ -23,7 +23,12 @@ const SANS_IO: [&str; 42] = [
     "amqp/publisher/incoming",
     "amqp/publisher/outbox",
     "broker",
+    "cluster/agreement",
+    "cluster/announcement",
+    "cluster/member",
     "cluster/node",
+    "cluster/plan",
+    "cluster/ranges",
     "discord/backoff",
     "discord/close_code",
     "discord/command",

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use optic::config::{Broker, Config, EventFilter, ShardPlan, Store, Warning};
+use optic::config::{Broker, ClusterMode, Config, EventFilter, ShardPlan, Store, Warning};
 
 use super::environment::Environment;
 use super::output;
@@ -19,7 +19,7 @@ fn describe(config: &Config, warnings: &[Warning]) -> String {
     let discord = &config.discord;
     page.row("token", "set (not shown)");
     page.row("discord", format!("{}, json, compression {}", discord.api.base_url(), discord.compression));
-    page.row("shards", shards(&discord.shards));
+    page.row("shards", shards(&discord.shards, config.cluster.mode));
     match &discord.events {
         EventFilter::Auto => page.row("events", "auto: those that have a queue"),
         EventFilter::Listed(names) => page.rows("events", names.iter()),
@@ -38,6 +38,7 @@ fn describe(config: &Config, warnings: &[Warning]) -> String {
         Broker::Amqp(amqp) => {
             page.row("broker", format!("amqp, {}", amqp.url));
             page.row("group", &amqp.group);
+            page.row("node", format!("{}: so the logs of other processes call this one", config.cluster.node));
             let kept = if amqp.persistent { "written to disk" } else { "in memory alone" };
             let until = match amqp.message_timeout {
                 Some(time) => format!("dropped after {time:?} in a queue"),
@@ -61,7 +62,14 @@ fn describe(config: &Config, warnings: &[Warning]) -> String {
     page.text
 }
 
-fn shards(plan: &ShardPlan) -> String {
+fn shards(plan: &ShardPlan, mode: ClusterMode) -> String {
+    if mode == ClusterMode::Leased {
+        let all = match plan.count() {
+            Some(count) => format!("{count} shards"),
+            None => "as many shards as the group's first process was advised by Discord".to_owned(),
+        };
+        return format!("leased: a fair share of {all}, with all processes of the group");
+    }
     let here = |count: u32| {
         let shards = plan.shards(count).unwrap_or_default();
         ranges(shards.iter().map(|shard| shard.id().get()))
@@ -164,6 +172,7 @@ intents       intents, derived from DISCORD_EVENTS: GUILD_MEMBERS | GUILD_MESSAG
               it name every intent in DISCORD_INTENTS, with MESSAGE_CONTENT, which is privileged
 broker        amqp, amqps://***@mq/bots
 group         gateway
+node          optic: so the logs of other processes call this one
 messages      written to disk, dropped after 120s in a queue
 declared      gateway:web:MESSAGE_CREATE
 sessions      in RabbitMQ, queues <group>:optic:session.<shard>
@@ -172,6 +181,21 @@ log           info, text
 warnings      BROKER_GRUOP: not a variable of Optic, and not read; did you mean BROKER_GROUP?
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn leased_shards_are_a_share_of_all() {
+        let leased = [("DISCORD_TOKEN", "a.b.c"), ("AMQP_URL", "amqp://mq"), ("CLUSTER_MODE", "leased")];
+        let text = described(&[&leased[..], &[("DISCORD_SHARD_COUNT", "64"), ("CLUSTER_NODE", "web-1")]].concat());
+        for needed in [
+            "shards        leased: a fair share of 64 shards, with all processes of the group\n",
+            "node          web-1: so the logs of other processes call this one\n",
+        ] {
+            assert!(text.contains(needed), "{needed}\n{text}");
+        }
+        let text = described(&leased).replace("\n              ", " ");
+        let needed = "a fair share of as many shards as the group's first process was advised by Discord, with";
+        assert!(text.contains(needed), "{text}");
     }
 
     #[test]

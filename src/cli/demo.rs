@@ -154,6 +154,8 @@ fn simulated(args: &DemoArgs) -> Settings {
 fn variables(environment: &Environment, group: &str, simulator: Option<String>) -> Vec<(String, String)> {
     let is_ours = |name: &str| match name {
         "DISCORD_COMPRESSION" | "BROKER_PERSISTENT" => false,
+        // Nobody shares a demo's group.
+        "CLUSTER_MODE" => true,
         _ if name.starts_with("BROKER_") || name.starts_with("SHARD_STORE_") => true,
         _ => simulator.is_some() && (name.starts_with("DISCORD_") || name.starts_with("CLUSTER_")),
     };
@@ -410,6 +412,7 @@ mod tests {
             ("DISCORD_EVENTS", "GUILD_MEMBER_ADD"),
             ("BROKER_DECLARE", "MESSAGE_CREATE"),
             ("DISCORD_SHARD_COUNT", "3"),
+            ("CLUSTER_MODE", "leased"),
         ];
         let config = config(&vars, None);
         assert_eq!(listened_to(&config), ["GUILD_MEMBER_ADD", GAP_EVENT]);

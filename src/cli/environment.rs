@@ -25,6 +25,9 @@ impl Environment {
             Some(path) => from_file(path)?,
             None => Vec::new(),
         };
+        if let Some(name) = host_name() {
+            vars.insert(0, ("HOSTNAME".to_owned(), name));
+        }
         // What is not UTF-8 gets a mark that no variable of ours allows: it is reported there by its name.
         let own = std::env::vars_os().map(|(name, text)| (lossy(name), lossy(text)));
         vars.extend(own);
@@ -73,6 +76,11 @@ fn from_file(path: &Path) -> Result<Vec<(String, String)>> {
     };
     let text = std::fs::read_to_string(path).map_err(|why| wrong(&why))?;
     Ok(env_file::parse(&text).map_err(|why| wrong(&why))?)
+}
+
+/// The machine's name. Shells have it in a variable that they do not hand on.
+fn host_name() -> Option<String> {
+    rustix::system::uname().nodename().to_str().ok().map(str::to_owned)
 }
 
 fn lossy(text: std::ffi::OsString) -> String {

@@ -204,6 +204,14 @@ pub(super) fn parse_access(raw: &Raw, report: &mut Report) -> (Option<AmqpUrl>, 
     (url, group)
 }
 
+/// Whether events go to standard output because it was set so, and not because of a mistake.
+pub(super) fn is_stdio(raw: &Raw) -> bool {
+    match raw.broker_type.as_deref() {
+        None => raw.amqp_url.is_none(),
+        Some(text) => text.trim().eq_ignore_ascii_case("stdio"),
+    }
+}
+
 pub(super) fn parse(raw: &Raw, events: &EventFilter, report: &mut Report) -> (Broker, Store) {
     let given = raw.broker_type.as_deref();
     let amqp = match given {
@@ -348,6 +356,7 @@ fn warn_without_amqp(raw: &Raw, report: &mut Report) {
         ("BROKER_MESSAGE_TIMEOUT", &raw.broker_message_timeout),
         ("BROKER_PERSISTENT", &raw.broker_persistent),
         ("BROKER_DECLARE", &raw.broker_declare),
+        ("CLUSTER_NODE", &raw.cluster_node),
     ] {
         if text.is_some() {
             report.warn(name, "has no effect: events go to standard output, since BROKER_TYPE is stdio");

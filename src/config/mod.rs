@@ -4,6 +4,7 @@
 //! What each variable means is in [`VARIABLES`] and in spec/configuration.md, which a test holds together.
 
 mod broker;
+mod cluster;
 mod discord;
 pub mod env_file;
 mod intents;
@@ -24,6 +25,7 @@ use std::path::Path;
 use tracing_subscriber::filter::LevelFilter;
 
 pub use broker::{Amqp, AmqpUrl, Broker, DeclaredQueue, Group, Store};
+pub use cluster::{Cluster, ClusterMode};
 pub use discord::{Api, Discord, Protocol};
 pub use intents::{EventFilter, IntentChoice, IntentOrigin, doubt_about_event};
 pub use report::{ConfigErrors, Given, Mistake, Warning};
@@ -44,6 +46,8 @@ pub struct Config {
     pub broker: Broker,
     /// Where sessions outlive the process.
     pub store: Store,
+    /// How shards are shared among processes.
+    pub cluster: Cluster,
     /// Where health is served; `None`: nowhere.
     pub http: Option<SocketAddr>,
     /// What is logged, and how.
@@ -69,7 +73,7 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// Reads the variables. `read_file` reads the files that `<NAME>_FILE` names.
+    /// Reads the variables. `read_file` reads the files that `<NAME>_FILE` names. `HOSTNAME` is the machine's name.
     ///
     /// # Errors
     ///
@@ -79,12 +83,19 @@ impl Config {
         read_file: impl Fn(&Path) -> io::Result<String>,
     ) -> Result<(Self, Vec<Warning>), ConfigErrors> {
         let mut report = Report::default();
+        let mut host = None;
+        let vars = vars.into_iter().inspect(|(name, text)| {
+            if name == "HOSTNAME" {
+                host = Some(text.clone());
+            }
+        });
         let raw = Raw::read(vars, read_file, &mut report);
         let discord = discord::parse(&raw, &mut report);
         let (broker, store) = broker::parse(&raw, &discord.events, &mut report);
+        let cluster = cluster::parse(&raw, host.as_deref(), &broker, &store, &mut report);
         let http = http_address(raw.http_address.as_deref(), &mut report);
         let log = log(&raw, &mut report);
-        report.finish(Self { discord, broker, store, http, log })
+        report.finish(Self { discord, broker, store, cluster, http, log })
     }
 }
 

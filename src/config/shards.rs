@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::discord::ids::{Shard, ShardId};
 
+use super::cluster::is_leased;
 use super::report::Report;
 use super::values::{list, number};
 use super::variables::Raw;
@@ -57,6 +58,9 @@ impl ShardPlan {
 }
 
 pub(super) fn parse(raw: &Raw, report: &mut Report) -> ShardPlan {
+    if is_leased(raw) {
+        return shared(raw, report);
+    }
     let cluster = [&raw.cluster_id, &raw.cluster_count, &raw.cluster_shards];
     if cluster.iter().all(|variable| variable.is_none()) {
         return by_count_and_ids(raw, report);
@@ -65,22 +69,43 @@ pub(super) fn parse(raw: &Raw, report: &mut Report) -> ShardPlan {
         [("DISCORD_SHARD_COUNT", &raw.discord_shard_count), ("DISCORD_SHARD_IDS", &raw.discord_shard_ids)]
     {
         if let Some(text) = text {
-            report.wrong(variable, text, "CLUSTER_* already says which shards to run", "unset one or the other");
+            let problem = "CLUSTER_ID, CLUSTER_COUNT and CLUSTER_SHARDS already say which shards to run";
+            report.wrong(variable, text, problem, "unset it, or those three");
         }
     }
     by_cluster(raw, report)
 }
 
-fn by_count_and_ids(raw: &Raw, report: &mut Report) -> ShardPlan {
-    let mut broken = false;
-    let count = raw.discord_shard_count.as_deref().and_then(|text| match text.trim() {
-        "0" | "auto" => None,
-        _ => {
-            let count = number("DISCORD_SHARD_COUNT", text, 1..=MOST_SHARDS, report);
-            broken = count.is_none();
-            count
+/// All shards, of which the processes agree who runs which.
+fn shared(raw: &Raw, report: &mut Report) -> ShardPlan {
+    for (variable, text) in [
+        ("DISCORD_SHARD_IDS", &raw.discord_shard_ids),
+        ("CLUSTER_ID", &raw.cluster_id),
+        ("CLUSTER_COUNT", &raw.cluster_count),
+        ("CLUSTER_SHARDS", &raw.cluster_shards),
+    ] {
+        if let Some(text) = text {
+            let problem = "with CLUSTER_MODE=leased the processes share the shards out among themselves";
+            report.wrong(variable, text, problem, "unset it, or set CLUSTER_MODE=static");
         }
-    });
+    }
+    ShardPlan { count: count(raw, report).unwrap_or_default(), ids: None }
+}
+
+/// The number that was set, none for Discord's advice; `Err` for a mistake, which is reported.
+fn count(raw: &Raw, report: &mut Report) -> Result<Option<u32>, ()> {
+    match raw.discord_shard_count.as_deref() {
+        None => Ok(None),
+        Some(text) if matches!(text.trim(), "0" | "auto") => Ok(None),
+        Some(text) => number("DISCORD_SHARD_COUNT", text, 1..=MOST_SHARDS, report).map(Some).ok_or(()),
+    }
+}
+
+fn by_count_and_ids(raw: &Raw, report: &mut Report) -> ShardPlan {
+    let (count, broken) = match count(raw, report) {
+        Ok(count) => (count, false),
+        Err(()) => (None, true),
+    };
     // A broken count says nothing about the ids: they are held against what is possible at all.
     let least_that_is_not = count.unwrap_or(MOST_SHARDS);
     let ids = raw.discord_shard_ids.as_deref().and_then(|text| ids(text, least_that_is_not, report));
@@ -96,6 +121,7 @@ fn by_count_and_ids(raw: &Raw, report: &mut Report) -> ShardPlan {
 fn ids(text: &str, count: u32, report: &mut Report) -> Option<BTreeSet<u32>> {
     const NAME: &str = "DISCORD_SHARD_IDS";
     let mut ids = BTreeSet::new();
+    let mut twice = BTreeSet::new();
     for part in list(text) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) else {
@@ -114,9 +140,14 @@ fn ids(text: &str, count: u32, report: &mut Report) -> Option<BTreeSet<u32>> {
         }
         for id in first..=last {
             if !ids.insert(id) {
-                report.warn(NAME, format!("shard {id} is named twice; it runs once"));
+                twice.insert(id);
             }
         }
+    }
+    match (twice.first(), twice.len()) {
+        (None, _) => {}
+        (Some(id), 1) => report.warn(NAME, format!("shard {id} is named twice; it runs once")),
+        (Some(id), n) => report.warn(NAME, format!("{n} shards from {id} on are named twice; each runs once")),
     }
     if ids.is_empty() {
         report.wrong(NAME, text, "no shard is named", "write numbers and ranges such as 0,1,4-7, or unset it");

@@ -90,6 +90,10 @@ variables! {
         "Where sessions outlive the process: `amqp`, `file`, or `memory` for nowhere.";
     shard_store_prefix "SHARD_STORE_PREFIX": "`session`; for `file` `optic-sessions`",
         "For `amqp` a part of the queues' names, `<group>:optic:<prefix>.<shard>`; for `file` the folder.";
+    cluster_mode "CLUSTER_MODE": "`static`",
+        "`static`: this process runs the shards that it is told to; `leased`: all processes of the group share the shards out among themselves.";
+    cluster_node "CLUSTER_NODE": "the machine's host name",
+        "This process's name in the logs of the others.";
     cluster_id "CLUSTER_ID": "not set",
         "This process's number among `CLUSTER_COUNT`, from 0; goes with the two below, in the place of `DISCORD_SHARD_*`.";
     cluster_count "CLUSTER_COUNT": "not set",
@@ -107,7 +111,6 @@ variables! {
 /// Variables of parts that this version does not have: set, they are warned about and not passed over.
 pub const LATER: &[&str] = &[
     "BROKER_ENCODING",
-    "CLUSTER_MODE",
     "HTTP_TOKEN",
     "PROMETHEUS_ADDRESS",
     "PROMETHEUS_ENDPOINT",
@@ -199,7 +202,7 @@ fn warn_about(others: &BTreeMap<String, String>, report: &mut Report) {
         VARIABLES.iter().filter(|variable| variable.secret).map(|secret| format!("{}_FILE", secret.name)).collect();
     for (name, text) in others {
         let upper = name.to_ascii_uppercase();
-        if name == "CLUSTER_MODE" && text.trim().eq_ignore_ascii_case("static") || text.trim().is_empty() {
+        if text.trim().is_empty() {
             continue;
         }
         if LATER.iter().any(|later| later == name || name.strip_suffix("_FILE") == Some(later)) {

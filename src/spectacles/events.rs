@@ -118,6 +118,10 @@ impl Broker for Events {
         self.send(GAP_EVENT, gap.shard, gap.last_committed, &id, false, &body)
     }
 
+    fn discard(&self, shard: ShardId) {
+        self.publisher.discard(shard);
+    }
+
     fn settled(&self) -> Position {
         self.publisher.settled()
     }
@@ -203,6 +207,7 @@ mod tests {
     use super::*;
     use crate::amqp::address::Address;
     use crate::amqp::publisher::{PublisherSettings, Window};
+    use crate::cluster::fence::Fence;
 
     /// Events over a connection that is never made, listed ones only.
     fn events(names: &[&str]) -> Events {
@@ -212,6 +217,7 @@ mod tests {
             exchange: "gateway".to_owned(),
             connection_name: "test".to_owned(),
             window: Window { messages: 10, bytes: 1 << 20 },
+            fence: Fence::open(),
         };
         let (publisher, _) = Publisher::new(settings, Arc::new(Feedback::new(demand.clone())));
         let settings =

@@ -13,6 +13,8 @@ fn a_presence_that_makes_the_identify_too_long_is_a_mistake() {
 
 #[test]
 fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
+    const LEASED: (&str, &str) = ("CLUSTER_MODE", "leased");
+    const LONG_NODE: &str = "a-name-of-65-bytes-which-is-one-more-than-there-is-room-for-12345";
     const ID_FORM: &str = "write numbers and ranges such as 0,1,4-7";
     const PRESENCE_FORM: &str = r#"write such as {"status":"online","activities":[{"name":"chess","type":0}]}"#;
     const URL_FORM: &str = "write amqp://user:password@host:5672/vhost, or amqps:// for TLS";
@@ -211,7 +213,36 @@ fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
         ),
         (
             &[("CLUSTER_ID", "0"), ("CLUSTER_COUNT", "1"), ("CLUSTER_SHARDS", "2"), ("DISCORD_SHARD_COUNT", "2")],
-            "DISCORD_SHARD_COUNT=\"2\": CLUSTER_* already says which shards to run; unset one or the other".into(),
+            "DISCORD_SHARD_COUNT=\"2\": CLUSTER_ID, CLUSTER_COUNT and CLUSTER_SHARDS already say which shards to run; unset it, or \
+             those three"
+                .into(),
+        ),
+        (&[("CLUSTER_MODE", "auto")], "CLUSTER_MODE=\"auto\": not known; write static or leased".into()),
+        (
+            &[LEASED],
+            "CLUSTER_MODE=\"leased\": shards are shared through RabbitMQ, and there is none with BROKER_TYPE=stdio; set AMQP_URL \
+             and BROKER_TYPE=amqp, or unset CLUSTER_MODE"
+                .into(),
+        ),
+        (
+            &[AMQP, LEASED, ("SHARD_STORE_TYPE", "memory")],
+            "SHARD_STORE_TYPE=\"memory\": with CLUSTER_MODE=leased a shard moves to other processes, and each resumes it from \
+             RabbitMQ; write amqp, or unset it"
+                .into(),
+        ),
+        (
+            &[AMQP, LEASED, ("DISCORD_SHARD_COUNT", "8"), ("DISCORD_SHARD_IDS", "0-3")],
+            "DISCORD_SHARD_IDS=\"0-3\": with CLUSTER_MODE=leased the processes share the shards out among themselves; unset it, \
+             or set CLUSTER_MODE=static"
+                .into(),
+        ),
+        (
+            &[AMQP, ("CLUSTER_NODE", "web 1")],
+            "CLUSTER_NODE=\"web 1\": it has white space in it; write a short name such as web-1".into(),
+        ),
+        (
+            &[AMQP, ("CLUSTER_NODE", LONG_NODE)],
+            format!("CLUSTER_NODE={LONG_NODE:?}: it has 65 bytes; write at most 64 bytes"),
         ),
         (
             &[("HTTP_ADDRESS", "8080")],
@@ -245,6 +276,30 @@ fn a_token_that_cannot_be_one_is_explained_and_never_shown() {
         assert!(!format!("{errors} {errors:?}").contains("hunter2"));
     }
     assert!(lines(read(&[]).expect_err("no token"))[0].starts_with("DISCORD_TOKEN is not set: no shard can run"));
+}
+
+#[test]
+fn a_cluster_by_numbers_does_not_go_with_leases() {
+    let vars = [AMQP, ("CLUSTER_MODE", "leased"), ("CLUSTER_ID", "0"), ("CLUSTER_COUNT", "2"), ("CLUSTER_SHARDS", "4")];
+    let problem = "with CLUSTER_MODE=leased the processes share the shards out among themselves; unset it, or set \
+                   CLUSTER_MODE=static";
+    let expected = [("CLUSTER_ID", 0), ("CLUSTER_COUNT", 2), ("CLUSTER_SHARDS", 4)]
+        .map(|(name, given)| format!("{name}=\"{given}\": {problem}"));
+    assert_eq!(mistakes(&vars), expected);
+    let alone = [AMQP, ("CLUSTER_MODE", "leased"), ("CLUSTER_ID", "0"), ("DISCORD_SHARD_COUNT", "x")];
+    let count = "DISCORD_SHARD_COUNT=\"x\": not a number that it can have; write one from 1 to 65536";
+    assert_eq!(mistakes(&alone), [expected[0].as_str(), count]);
+}
+
+#[test]
+fn a_broken_address_of_rabbitmq_is_told_alone() {
+    for vars in [
+        &[("AMQP_URL", "mq:5672"), ("CLUSTER_MODE", "leased")][..],
+        &[("BROKER_TYPE", "amqp"), ("CLUSTER_MODE", "leased")],
+    ] {
+        let [line] = &mistakes(vars)[..] else { panic!("one mistake of {vars:?}") };
+        assert!(line.starts_with("AMQP_URL"), "{line}");
+    }
 }
 
 #[test]

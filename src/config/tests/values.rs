@@ -74,6 +74,24 @@ fn shards_are_all_some_or_a_clusters_share() {
 }
 
 #[test]
+fn shards_are_this_process_s_own_or_shared_by_leases() {
+    assert_eq!(good(&[AMQP]).cluster.mode, ClusterMode::Static);
+    assert_eq!(good(&[AMQP, ("CLUSTER_MODE", "Static")]).cluster.mode, ClusterMode::Static);
+    let leased = good(&[AMQP, ("CLUSTER_MODE", "leased"), ("DISCORD_SHARD_COUNT", "8")]);
+    assert_eq!((leased.cluster.mode, leased.discord.shards.count()), (ClusterMode::Leased, Some(8)));
+    assert_eq!(good(&[AMQP, ("CLUSTER_MODE", "leased")]).discord.shards.count(), None);
+}
+
+#[test]
+fn a_process_is_called_as_set_or_as_its_machine() {
+    let node = |vars: Pairs| good(vars).cluster.node;
+    assert_eq!(node(&[AMQP]), "optic");
+    assert_eq!(node(&[AMQP, ("HOSTNAME", "web-1.example")]), "web-1.example");
+    assert_eq!(node(&[AMQP, ("HOSTNAME", "web-1"), ("CLUSTER_NODE", " blue ")]), "blue");
+    assert_eq!(node(&[AMQP, ("HOSTNAME", "old"), ("HOSTNAME", "new")]), "new", "the later holds");
+}
+
+#[test]
 fn intents_are_those_given_by_name_or_number() {
     let expected = Intents::GUILDS.union(Intents::GUILD_MESSAGES);
     for vars in [

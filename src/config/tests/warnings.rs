@@ -62,7 +62,18 @@ fn what_is_doubtful_is_warned_about_and_kept() {
             &[("SINGYEONG_AUTH_FILE", "/x")],
             "SINGYEONG_AUTH_FILE: this version of Optic does not have it; it has no effect",
         ),
-        (&[("CLUSTER_MODE", "leased")], "CLUSTER_MODE: this version of Optic does not have it; it has no effect"),
+        (
+            &[("DISCORD_SHARD_COUNT", "8"), ("DISCORD_SHARD_IDS", "1,0-1")],
+            "DISCORD_SHARD_IDS: shard 1 is named twice; it runs once",
+        ),
+        (
+            &[("DISCORD_SHARD_COUNT", "8"), ("DISCORD_SHARD_IDS", "0-6,2-5,4")],
+            "DISCORD_SHARD_IDS: 4 shards from 2 on are named twice; each runs once",
+        ),
+        (
+            &[("CLUSTER_NODE", "web-1")],
+            "CLUSTER_NODE: has no effect: events go to standard output, since BROKER_TYPE is stdio",
+        ),
         (&[("DISCORD_GATEWAY_VERSION", "10")], "DISCORD_GATEWAY_VERSION: not read; set DISCORD_API_VERSION"),
         (&[("BROKER_GRUOP", "x")], "BROKER_GRUOP: not a variable of Optic, and not read; did you mean BROKER_GROUP?"),
         (

@@ -11,6 +11,7 @@
 
 mod intake;
 mod link;
+mod orders;
 mod outgoing;
 mod parting;
 pub mod status;
@@ -24,13 +25,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use url::Url;
 
 use self::intake::Intake;
 pub use self::intake::Scratch;
 use self::link::{Link, LinkEvent, Open};
+pub use self::orders::Orders;
 use self::status::{Now, Status};
 use super::compression::Compression;
 use super::connect;
@@ -39,6 +40,7 @@ use super::identify_gate::IdentifyGate;
 use super::ids::{Seq, SessionId, Shard};
 use super::session::{Action, CommandWait, End, Session, State};
 use crate::broker::{Broker, Wait};
+use crate::cluster::fence::Fence;
 use crate::ledger::Ledger;
 use crate::session_store::{SessionStore, StoreError};
 use crate::tls;
@@ -65,6 +67,8 @@ pub struct Shared {
     pub broker: Arc<dyn Broker>,
     /// Where sessions outlive the process.
     pub store: Arc<dyn SessionStore>,
+    /// While it is closed, no session is stored: another process may have the shard, and its record would be overwritten.
+    pub fence: Fence,
     /// Whose turn it is to identify.
     pub gate: IdentifyGate,
     /// Where the gateway is.
@@ -112,6 +116,8 @@ pub struct Driver {
     /// The command that is on its way out, and the mark at which it is out.
     sending: Option<(u64, Command)>,
     end: Option<End>,
+    /// Another process has the shard: nothing of it is ours to store.
+    abandoned: bool,
 }
 
 struct Saving {
@@ -122,6 +128,7 @@ struct Saving {
 
 /// What a driver waited for.
 enum Happened {
+    Abandon,
     Stop,
     Due,
     Room,
@@ -171,13 +178,14 @@ impl Driver {
             command_at: None,
             sending: None,
             end: None,
+            abandoned: false,
         }
     }
 
-    /// Runs the shard until `stop`, or until Discord refuses it for good.
-    pub async fn run(mut self, stop: CancellationToken) -> End {
-        let stopped = stop.cancelled();
-        tokio::pin!(stopped);
+    /// Runs the shard until it is ordered to end, or until Discord refuses it for good.
+    pub async fn run(mut self, orders: Orders) -> End {
+        let (abandoned, stopped) = (orders.abandoned(), orders.stopped());
+        tokio::pin!(abandoned, stopped);
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         let mut armed: Option<Instant> = None;
@@ -208,6 +216,7 @@ impl Driver {
                     command.is_none() && sending.is_none() && intake.session.state() == State::Connected;
                 tokio::select! {
                     biased;
+                    () = &mut abandoned => Happened::Abandon,
                     () = &mut stopped => Happened::Stop,
                     () = &mut timer, if armed.is_some() => Happened::Due,
                     () = of(paused.as_mut().map(|(_, room)| room)) => Happened::Room,
@@ -222,8 +231,20 @@ impl Driver {
                 }
             };
             match happened {
+                Happened::Abandon => {
+                    self.abandon();
+                    self.intake.session.shut_down(Instant::now());
+                }
                 Happened::Stop => {
-                    self.stop().await;
+                    // While the last confirms are awaited, the lease may be lost after all.
+                    let abandoned = tokio::select! {
+                        biased;
+                        () = &mut abandoned => true,
+                        () = self.stop() => false,
+                    };
+                    if abandoned {
+                        self.abandon();
+                    }
                     self.intake.session.shut_down(Instant::now());
                 }
                 Happened::Due => {
@@ -419,8 +440,15 @@ impl Driver {
     // ---- the store ----
 
     fn store(&mut self, now: Instant) {
+        if self.abandoned {
+            return;
+        }
         if self.saving.is_some() {
             self.save_again = true;
+            return;
+        }
+        if !self.shared.fence.is_open(now) {
+            self.store_at = Some(now + STORE_SOON);
             return;
         }
         let Some(record) = self.intake.record() else {
@@ -496,6 +524,14 @@ impl Driver {
             );
         }
         self.store_last().await;
+    }
+
+    /// Another process has the shard, and resumes from what is stored: all that was not confirmed comes to it.
+    fn abandon(&mut self) {
+        self.abandoned = true;
+        self.turn = None;
+        self.saving = None;
+        self.shared.broker.discard(self.shard.id());
     }
 
     async fn store_last(&mut self) {
