@@ -15,7 +15,7 @@ const OUTSIDE: [&str; 10] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 40] = [
+const SANS_IO: [&str; 42] = [
     "amqp/address",
     "amqp/publisher/codec",
     "amqp/publisher/error",
@@ -50,6 +50,8 @@ const SANS_IO: [&str; 40] = [
     "simulator/limits",
     "simulator/payloads",
     "simulator/protocol",
+    "simulator/received",
+    "simulator/shards",
     "simulator/stats",
     "simulator/template",
     "simulator/traffic",
