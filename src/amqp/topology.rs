@@ -148,6 +148,21 @@ pub async fn declare_events(
     Ok(())
 }
 
+/// How many consume a queue; none, if there is no such queue.
+///
+/// # Errors
+/// What RabbitMQ said.
+pub async fn consumers(admin: &Admin, queue: &Queue) -> Result<u32, AdminError> {
+    let channel = admin.channel().await?;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let asked = channel.queue_declare(short(queue.name())?, passive, FieldTable::default());
+    match bounded(&format!("look at the queue \"{}\"", queue.name()), asked).await {
+        Ok(found) => Ok(found.consumer_count()),
+        Err(AdminError::NotFound { .. }) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
 /// Deletes queues with all that is in them, and an exchange. What does not exist is no error.
 ///
 /// # Errors
