@@ -15,8 +15,9 @@ const OUTSIDE: [&str; 10] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 40] = [
+const SANS_IO: [&str; 41] = [
     "amqp/address",
+    "amqp/identify_gate/turn",
     "amqp/publisher/codec",
     "amqp/publisher/error",
     "amqp/publisher/handshake",
@@ -59,7 +60,7 @@ const SANS_IO: [&str; 40] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 16] = [
+const DRIVERS: [&str; 17] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -71,6 +72,7 @@ const DRIVERS: [&str; 16] = [
     "discord/identify_gate",
     "discord/rest",
     "discord/shard",
+    "discord/turnstile",
     "session_store/file",
     "session_store/memory",
     "simulator/connection",

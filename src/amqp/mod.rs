@@ -5,6 +5,7 @@
 pub mod address;
 pub mod admin;
 pub mod error;
+pub mod identify_gate;
 pub mod publisher;
 pub mod session_store;
 pub mod tail;
