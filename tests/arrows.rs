@@ -15,8 +15,9 @@ const OUTSIDE: [&str; 10] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 45] = [
+const SANS_IO: [&str; 46] = [
     "amqp/address",
+    "amqp/identify_gate/turn",
     "amqp/publisher/codec",
     "amqp/publisher/error",
     "amqp/publisher/handshake",
@@ -64,7 +65,7 @@ const SANS_IO: [&str; 45] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 16] = [
+const DRIVERS: [&str; 17] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -76,6 +77,7 @@ const DRIVERS: [&str; 16] = [
     "discord/identify_gate",
     "discord/rest",
     "discord/shard",
+    "discord/turnstile",
     "session_store/file",
     "session_store/memory",
     "simulator/connection",

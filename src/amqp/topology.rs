@@ -120,6 +120,11 @@ pub async fn declare_commands(admin: &Admin, group: &str, shard_count: u32) -> R
     Ok(())
 }
 
+/// The queue by which processes take turns to identify in a bucket: `G:optic:identify.<bucket>`.
+pub fn identify_queue(group: &str, bucket: u32) -> String {
+    format!("{group}:optic:identify.{bucket}")
+}
+
 /// Declares the group's exchange: direct, durable.
 ///
 /// # Errors
@@ -237,6 +242,7 @@ mod tests {
         assert_eq!(queue_name("gateway", None, "MESSAGE_CREATE"), "gateway:MESSAGE_CREATE");
         assert_eq!(queue_name("gateway", Some("logs"), "MESSAGE_CREATE"), "gateway:logs:MESSAGE_CREATE");
         assert_eq!(session_queue("gateway", "optic:session", ShardId::new(7)), "gateway:optic:session.7");
+        assert_eq!(identify_queue("gateway", 3), "gateway:optic:identify.3");
     }
 
     #[test]
