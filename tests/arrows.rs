@@ -15,7 +15,7 @@ const OUTSIDE: [&str; 10] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 46] = [
+const SANS_IO: [&str; 47] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -62,6 +62,7 @@ const SANS_IO: [&str; 46] = [
     "simulator/websocket",
     "simulator/world",
     "spectacles/demand",
+    "spectacles/route",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
