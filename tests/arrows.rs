@@ -15,7 +15,7 @@ const OUTSIDE: [&str; 10] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 47] = [
+const SANS_IO: [&str; 49] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -56,6 +56,8 @@ const SANS_IO: [&str; 47] = [
     "simulator/limits",
     "simulator/payloads",
     "simulator/protocol",
+    "simulator/received",
+    "simulator/shards",
     "simulator/stats",
     "simulator/template",
     "simulator/traffic",
