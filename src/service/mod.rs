@@ -38,6 +38,7 @@ use self::pool::Pool;
 pub use self::view::View;
 use crate::amqp::address::Address;
 use crate::amqp::admin::{Admin, AdminDriver};
+use crate::amqp::identify_gate::{AmqpTurnstile, Rules};
 use crate::amqp::publisher::{Publisher, PublisherSettings, Window};
 use crate::amqp::session_store::AmqpSessionStore;
 use crate::amqp::topology;
