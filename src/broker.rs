@@ -9,7 +9,7 @@ use std::pin::Pin;
 
 use serde::Serialize;
 
-use crate::discord::ids::{Seq, SessionId, Shard};
+use crate::discord::ids::{Seq, SessionId, Shard, ShardId};
 
 /// An event's place in the order in which a broker took events, over all shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,6 +117,10 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Takes the notice of a gap, to be settled like an event.
     fn publish_gap(&self, gap: &Gap) -> Option<Position>;
+
+    /// Forgets what is not confirmed of a shard, and counts it as settled: another process has the shard, and Discord sends it
+    /// what was not confirmed.
+    fn discard(&self, shard: ShardId);
 
     /// Everything before this position is settled: confirmed, or given up for good and told as a gap.
     fn settled(&self) -> Position;

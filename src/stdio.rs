@@ -135,6 +135,10 @@ impl Broker for Output {
         Some(self.write(GAP_EVENT, &serde_json::to_vec(gap).expect("a gap is plain data")))
     }
 
+    fn discard(&self, _: ShardId) {
+        // Without RabbitMQ there is one process, and no other that could have the shard.
+    }
+
     fn settled(&self) -> Position {
         self.lines().settled
     }

@@ -15,15 +15,21 @@ const OUTSIDE: [&str; 10] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 42] = [
+const SANS_IO: [&str; 49] = [
     "amqp/address",
+    "amqp/identify_gate/turn",
     "amqp/publisher/codec",
     "amqp/publisher/error",
     "amqp/publisher/handshake",
     "amqp/publisher/incoming",
     "amqp/publisher/outbox",
     "broker",
+    "cluster/agreement",
+    "cluster/announcement",
+    "cluster/member",
     "cluster/node",
+    "cluster/plan",
+    "cluster/ranges",
     "discord/backoff",
     "discord/close_code",
     "discord/command",
@@ -58,10 +64,11 @@ const SANS_IO: [&str; 42] = [
     "simulator/websocket",
     "simulator/world",
     "spectacles/demand",
+    "spectacles/route",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 16] = [
+const DRIVERS: [&str; 17] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -73,6 +80,7 @@ const DRIVERS: [&str; 16] = [
     "discord/identify_gate",
     "discord/rest",
     "discord/shard",
+    "discord/turnstile",
     "session_store/file",
     "session_store/memory",
     "simulator/connection",

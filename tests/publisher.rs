@@ -13,6 +13,8 @@ use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
 use optic::amqp::address::Address;
 use optic::amqp::publisher::{Abandoned, Message, Observer, Properties, Publisher, PublisherSettings, Window};
 use optic::broker::{BrokerState, Position};
+use optic::cluster::fence::Fence;
+use optic::discord::ids::ShardId;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -58,12 +60,17 @@ struct Running {
 
 impl Running {
     fn start(url: &str, exchange: &str) -> Self {
+        Self::behind(Fence::open(), url, exchange)
+    }
+
+    fn behind(fence: Fence, url: &str, exchange: &str) -> Self {
         let seen = Arc::new(Seen::default());
         let settings = PublisherSettings {
             address: Address::parse(url).expect("a URL"),
             exchange: exchange.to_owned(),
             connection_name: exchange.to_owned(),
             window: WINDOW,
+            fence,
         };
         let (publisher, driver) = Publisher::new(settings, seen.clone());
         let stop = CancellationToken::new();
@@ -79,7 +86,7 @@ impl Running {
             mandatory: true,
             properties: Properties { content_type: Some("application/json"), ..Properties::default() },
             body,
-            shard: 0,
+            shard: body.get(7).map_or(0, |last| u32::from(last % 3)),
             seq: 0,
         };
         self.publisher.publish(&message).expect("fits");
@@ -230,6 +237,37 @@ async fn a_flood_arrives_byte_for_byte_and_in_order() {
     }
     assert_eq!(consumer.await.expect("all arrived"), 0, "in order, once");
     assert_eq!(running.publisher.counters().outbox.confirmed, running.publisher.settled().get());
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn behind_a_closed_fence_nothing_is_sent_and_what_another_process_has_never_is() {
+    let group = unique("fence");
+    let worker = Worker::bound(&group, "EVENT").await;
+    let fence = Fence::open();
+    let running = Running::behind(fence.clone(), &url(), &group);
+    until(&running.publisher, BrokerState::Connected).await;
+    fence.set_certain(false);
+    for number in 0..30 {
+        running.publish(&group, "EVENT", &body(number)).await;
+    }
+    let (publisher, discarded) = (running.publisher.clone(), ShardId::new(1));
+    let flushed = publisher.flushed();
+    tokio::pin!(flushed);
+    // A turn of the driver, which would have written them.
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut flushed).await.is_err(), "the fence is closed");
+    assert_eq!(publisher.counters().outbox.bytes, 0);
+    publisher.discard(discarded);
+    fence.set_certain(true);
+    flushed.await;
+    let mut arrived = Vec::new();
+    let all = worker.consume(|data| {
+        arrived.push(u64::from_be_bytes(*data.first_chunk().expect("begins with its number")));
+        arrived.len() < 20
+    });
+    tokio::time::timeout(LIMIT, all).await.expect("the others' arrive");
+    assert_eq!(arrived, (0..30).filter(|number| number % 3 != 1).collect::<Vec<u64>>());
+    assert_eq!(publisher.counters().outbox.discarded, 10);
     running.finish().await;
 }
 

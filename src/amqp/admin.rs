@@ -37,6 +37,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const FRAME_MAX: u32 = 8192;
 /// Seconds between heartbeats, unless the address says otherwise: a dead peer is noticed after two.
 const HEARTBEAT: u16 = 15;
+/// The shortest on a connection that holds leases: RabbitMQ must free those of a silent process only when its fence
+/// ([`crate::cluster::fence`]) has long been closed.
+const SHORTEST_FOR_LEASES: u16 = 8;
 
 /// A handle on the connection. Cheap to clone.
 #[derive(Clone)]
@@ -58,8 +61,13 @@ pub struct AdminDriver {
 enum Link {
     /// Not connected; why the last try failed, if there was one.
     Down(Option<AdminError>),
-    Up(Arc<Connection>),
+    /// Connected; how many connections there were before counts up, so that no two are taken for one.
+    Up(Arc<Connection>, Generation),
 }
+
+/// Which connection it is, in the order in which they were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Generation(u64);
 
 impl Admin {
     /// A handle and the driver that it needs. `name` is what RabbitMQ's management shows for the connection.
@@ -76,9 +84,27 @@ impl Admin {
     /// # Errors
     /// [`AdminError::Address`] when a file for TLS that it names cannot be read.
     pub fn at(address: &Address, name: &str) -> Result<(Self, AdminDriver), AdminError> {
+        Self::with_heartbeat(address, name, address.heartbeat().unwrap_or(HEARTBEAT))
+    }
+
+    /// The same for the connection that holds the leases: RabbitMQ drops it later than one that publishes, when the process is
+    /// silent, so that no event of ours comes after somebody else's lease.
+    ///
+    /// # Errors
+    /// [`AdminError::Address`] when a file for TLS that it names cannot be read.
+    pub fn for_leases(address: &Address, name: &str) -> Result<(Self, AdminDriver), AdminError> {
+        let seconds = match address.heartbeat() {
+            None => HEARTBEAT,
+            Some(0) => 0,
+            Some(seconds) => seconds.saturating_add(seconds / 2).max(SHORTEST_FOR_LEASES),
+        };
+        Self::with_heartbeat(address, name, seconds)
+    }
+
+    fn with_heartbeat(address: &Address, name: &str, seconds: u16) -> Result<(Self, AdminDriver), AdminError> {
         let (sender, link) = watch::channel(Link::Down(None));
         let driver = AdminDriver {
-            uri: uri(address),
+            uri: uri(address, seconds),
             tls: tls(address)?,
             timeout: address.connection_timeout(),
             name: name.to_owned(),
@@ -97,12 +123,35 @@ impl Admin {
 
     /// Whether RabbitMQ takes messages on this connection now: connected and no alarm.
     pub fn is_taking_messages(&self) -> bool {
-        matches!(&*self.link.borrow(), Link::Up(connection) if !connection.status().blocked())
+        matches!(&*self.link.borrow(), Link::Up(connection, _) if !connection.status().blocked())
     }
 
     /// Whether RabbitMQ has told this connection that an alarm is on. It tells a connection only once it publishes.
     pub fn is_blocked(&self) -> bool {
-        matches!(&*self.link.borrow(), Link::Up(connection) if connection.status().blocked())
+        matches!(&*self.link.borrow(), Link::Up(connection, _) if connection.status().blocked())
+    }
+
+    /// The connection there is now; `None` also when it is lost and only the driver has not noticed yet.
+    pub(super) fn generation(&self) -> Option<Generation> {
+        match &*self.link.borrow() {
+            Link::Up(connection, generation) if connection.status().connected() => Some(*generation),
+            Link::Up(..) | Link::Down(_) => None,
+        }
+    }
+
+    /// Waits until there is another connection than `known`, or none where there was one.
+    pub(super) async fn changed_from(&self, known: Option<Generation>) -> Option<Generation> {
+        let mut link = self.link.clone();
+        let of = |link: &Link| match link {
+            Link::Up(_, generation) => Some(*generation),
+            Link::Down(_) => None,
+        };
+        match link.wait_for(|link| of(link) != known).await {
+            Ok(link) => of(&link),
+            // The driver has ended: there will be no connection any more.
+            Err(_) if known.is_some() => None,
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// A new channel.
@@ -126,19 +175,19 @@ impl Admin {
     async fn connection(&self) -> Result<Arc<Connection>, AdminError> {
         let mut link = self.link.clone();
         let decided = link.wait_for(|link| match link {
-            Link::Up(_) => true,
+            Link::Up(..) => true,
             Link::Down(Some(why)) => !why.is_passing(),
             Link::Down(None) => false,
         });
         let why = match timeout(OPERATION_TIMEOUT, decided).await {
             Ok(Ok(link)) => match &*link {
-                Link::Up(connection) => return Ok(connection.clone()),
+                Link::Up(connection, _) => return Ok(connection.clone()),
                 Link::Down(why) => why.clone(),
             },
             Ok(Err(_)) => Some(AdminError::Unreachable("the connection was closed, Optic is stopping".to_owned())),
             Err(_) => match &*self.link.borrow() {
                 Link::Down(why) => why.clone(),
-                Link::Up(_) => None,
+                Link::Up(..) => None,
             },
         };
         Err(why.unwrap_or_else(|| AdminError::Unreachable("not connected yet".to_owned())))
@@ -149,7 +198,7 @@ impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &*self.link.borrow() {
             Link::Down(_) => "down",
-            Link::Up(_) => "up",
+            Link::Up(..) => "up",
         };
         f.debug_struct("Admin").field("link", &state).finish_non_exhaustive()
     }
@@ -159,6 +208,7 @@ impl AdminDriver {
     /// Connects, and again whenever the connection is lost, until `stop`; then closes it in order.
     pub async fn run(self, stop: CancellationToken) {
         let mut pause = FIRST_PAUSE;
+        let mut generation = Generation(0);
         loop {
             let connected = tokio::select! {
                 biased;
@@ -172,7 +222,8 @@ impl AdminDriver {
                     // Listens before anybody can use the connection: lapin tells its end only to who listens already.
                     let mut events = Box::pin(connection.events_listener());
                     let connection = Arc::new(connection);
-                    self.link.send_replace(Link::Up(connection.clone()));
+                    generation.0 += 1;
+                    self.link.send_replace(Link::Up(connection.clone(), generation));
                     let lost = tokio::select! {
                         biased;
                         () = stop.cancelled() => None,
@@ -254,7 +305,7 @@ pub(super) async fn bounded<T>(
 }
 
 /// Where and as whom lapin connects, from the address that the publisher uses too.
-fn uri(address: &Address) -> AMQPUri {
+fn uri(address: &Address, heartbeat: u16) -> AMQPUri {
     AMQPUri {
         scheme: if address.is_tls() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
         authority: AMQPAuthority {
@@ -267,7 +318,7 @@ fn uri(address: &Address) -> AMQPUri {
         },
         vhost: address.vhost().to_owned(),
         query: AMQPQueryString {
-            heartbeat: Some(address.heartbeat().unwrap_or(HEARTBEAT)),
+            heartbeat: Some(heartbeat),
             frame_max: Some(FRAME_MAX),
             connection_timeout: u64::try_from(address.connection_timeout().as_millis()).ok(),
             auth_mechanism: Some(match address.auth_mechanism() {
@@ -314,7 +365,7 @@ mod tests {
     #[test]
     fn an_ipv6_host_is_kept() {
         let address = Address::parse("amqp://guest:guest@[::1]:5673/%2f").expect("valid");
-        assert_eq!(uri(&address).authority.host, "::1");
+        assert_eq!(uri(&address, HEARTBEAT).authority.host, "::1");
     }
 
     #[test]

@@ -4,8 +4,14 @@
 
 pub mod address;
 pub mod admin;
+pub mod bus;
+pub mod consumer;
+pub mod delivery;
 pub mod error;
+pub mod identify_gate;
+pub mod leases;
 pub mod publisher;
+pub mod record;
 pub mod session_store;
 pub mod tail;
 pub mod topology;

@@ -3,12 +3,13 @@
 use lapin::options::{
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 use tracing::info;
 
 use super::admin::{Admin, bounded};
 use super::error::AdminError;
+use crate::cluster::node::NodeId;
 use crate::discord::ids::ShardId;
 
 /// The queue in which workers of a group (and a subgroup) find an event: `G:event`, `G:subgroup:event`.
@@ -22,6 +23,106 @@ pub fn queue_name(group: &str, subgroup: Option<&str>, event: &str) -> String {
 /// The queue that holds a shard's session: `G:<prefix>.<shard>`, where the prefix begins with `optic:`.
 pub fn session_queue(group: &str, prefix: &str, shard: ShardId) -> String {
     format!("{group}:{prefix}.{shard}")
+}
+
+/// A durable queue, how it is declared, and the key it is bound with to the group's exchange.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    name: String,
+    key: Option<String>,
+    arguments: FieldTable,
+}
+
+impl Queue {
+    /// The commands of a shard, `G:<shard>`. Without arguments, for workers declare it too. Who consumes it owns the shard.
+    pub fn commands(group: &str, shard: ShardId) -> Self {
+        Self::shared(group, &shard.to_string())
+    }
+
+    /// The commands by guild, `G:SEND`. Without arguments, for workers declare it too.
+    pub fn send(group: &str) -> Self {
+        Self::shared(group, "SEND")
+    }
+
+    /// Commands that were set aside, `G:REJECTED`: at most 10,000, each for a week.
+    pub fn rejected(group: &str) -> Self {
+        const WEEK: i32 = 7 * 24 * 3600 * 1000;
+        let limits = [("x-max-length", AMQPValue::LongInt(10_000)), ("x-message-ttl", AMQPValue::LongInt(WEEK))];
+        Self { arguments: drop_head(limits), ..Self::shared(group, "REJECTED") }
+    }
+
+    /// A process's queue on the bus, `G:optic:node.<id>`: a process is there as long as this has a consumer.
+    pub fn node(group: &str, node: &NodeId) -> Self {
+        let limits = [
+            ("x-expires", AMQPValue::LongInt(60_000)),
+            ("x-max-length", AMQPValue::LongInt(1000)),
+            ("x-message-ttl", AMQPValue::LongInt(30_000)),
+        ];
+        Self { name: format!("{group}:optic:node.{node}"), key: None, arguments: drop_head(limits) }
+    }
+
+    /// The cluster's record, `G:optic:record`: one message.
+    pub fn record(group: &str) -> Self {
+        let limits = [("x-max-length", AMQPValue::LongInt(1))];
+        Self { name: format!("{group}:optic:record"), key: None, arguments: drop_head(limits) }
+    }
+
+    /// The lock for the record, `G:optic:lock`: never holds a message, its consumer holds the lock.
+    pub fn lock(group: &str) -> Self {
+        Self { name: format!("{group}:optic:lock"), key: None, arguments: FieldTable::default() }
+    }
+
+    fn shared(group: &str, key: &str) -> Self {
+        Self { name: format!("{group}:{key}"), key: Some(key.to_owned()), arguments: FieldTable::default() }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Declares it and binds it to the group's exchange, which exists, if it has a key. `channel` may be another afterwards.
+    pub(super) async fn declare(&self, admin: &Admin, channel: &mut Channel, group: &str) -> Result<(), AdminError> {
+        declare_queue(admin, channel, &self.name, self.arguments.clone()).await?;
+        match &self.key {
+            Some(key) => bind(channel, &self.name, group, key).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn drop_head<const N: usize>(limits: [(&str, AMQPValue); N]) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    for (name, value) in limits {
+        arguments.insert(name.into(), value);
+    }
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    arguments
+}
+
+/// The exchange on which processes announce themselves, `G:optic:cluster`.
+pub fn cluster_exchange(group: &str) -> String {
+    format!("{group}:optic:cluster")
+}
+
+/// Declares and binds the queues for the commands of all shards, `G:SEND` and `G:REJECTED`, so that no command is lost for want of
+/// a queue, whichever process runs.
+///
+/// # Errors
+/// The first that failed.
+pub async fn declare_commands(admin: &Admin, group: &str, shard_count: u32) -> Result<(), AdminError> {
+    let mut channel = admin.channel().await?;
+    exchange(&channel, group).await?;
+    let shards = (0..shard_count).map(|shard| Queue::commands(group, ShardId::new(shard)));
+    for queue in [Queue::send(group), Queue::rejected(group)].into_iter().chain(shards) {
+        queue.declare(admin, &mut channel, group).await?;
+    }
+    Ok(())
+}
+
+/// The queue by which processes take turns to identify in a bucket: `G:optic:identify.<bucket>`.
+pub fn identify_queue(group: &str, bucket: u32) -> String {
+    format!("{group}:optic:identify.{bucket}")
 }
 
 /// Declares the group's exchange: direct, durable.
@@ -50,6 +151,21 @@ pub async fn declare_events(
         bind(&channel, &queue, group, event).await?;
     }
     Ok(())
+}
+
+/// How many consume a queue; none, if there is no such queue.
+///
+/// # Errors
+/// What RabbitMQ said.
+pub async fn consumers(admin: &Admin, queue: &Queue) -> Result<u32, AdminError> {
+    let channel = admin.channel().await?;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let asked = channel.queue_declare(short(queue.name())?, passive, FieldTable::default());
+    match bounded(&format!("look at the queue \"{}\"", queue.name()), asked).await {
+        Ok(found) => Ok(found.consumer_count()),
+        Err(AdminError::NotFound { .. }) => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 /// Deletes queues with all that is in them, and an exchange. What does not exist is no error.
@@ -126,6 +242,7 @@ mod tests {
         assert_eq!(queue_name("gateway", None, "MESSAGE_CREATE"), "gateway:MESSAGE_CREATE");
         assert_eq!(queue_name("gateway", Some("logs"), "MESSAGE_CREATE"), "gateway:logs:MESSAGE_CREATE");
         assert_eq!(session_queue("gateway", "optic:session", ShardId::new(7)), "gateway:optic:session.7");
+        assert_eq!(identify_queue("gateway", 3), "gateway:optic:identify.3");
     }
 
     #[test]

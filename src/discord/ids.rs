@@ -20,6 +20,12 @@ impl ShardId {
     pub const fn get(self) -> u32 {
         self.0
     }
+
+    /// The shard that a guild belongs to, of `count` in all. Discord's documentation: "Gateway", "Sharding Formula".
+    pub fn of_guild(guild_id: u64, count: u32) -> Self {
+        let shard = (guild_id >> 22) % u64::from(count.max(1));
+        Self(u32::try_from(shard).expect("less than the count, which is a u32"))
+    }
 }
 
 impl fmt::Display for ShardId {

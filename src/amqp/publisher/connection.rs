@@ -20,6 +20,7 @@ use super::outbox::Window;
 use super::transport::Transport;
 use crate::amqp::address::Address;
 use crate::broker::BrokerState;
+use crate::cluster::fence::Fence;
 use crate::tls;
 
 /// The first wait after a connection is lost; each further one is twice as long.
@@ -44,6 +45,8 @@ pub struct PublisherSettings {
     pub connection_name: String,
     /// How much may be in flight.
     pub window: Window,
+    /// While it is closed nothing is written, but for the rest of a message that was begun.
+    pub fence: Fence,
 }
 
 /// Owns the connection. Nothing is sent unless [`run`](Self::run) is running.
@@ -58,7 +61,7 @@ pub struct Driver {
 impl Publisher {
     /// A publisher, and the driver that carries its messages.
     pub fn new(settings: PublisherSettings, observer: Arc<dyn Observer>) -> (Self, Driver) {
-        let shared = Arc::new(Shared::new(settings.window));
+        let shared = Arc::new(Shared::new(settings.window, settings.fence.clone()));
         (Self { shared: shared.clone() }, Driver { shared, settings, observer, tls: None })
     }
 }

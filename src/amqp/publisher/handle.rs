@@ -11,6 +11,8 @@ use tokio::sync::{Notify, watch};
 use super::codec::publish::{Message, Unpublishable};
 use super::outbox::{Outbox, OutboxCounters, Window};
 use crate::broker::{BrokerState, Position};
+use crate::cluster::fence::Fence;
+use crate::discord::ids::ShardId;
 
 /// The publisher's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub(super) struct Shared {
     /// How many wait.
     waiting: AtomicUsize,
     pub(super) state: watch::Sender<BrokerState>,
+    /// While it is closed, no message is begun.
+    pub(super) fence: Fence,
 }
 
 /// The outbox, and what is counted beside it.
@@ -52,7 +56,7 @@ pub(super) struct Queue {
 }
 
 impl Shared {
-    pub(super) fn new(window: Window) -> Self {
+    pub(super) fn new(window: Window, fence: Fence) -> Self {
         let queue =
             Queue { outbox: Outbox::new(window), told: false, returned: 0, connections: 0, confirm_latency: None };
         Self {
@@ -61,6 +65,7 @@ impl Shared {
             progress: Notify::new(),
             waiting: AtomicUsize::new(0),
             state: watch::Sender::new(BrokerState::Disconnected),
+            fence,
         }
     }
 
@@ -118,6 +123,12 @@ impl Publisher {
     pub async fn flushed(&self) {
         let end = self.shared.lock().outbox.end();
         self.wait_until(|outbox| outbox.settled() >= end).await;
+    }
+
+    /// Forgets what is not confirmed of a shard, for another process has it: it is settled, and not written again.
+    pub fn discard(&self, shard: ShardId) {
+        self.shared.lock().outbox.discard(shard.get());
+        self.shared.progress.notify_waiters();
     }
 
     /// How the connection is.

@@ -8,8 +8,9 @@ use super::codec::{CHANNEL, FRAME_MAX_SIZE, FRAME_MIN_SIZE, ProtocolError};
 use super::error::ConnectError;
 use crate::amqp::address::{Address, AuthMechanism};
 
-/// The heartbeat we ask for when the address names none: a peer is given up after twice as many seconds of silence.
-const HEARTBEAT_SECONDS: u16 = 20;
+/// The heartbeat we ask for when the address names none: a peer is given up after twice as many seconds of silence. Less
+/// than that of the connection that holds the leases: RabbitMQ drops a paused process's events first.
+const HEARTBEAT_SECONDS: u16 = 10;
 
 /// What was agreed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,7 +249,7 @@ mod tests {
             "amqp://host",
             &[(0, START), (0, TUNE), (0, OPEN_OK), (1, CHANNEL_OPEN_OK), (1, DECLARE_OK), (1, SELECT_OK)],
         );
-        let ready = Ready { frame_max: 131_072, heartbeat: 20, blocked: false, product: "RabbitMQ".to_owned() };
+        let ready = Ready { frame_max: 131_072, heartbeat: 10, blocked: false, product: "RabbitMQ".to_owned() };
         assert_eq!(last.expect("ready"), Some(ready));
     }
 

@@ -48,6 +48,8 @@ pub(super) struct Link {
     heartbeat: Option<Duration>,
     blocked: bool,
     flow_stopped: bool,
+    /// There may be messages, and the fence was closed.
+    fenced: bool,
     /// The socket takes nothing for now.
     stalled: bool,
     /// The burst's bound was met before the outbox was empty.
@@ -80,6 +82,7 @@ impl Link {
             heartbeat: (agreed.heartbeat > 0).then(|| Duration::from_secs(agreed.heartbeat.into())),
             blocked: agreed.blocked,
             flow_stopped: false,
+            fenced: false,
             stalled: false,
             more: false,
             read_now: false,
@@ -112,7 +115,7 @@ impl Link {
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
             }
-            // All four only wake us; what there is to do is found out by the next turn.
+            // All of them only wake us; what there is to do is found out by the next turn.
             tokio::select! {
                 () = shared.work.notified() => {}
                 ready = self.writable.writable(), if self.stalled => {
@@ -123,6 +126,7 @@ impl Link {
                     ready?;
                     self.read_now = true;
                 }
+                () = shared.fence.opened(), if self.fenced => {}
                 () = &mut timer => {}
             }
         }
@@ -175,6 +179,7 @@ impl Link {
         let before = outbox.last_tag();
         let mut written = 0;
         self.more = false;
+        self.fenced = !shared.fence.is_open(now.into_std());
         while !self.stalled {
             if outbox.at_boundary() && !self.control.is_empty() {
                 match self.transport.write(&self.control) {
@@ -190,7 +195,8 @@ impl Link {
                     }
                 }
             }
-            let finish_only = self.blocked || self.flow_stopped || self.closing || !self.control.is_empty();
+            let finish_only =
+                self.blocked || self.flow_stopped || self.fenced || self.closing || !self.control.is_empty();
             let bytes = outbox.writable(finish_only, now.into_std());
             if bytes.is_empty() {
                 break;
@@ -366,7 +372,7 @@ impl Link {
             }
             deadline = deadline.min(self.last_received + interval * 2);
         }
-        let may_write = !(self.blocked || self.flow_stopped || self.stalled || self.closing);
+        let may_write = !(self.blocked || self.flow_stopped || self.fenced || self.stalled || self.closing);
         if may_write && let Some(retry) = queue.outbox.next_retry() {
             deadline = deadline.min(Instant::from_std(retry));
         }

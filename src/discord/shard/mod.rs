@@ -11,6 +11,7 @@
 
 mod intake;
 mod link;
+mod orders;
 mod outgoing;
 mod parting;
 pub mod status;
@@ -24,13 +25,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use url::Url;
 
 use self::intake::Intake;
 pub use self::intake::Scratch;
 use self::link::{Link, LinkEvent, Open};
+pub use self::orders::Orders;
 use self::status::{Now, Status};
 use super::compression::Compression;
 use super::connect;
@@ -38,7 +39,9 @@ use super::gateway::Gateway;
 use super::identify_gate::IdentifyGate;
 use super::ids::{Seq, SessionId, Shard};
 use super::session::{Action, CommandWait, End, Session, State};
+use super::turnstile::Pass;
 use crate::broker::{Broker, Wait};
+use crate::cluster::fence::Fence;
 use crate::ledger::Ledger;
 use crate::session_store::{SessionStore, StoreError};
 use crate::tls;
@@ -65,6 +68,8 @@ pub struct Shared {
     pub broker: Arc<dyn Broker>,
     /// Where sessions outlive the process.
     pub store: Arc<dyn SessionStore>,
+    /// While it is closed, no session is stored: another process may have the shard, and its record would be overwritten.
+    pub fence: Fence,
     /// Whose turn it is to identify.
     pub gate: IdentifyGate,
     /// Where the gateway is.
@@ -97,7 +102,7 @@ pub struct Driver {
     link: Link,
     /// Connections that are being closed; there is one, unless Discord drops us by the second.
     parting: VecDeque<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    turn: Option<Wait<'static>>,
+    turn: Option<Pin<Box<dyn Future<Output = Pass> + Send>>>,
     saving: Option<Saving>,
     /// What the store holds, as far as we know.
     stored: Option<(SessionId, Seq)>,
@@ -112,6 +117,8 @@ pub struct Driver {
     /// The command that is on its way out, and the mark at which it is out.
     sending: Option<(u64, Command)>,
     end: Option<End>,
+    /// Another process has the shard: nothing of it is ours to store.
+    abandoned: bool,
 }
 
 struct Saving {
@@ -122,10 +129,11 @@ struct Saving {
 
 /// What a driver waited for.
 enum Happened {
+    Abandon,
     Stop,
     Due,
     Room,
-    Turn,
+    Turn(Pass),
     Saved(Result<(), StoreError>),
     Command(Option<Command>),
     Parted,
@@ -171,13 +179,14 @@ impl Driver {
             command_at: None,
             sending: None,
             end: None,
+            abandoned: false,
         }
     }
 
-    /// Runs the shard until `stop`, or until Discord refuses it for good.
-    pub async fn run(mut self, stop: CancellationToken) -> End {
-        let stopped = stop.cancelled();
-        tokio::pin!(stopped);
+    /// Runs the shard until it is ordered to end, or until Discord refuses it for good.
+    pub async fn run(mut self, orders: Orders) -> End {
+        let (abandoned, stopped) = (orders.abandoned(), orders.stopped());
+        tokio::pin!(abandoned, stopped);
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         let mut armed: Option<Instant> = None;
@@ -208,10 +217,11 @@ impl Driver {
                     command.is_none() && sending.is_none() && intake.session.state() == State::Connected;
                 tokio::select! {
                     biased;
+                    () = &mut abandoned => Happened::Abandon,
                     () = &mut stopped => Happened::Stop,
                     () = &mut timer, if armed.is_some() => Happened::Due,
                     () = of(paused.as_mut().map(|(_, room)| room)) => Happened::Room,
-                    () = of(turn.as_mut()) => Happened::Turn,
+                    pass = of(turn.as_mut()) => Happened::Turn(pass),
                     result = of(saving.as_mut().map(|saving| &mut saving.done)) => Happened::Saved(result),
                     () = of(parting.front_mut()) => Happened::Parted,
                     command = next_command(commands), if takes_commands => Happened::Command(command),
@@ -222,8 +232,20 @@ impl Driver {
                 }
             };
             match happened {
+                Happened::Abandon => {
+                    self.abandon();
+                    self.intake.session.shut_down(Instant::now());
+                }
                 Happened::Stop => {
-                    self.stop().await;
+                    // While the last confirms are awaited, the lease may be lost after all.
+                    let abandoned = tokio::select! {
+                        biased;
+                        () = &mut abandoned => true,
+                        () = self.stop() => false,
+                    };
+                    if abandoned {
+                        self.abandon();
+                    }
                     self.intake.session.shut_down(Instant::now());
                 }
                 Happened::Due => {
@@ -231,9 +253,15 @@ impl Driver {
                     self.due(Instant::now());
                 }
                 Happened::Room => self.resume_reading(Instant::now()),
-                Happened::Turn => {
+                Happened::Turn(pass) => {
                     self.turn = None;
-                    self.intake.session.identify_granted(Instant::now());
+                    let now = Instant::now();
+                    if pass.spend(now) {
+                        self.intake.session.identify_granted(now);
+                    } else {
+                        debug!("the turn to identify came too late, asking again");
+                        self.ask_turn();
+                    }
                 }
                 Happened::Saved(result) => self.saved(result),
                 Happened::Parted => {
@@ -351,10 +379,7 @@ impl Driver {
                         open.out.text(&packet);
                     }
                 }
-                Action::AskIdentify => {
-                    let (gate, shard) = (self.shared.gate.clone(), self.shard.id());
-                    self.turn = Some(Box::pin(async move { gate.turn(shard).await }));
-                }
+                Action::AskIdentify => self.ask_turn(),
                 Action::WithdrawIdentify => self.turn = None,
                 Action::Close { code } => self.close(code),
                 Action::Store => self.store(Instant::now()),
@@ -375,6 +400,11 @@ impl Driver {
                 self.try_command(Instant::now());
             }
         }
+    }
+
+    fn ask_turn(&mut self) {
+        let (gate, shard) = (self.shared.gate.clone(), self.shard.id());
+        self.turn = Some(Box::pin(async move { gate.turn(shard).await }));
     }
 
     fn connect(&mut self, url: &str, resume: bool) {
@@ -419,8 +449,15 @@ impl Driver {
     // ---- the store ----
 
     fn store(&mut self, now: Instant) {
+        if self.abandoned {
+            return;
+        }
         if self.saving.is_some() {
             self.save_again = true;
+            return;
+        }
+        if !self.shared.fence.is_open(now) {
+            self.store_at = Some(now + STORE_SOON);
             return;
         }
         let Some(record) = self.intake.record() else {
@@ -496,6 +533,14 @@ impl Driver {
             );
         }
         self.store_last().await;
+    }
+
+    /// Another process has the shard, and resumes from what is stored: all that was not confirmed comes to it.
+    fn abandon(&mut self) {
+        self.abandoned = true;
+        self.turn = None;
+        self.saving = None;
+        self.shared.broker.discard(self.shard.id());
     }
 
     async fn store_last(&mut self) {

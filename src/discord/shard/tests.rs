@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::intake::Taken;
 use super::outgoing::Outgoing;
@@ -29,6 +30,7 @@ struct Confirming {
     gaps: Mutex<Vec<Gap>>,
     settled: AtomicU64,
     at_once: bool,
+    discarded: Mutex<Vec<ShardId>>,
 }
 
 impl Confirming {
@@ -58,6 +60,10 @@ impl Broker for Confirming {
     fn publish_gap(&self, gap: &Gap) -> Option<Position> {
         self.gaps.lock().expect("no panic").push(gap.clone());
         self.take(crate::broker::GAP_EVENT)
+    }
+
+    fn discard(&self, shard: ShardId) {
+        self.discarded.lock().expect("no panic").push(shard);
     }
 
     fn settled(&self) -> Position {
@@ -197,43 +203,94 @@ fn a_new_session_is_not_stored_before_the_gap_of_the_old_one_is_told() {
     assert_eq!(intake.record().expect("a session").sequence, Seq::new(1));
 }
 
+/// A driver at a simulated Discord, with a broker that confirms at once.
+struct Running {
+    broker: Arc<Confirming>,
+    store: Arc<MemorySessionStore>,
+    fence: Fence,
+    discord: simulator::Handle,
+    stop: CancellationToken,
+    tasks: tokio::task::JoinSet<()>,
+    orders: Orders,
+    driver: tokio::task::JoinHandle<End>,
+}
+
+impl Running {
+    /// Runs until READY and the guilds were published.
+    async fn start() -> Self {
+        let simulator = Simulator::bind(simulator::Settings::default()).await.expect("a free port");
+        let (address, discord) = (simulator.address(), simulator.handle());
+        let stop = CancellationToken::new();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(simulator.run(stop.clone()));
+
+        let broker = Arc::new(Confirming { at_once: true, ..Confirming::default() });
+        let store = Arc::new(MemorySessionStore::new());
+        let fence = Fence::open();
+        let limit = SessionStartLimit { total: 10, remaining: 10, reset_after: 1000, max_concurrency: 1 };
+        let gate = IdentifyGate::new(IdentifyQueue::new(limit, PACE, Instant::now()));
+        let gateway = GatewayUrl::parse(&format!("ws://{address}")).expect("an address");
+        let shared = Shared {
+            broker: broker.clone(),
+            store: store.clone(),
+            fence: fence.clone(),
+            gate: gate.clone(),
+            gateway: Arc::new(Gateway::new(gateway.clone())),
+            tls: Arc::default(),
+            compression: Compression::None,
+            scratch: Arc::default(),
+        };
+        let session = Session::new(settings(), gateway, None, 7, Instant::now());
+        let (_, receiver) = mpsc::channel(1);
+        let driver = Driver::new(session, Seq::ZERO, shared, Arc::new(Status::new(shard())), receiver);
+        let until = stop.clone();
+        tasks.spawn(async move { gate.run(until).await });
+        let orders = Orders::default();
+        let driver = tokio::spawn(driver.run(orders.clone()));
+        broker.taken.subscribe().wait_for(|taken| taken.len() >= 5).await.expect("the broker is there");
+        Self { broker, store, fence, discord, stop, tasks, orders, driver }
+    }
+
+    /// The driver's end, and the number that is stored then.
+    async fn end(mut self) -> (End, Option<u64>) {
+        let end = self.driver.await.expect("no panic");
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.expect("no panic");
+        }
+        let record = self.store.load(shard().id()).await.expect("never fails");
+        (end, record.map(|record| record.sequence.get()))
+    }
+}
+
 #[tokio::test]
 async fn a_shard_that_discord_refuses_stores_its_session_first() {
-    let simulator = Simulator::bind(simulator::Settings::default()).await.expect("a free port");
-    let (address, discord) = (simulator.address(), simulator.handle());
-    let stop = CancellationToken::new();
-    let simulating = tokio::spawn(simulator.run(stop.clone()));
-
-    let broker = Arc::new(Confirming { at_once: true, ..Confirming::default() });
-    let store = Arc::new(MemorySessionStore::new());
-    let limit = SessionStartLimit { total: 10, remaining: 10, reset_after: 1000, max_concurrency: 1 };
-    let gate = IdentifyGate::new(IdentifyQueue::new(limit, PACE, Instant::now()));
-    let gateway = GatewayUrl::parse(&format!("ws://{address}")).expect("an address");
-    let shared = Shared {
-        broker: broker.clone(),
-        store: store.clone(),
-        gate: gate.clone(),
-        gateway: Arc::new(Gateway::new(gateway.clone())),
-        tls: Arc::default(),
-        compression: Compression::None,
-        scratch: Arc::default(),
-    };
-    let session = Session::new(settings(), gateway, None, 7, Instant::now());
-    let (_commands, receiver) = mpsc::channel(1);
-    let driver = Driver::new(session, Seq::ZERO, shared, Arc::new(Status::new(shard())), receiver);
-    let letting_through = tokio::spawn(async move { gate.run(CancellationToken::new()).await });
-
-    let refused = async {
-        // READY and the guilds.
-        broker.taken.subscribe().wait_for(|taken| taken.len() >= 5).await.expect("the broker is there");
-        discord.control("close", "code=4004", b"").expect("a connection is open");
-    };
-    let (end, ()) = tokio::join!(driver.run(CancellationToken::new()), refused);
+    let running = Running::start().await;
+    running.discord.control("close", "code=4004", b"").expect("a connection is open");
+    let broker = running.broker.clone();
+    let (end, stored) = running.end().await;
     assert!(matches!(end, End::Fatal { .. }), "{end}");
-    let record = store.load(shard().id()).await.expect("never fails").expect("stored");
-    assert_eq!(record.sequence.get(), broker.taken().len() as u64);
+    assert_eq!(stored, Some(broker.taken().len() as u64));
+}
 
-    letting_through.abort();
-    stop.cancel();
-    simulating.await.expect("no panic");
+#[tokio::test]
+async fn a_shard_that_another_process_has_leaves_no_trace() {
+    let running = Running::start().await;
+    let (broker, store) = (running.broker.clone(), running.store.clone());
+    // What the other process stored.
+    store.save(StoredSession { sequence: Seq::new(100), ..stored() }).await.expect("never fails");
+    running.orders.abandon();
+    let (end, record) = running.end().await;
+    assert_eq!((end, record), (End::ShutDown, Some(100)));
+    assert_eq!(*broker.discarded.lock().expect("no panic"), [shard().id()]);
+}
+
+#[tokio::test]
+async fn behind_a_closed_fence_no_session_is_stored() {
+    let running = Running::start().await;
+    let (store, orders) = (running.store.clone(), running.orders.clone());
+    running.fence.set_certain(false);
+    store.save(StoredSession { sequence: Seq::new(100), ..stored() }).await.expect("never fails");
+    orders.stop();
+    assert_eq!(running.end().await, (End::ShutDown, Some(100)));
 }

@@ -98,6 +98,8 @@ pub struct OutboxCounters {
     pub nacked: u64,
     /// Messages given up.
     pub abandoned: u64,
+    /// Messages forgotten, because another process has their shard.
+    pub discarded: u64,
     /// Messages begun to be written again.
     pub republished: u64,
     /// Bytes written.
@@ -159,6 +161,8 @@ pub struct Outbox {
     cursor: u64,
     /// From here on all is `Queued` and was never begun.
     untouched: u64,
+    /// Behind the last message that was ever begun.
+    begun: u64,
     run: Run,
     partial: Option<Partial>,
     /// Positions by delivery tag, from `first_tag` on; `None` once confirmed.
@@ -181,6 +185,7 @@ impl Outbox {
             unsettled: 0,
             cursor: 0,
             untouched: 0,
+            begun: 0,
             run: Run::InOrder,
             partial: None,
             tags: VecDeque::new(),
@@ -389,11 +394,11 @@ impl Outbox {
         debug_assert!(matches!(entry.state, State::Queued | State::Waiting));
         entry.state = State::InFlight;
         self.tags.push_back(Some(position));
-        if position < self.untouched {
+        if position < self.begun {
             self.counters.republished += 1;
-        } else {
-            self.untouched = position + 1;
         }
+        self.begun = self.begun.max(position + 1);
+        self.untouched = self.untouched.max(position + 1);
     }
 
     /// Counts `left` more bytes to a message of which some were written; gives what is over.
@@ -431,12 +436,16 @@ impl Outbox {
         {
             self.confirm_one(position, confirm.verb, now);
         }
+        self.skip_confirmed();
+        self.advance_front();
+        Ok(())
+    }
+
+    fn skip_confirmed(&mut self) {
         while let Some(None) = self.tags.front() {
             self.tags.pop_front();
             self.first_tag += 1;
         }
-        self.advance_front();
-        Ok(())
     }
 
     fn confirm_one(&mut self, position: u64, verb: Verb, now: Instant) {
@@ -478,6 +487,30 @@ impl Outbox {
                 self.untouched = self.untouched.max(position + 1);
             }
         }
+    }
+
+    /// Forgets the shard's messages: they count as settled, and none is written again. Another process has the shard, and
+    /// Discord sends it what was not confirmed.
+    pub fn discard(&mut self, shard: u32) {
+        let half_written = self.partial.map(|partial| partial.index.get());
+        for tag in &mut self.tags {
+            // Its confirm, should it come, says nothing any more.
+            tag.take_if(|position| {
+                self.entries[(*position - self.front) as usize].shard == shard && Some(*position) != half_written
+            });
+        }
+        for position in self.front..self.end().get() {
+            let Entry { shard: of, state, .. } = *self.entry(position);
+            let forgettable = matches!(state, State::Queued | State::InFlight | State::Waiting);
+            if of == shard && forgettable && Some(position) != half_written {
+                self.retries.forget(Position::new(position));
+                self.settle(position);
+                self.untouched = self.untouched.max(position + 1);
+                self.counters.discarded += 1;
+            }
+        }
+        self.skip_confirmed();
+        self.advance_front();
     }
 
     /// A message that was given up, to be [`told`](Self::told): who resumes from what is settled must not pass a loss that

@@ -27,6 +27,12 @@ struct Scenario {
     /// Messages acked on whatever connection.
     acked: BTreeSet<u64>,
     abandoned: BTreeSet<u64>,
+    discarded: BTreeSet<u64>,
+}
+
+/// Messages go round three shards.
+fn shard_of(number: u64) -> u32 {
+    (number % 3) as u32
 }
 
 impl Scenario {
@@ -42,6 +48,7 @@ impl Scenario {
             outstanding: BTreeSet::new(),
             acked: BTreeSet::new(),
             abandoned: BTreeSet::new(),
+            discarded: BTreeSet::new(),
         }
     }
 
@@ -57,7 +64,7 @@ impl Scenario {
             mandatory: false,
             properties: Properties::default(),
             body: &body,
-            shard: 3,
+            shard: shard_of(number),
             seq: number + 100,
         };
         self.outbox.push(&message).expect("fits")
@@ -99,13 +106,16 @@ impl Scenario {
         for tag in tags {
             self.outstanding.remove(&tag);
             if verb == Verb::Ack {
-                self.acked.insert(self.received[tag as usize - 1]);
+                let number = self.received[tag as usize - 1];
+                if !self.discarded.contains(&number) {
+                    self.acked.insert(number);
+                }
             }
         }
         self.outbox.confirm(Confirm { verb, tag, multiple }, self.now).expect("a tag of this connection");
         while let Some(abandoned) = self.outbox.next_abandoned() {
             let number = abandoned.position.get();
-            assert_eq!((abandoned.shard, abandoned.seq), (3, number + 100));
+            assert_eq!((abandoned.shard, abandoned.seq), (shard_of(number), number + 100));
             assert_eq!(abandoned.routing_key, format!("KEY_{number}"));
             assert!(self.outbox.settled() <= abandoned.position, "settled only once told");
             self.abandoned.insert(number);
@@ -123,10 +133,20 @@ impl Scenario {
         self.outstanding.clear();
     }
 
+    /// Another process has the shard. What is half written is finished.
+    fn discard(&mut self, shard: u32) {
+        let half = self.outbox.partial.map(|partial| partial.index.get());
+        let open = |n: &u64| !self.acked.contains(n) && !self.abandoned.contains(n) && Some(*n) != half;
+        let gone: Vec<u64> = (0..self.outbox.end().get()).filter(|n| shard_of(*n) == shard && open(n)).collect();
+        self.discarded.extend(gone);
+        self.outbox.discard(shard);
+    }
+
     fn check(&self) {
-        let first_open = (0..self.outbox.end().get()).find(|n| !self.acked.contains(n) && !self.abandoned.contains(n));
+        let is_open = |n: &u64| [&self.acked, &self.abandoned, &self.discarded].iter().all(|done| !done.contains(n));
+        let first_open = (0..self.outbox.end().get()).find(is_open);
         assert_eq!(self.outbox.settled().get(), first_open.unwrap_or(self.outbox.end().get()));
-        let settled = self.acked.len() + self.abandoned.len();
+        let settled = self.acked.len() + self.abandoned.len() + self.discarded.len();
         assert_eq!(self.outbox.unsettled(), self.outbox.end().get() as usize - settled);
     }
 }
@@ -360,8 +380,47 @@ fn a_message_that_was_given_up_is_settled_with_its_notice() {
     assert_eq!((s.outbox.settled(), s.outbox.unsettled()), (notice.next(), 0));
 }
 
+#[test]
+fn what_another_process_has_is_not_written_again_and_the_rest_is() {
+    let mut s = Scenario::new();
+    for _ in 0..9 {
+        s.push(1000);
+    }
+    s.write(4500);
+    assert_eq!(s.received, [0, 1, 2, 3], "and half of 4");
+    s.discard(1);
+    s.check();
+    s.write(usize::MAX);
+    assert_eq!(s.received, [0, 1, 2, 3, 4, 5, 6, 8], "the half is finished, 7 is not begun");
+    s.reconnect(FRAME_MAX_SIZE);
+    s.discard(1);
+    s.write(usize::MAX);
+    assert_eq!(s.received, [0, 2, 3, 5, 6, 8]);
+    assert_eq!(s.outbox.counters().republished, 6);
+    s.confirm(Verb::Ack, 6, true);
+    s.check();
+    assert_eq!((s.outbox.settled(), s.outbox.unsettled()), (s.outbox.end(), 0));
+    assert_eq!(s.outbox.counters().discarded, 3);
+}
+
+#[test]
+fn a_late_confirm_of_what_was_discarded_says_nothing() {
+    let mut s = Scenario::new();
+    for _ in 0..3 {
+        s.push(10);
+    }
+    s.write(usize::MAX);
+    s.discard(0);
+    for (verb, tag) in [(Verb::Nack, 1), (Verb::Ack, 2), (Verb::Ack, 3)] {
+        s.confirm(verb, tag, false);
+        s.check();
+    }
+    assert_eq!((s.outbox.settled(), s.outbox.next_retry()), (s.outbox.end(), None));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
+    Discard(u32),
     Push(usize),
     Write(usize),
     Confirm { verb: Verb, which: prop::sample::Index, multiple: bool },
@@ -378,6 +437,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(verb, which, multiple)| Step::Confirm { verb, which, multiple }),
         1 => (FRAME_MIN_SIZE..FRAME_MAX_SIZE).prop_map(Step::Reconnect),
         2 => (0u64..20_000).prop_map(Step::Wait),
+        1 => (0u32..3).prop_map(Step::Discard),
     ]
 }
 
@@ -402,6 +462,7 @@ proptest! {
                 }
                 Step::Confirm { .. } => {}
                 Step::Reconnect(frame_max) => s.reconnect(frame_max),
+                Step::Discard(shard) => s.discard(shard),
                 Step::Wait(milliseconds) => s.now += Duration::from_millis(milliseconds),
             }
             s.check();
@@ -417,6 +478,6 @@ proptest! {
             }
             s.check();
         }
-        prop_assert_eq!(s.acked.len() + s.abandoned.len(), s.outbox.end().get() as usize);
+        prop_assert_eq!(s.acked.len() + s.abandoned.len() + s.discarded.len(), s.outbox.end().get() as usize);
     }
 }

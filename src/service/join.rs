@@ -1,0 +1,286 @@
+//! Joining the cluster: who is there, how many shards the bot has, and then this process's part.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::cluster::{Cluster, Ears, Links};
+use super::pool::Pool;
+use super::view::View;
+use super::{Amqp, FIRST_RETRY, LONGEST_RETRY, Service, ServiceError, tell_start};
+use crate::amqp::admin::Admin;
+use crate::amqp::bus::{Bus, BusEvent};
+use crate::amqp::error::AdminError;
+use crate::amqp::leases::Leases;
+use crate::amqp::record::ClusterRecord;
+use crate::amqp::topology::{self, Queue};
+use crate::clock::unix_millis;
+use crate::cluster::agreement::{self, Agreed, Alive, Answer, Decision, Question, Record};
+use crate::cluster::announcement::{Announcement, Mode};
+use crate::cluster::fence::Fence;
+use crate::cluster::member::{Member, Settings, Want};
+use crate::cluster::node::NodeId;
+use crate::config::{ClusterMode, Config};
+use crate::discord::commands::Commands;
+use crate::discord::rest_types::GatewayBot;
+use crate::discord::shard::Shared;
+
+/// How long others have to say that they are there.
+const ANSWERS: Duration = Duration::from_secs(1);
+
+/// A process that may not join asks again this often, also when it heard of nobody's end.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often it says why it waits.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+impl Service {
+    /// Becomes a process of the cluster; `None` if `stop` comes first.
+    ///
+    /// # Errors
+    /// The shards that this process is set to run are not there.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the whole, made once")]
+    pub(super) async fn join(
+        &mut self,
+        config: &Config,
+        group: &str,
+        told: &GatewayBot,
+        amqp: &Amqp,
+        fence: Fence,
+        shared: Shared,
+        stop: &CancellationToken,
+    ) -> Result<Option<Cluster>, ServiceError> {
+        let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
+        let (leases, driver, told_of_leases) = Leases::new(amqp.consumption.clone(), group, fence.clone());
+        self.run(driver.run(self.carriers.clone()));
+        let (bus, driver, heard) = Bus::new(amqp.consumption.clone(), amqp.administration.clone(), group, node.clone());
+        self.run(driver.run(self.carriers.clone()));
+        let mode = match config.cluster.mode {
+            ClusterMode::Static => Mode::Static,
+            ClusterMode::Leased => Mode::Leased,
+        };
+        let mut newcomer = Newcomer {
+            name: config.cluster.node.clone(),
+            node,
+            mode,
+            configured: config.discord.shards.count(),
+            advised: told.shards,
+            record: ClusterRecord::new(amqp.administration.clone(), group),
+            send: Queue::send(group),
+            administration: amqp.administration.clone(),
+            bus,
+            heard,
+            bus_is_up: false,
+            alive: BTreeMap::new(),
+            view: self.view.clone(),
+        };
+        let Some(agreed) = super::until(stop, newcomer.agree()).await else { return Ok(None) };
+        let Newcomer { node, name, bus, heard, bus_is_up, .. } = newcomer;
+        let mine = config.discord.shards.shards(agreed.shard_count)?;
+        let declared = declare_commands(&amqp.administration, group, agreed.shard_count);
+        if super::until(stop, declared).await.is_none() {
+            return Ok(None);
+        }
+        amqp.events.set_shard_count(agreed.shard_count);
+        let commands = Arc::new(Commands::new(agreed.shard_count));
+        let want = match mode {
+            Mode::Static => Want::These(mine.iter().map(|shard| shard.id()).collect()),
+            Mode::Leased => Want::Fair,
+        };
+        tell_start(&mine, told);
+        let settings = Settings {
+            node,
+            name,
+            shard_count: agreed.shard_count,
+            generation: agreed.generation,
+            want: want.clone(),
+            running: BTreeSet::new(),
+        };
+        self.view.joined();
+        Ok(Some(Cluster {
+            member: Member::new(settings, Instant::now()),
+            want,
+            shard_count: agreed.shard_count,
+            links: Links { leases, bus, leases_are_up: false, bus_is_up },
+            ears: Ears { leases: told_of_leases.events, bus: heard },
+            fence,
+            pool: Pool::new(config.discord.clone(), shared, commands, self.view.clone()),
+            view: self.view.clone(),
+            held: BTreeSet::new(),
+            refused: BTreeMap::new(),
+        }))
+    }
+
+    fn run(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            task.await;
+            Ok(())
+        });
+    }
+}
+
+/// A process that has not joined yet.
+struct Newcomer {
+    node: NodeId,
+    name: String,
+    mode: Mode,
+    configured: Option<u32>,
+    advised: u32,
+    record: ClusterRecord,
+    /// Every process that has joined consumes it.
+    send: Queue,
+    administration: Admin,
+    bus: Bus,
+    heard: mpsc::Receiver<BusEvent>,
+    bus_is_up: bool,
+    alive: BTreeMap<NodeId, Alive>,
+    view: Arc<View>,
+}
+
+impl Newcomer {
+    /// Waits until this process may join, and says with how many shards.
+    async fn agree(&mut self) -> Agreed {
+        let mut said: Option<(String, Instant)> = None;
+        let mut delay = FIRST_RETRY;
+        loop {
+            let answer = match self.ask().await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    warn!(%error, again_in = ?delay, "the number of shards cannot be agreed on yet");
+                    self.view.waits_for(format!("the number of shards is not agreed on: {error}"));
+                    self.listen(delay, |_| false).await;
+                    delay = (delay * 2).min(LONGEST_RETRY);
+                    continue;
+                }
+            };
+            if let Some(warning) = answer.warning {
+                warn!("{warning}");
+            }
+            match answer.decision {
+                Decision::Use(agreed) => return agreed,
+                Decision::Store(Record { shard_count, generation, .. }) => return Agreed { shard_count, generation },
+                Decision::Wait(why) => {
+                    let why = why.to_string();
+                    let known = said.as_ref().is_some_and(|(text, at)| *text == why && at.elapsed() < SAY_AGAIN);
+                    if !known {
+                        error!("not joining: {why}");
+                        self.view.waits_for(why.clone());
+                        said = Some((why, Instant::now()));
+                    }
+                    self.bus.watch(self.alive.keys().cloned().collect());
+                    let before = self.alive.len();
+                    self.listen(ASK_AGAIN, |alive| alive.len() < before).await;
+                }
+            }
+        }
+    }
+
+    /// Looks who is there, and at the record, under its lock.
+    async fn ask(&mut self) -> Result<Answer, AskError> {
+        let others = topology::consumers(&self.administration, &self.send).await?;
+        if others > 0 {
+            self.hello().await;
+            let others = usize::try_from(others).unwrap_or(usize::MAX);
+            self.listen(ANSWERS, |alive| alive.len() >= others).await;
+        } else {
+            self.alive.clear();
+        }
+        let alive: Vec<Alive> = self.alive.values().cloned().collect();
+        let answer = self.record.update(|stored| {
+            let stored = match stored.as_deref().map(Record::from_json).transpose() {
+                Ok(stored) => stored,
+                Err(error) => return (None, Err(AskError::Record(error))),
+            };
+            let answer = agreement::agree(&Question {
+                stored: stored.as_ref(),
+                alive: &alive,
+                configured: self.configured,
+                mode: self.mode,
+                advised: self.advised,
+                name: &self.name,
+                now: unix_millis(),
+            });
+            let new = match &answer.decision {
+                Decision::Store(record) => Some(record.to_json()),
+                Decision::Use(_) | Decision::Wait(_) => None,
+            };
+            (new, Ok(answer))
+        });
+        answer.await?
+    }
+
+    /// Asks all to announce themselves.
+    async fn hello(&mut self) {
+        while !self.bus_is_up {
+            self.hear().await;
+        }
+        let hello = Announcement {
+            node: self.node.clone(),
+            name: self.name.clone(),
+            mode: self.mode,
+            // Of no count yet: nobody takes us for one of theirs.
+            shard_count: 0,
+            generation: 0,
+            owned: BTreeSet::new(),
+            leaving: false,
+            hello: true,
+            settling: true,
+            sequence: 0,
+        };
+        self.bus.publish(hello.to_json());
+    }
+
+    /// Listens for so long, or until what is known is enough.
+    async fn listen(&mut self, patience: Duration, enough: impl Fn(&BTreeMap<NodeId, Alive>) -> bool) {
+        let _ = tokio::time::timeout(patience, async {
+            while !enough(&self.alive) {
+                self.hear().await;
+            }
+        })
+        .await;
+    }
+
+    /// Waits for one event of the bus. Cancel safe.
+    async fn hear(&mut self) {
+        match self.heard.recv().await {
+            Some(BusEvent::Up) => self.bus_is_up = true,
+            Some(BusEvent::Down) => self.bus_is_up = false,
+            Some(BusEvent::Gone(node)) => _ = self.alive.remove(&node),
+            Some(BusEvent::Message(text)) => match Announcement::from_json(&text) {
+                Ok(said) if said.is_goodbye() => _ = self.alive.remove(&said.node),
+                // Without a count it has not joined itself.
+                Ok(said) if said.node != self.node && said.shard_count > 0 => {
+                    self.alive.insert(said.node.clone(), Alive::from(&said));
+                }
+                Ok(_) => {}
+                Err(error) => warn!(%error, "an announcement is passed over"),
+            },
+            // The bus failed, which ends the service.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Why the count could not be agreed on.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error(transparent)]
+    Amqp(#[from] AdminError),
+    #[error(transparent)]
+    Record(#[from] agreement::RecordError),
+}
+
+/// Declares the queues for commands, until that is done.
+async fn declare_commands(admin: &Admin, group: &str, shard_count: u32) {
+    let mut delay = FIRST_RETRY;
+    while let Err(error) = topology::declare_commands(admin, group, shard_count).await {
+        warn!(%error, again_in = ?delay, "the queues for commands cannot be declared yet");
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(LONGEST_RETRY);
+    }
+}
