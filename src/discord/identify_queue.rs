@@ -237,7 +237,10 @@ mod tests {
         queue.refresh(limit(3, 2), later, later + SECOND);
         assert_eq!(granted(&mut queue, later + SECOND), [4]);
         queue.refresh(limit(1, 2), later + PACE, later + PACE);
-        assert!(queue.exhausted_until(later + PACE).is_some(), "the last ones, less than there are buckets, stay unused");
+        assert!(
+            queue.exhausted_until(later + PACE).is_some(),
+            "the last ones, less than there are buckets, stay unused"
+        );
     }
 
     proptest! {

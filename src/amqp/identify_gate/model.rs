@@ -66,7 +66,8 @@ impl Queue {
     fn deliver(&mut self) {
         if self.active.is_none() {
             // The highest priority; of equals whoever came first.
-            self.active = self.consumers.iter().max_by_key(|(id, priority)| (**priority, u64::MAX - **id)).map(|(id, _)| *id);
+            self.active =
+                self.consumers.iter().max_by_key(|(id, priority)| (**priority, u64::MAX - **id)).map(|(id, _)| *id);
         }
         if let Some(active) = self.active
             && !self.unacked.contains_key(&active)
