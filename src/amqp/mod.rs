@@ -13,5 +13,6 @@ pub mod leases;
 pub mod publisher;
 pub mod record;
 pub mod session_store;
+mod stored;
 pub mod tail;
 pub mod topology;
