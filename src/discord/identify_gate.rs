@@ -53,9 +53,9 @@ impl IdentifyGate {
         Self::with(queue, None)
     }
 
-    /// The gate of one process of several.
-    pub fn shared(queue: IdentifyQueue, turnstile: Arc<dyn Turnstile>) -> Self {
-        Self::with(queue.shared(), Some(turnstile))
+    /// The gate of one process of several. Discord was asked for the queue's limit at `asked`.
+    pub fn shared(queue: IdentifyQueue, asked: Instant, turnstile: Arc<dyn Turnstile>) -> Self {
+        Self::with(queue.shared(asked), Some(turnstile))
     }
 
     fn with(queue: IdentifyQueue, turnstile: Option<Arc<dyn Turnstile>>) -> Self {
@@ -183,5 +183,86 @@ impl Drop for Withdrawal<'_> {
         let mut state = self.gate.state();
         state.queue.withdraw(self.shard);
         state.waiting.remove(&self.shard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::identify_queue::PACE;
+    use super::super::turnstile::Entering;
+    use super::*;
+
+    fn limit(remaining: u32, max_concurrency: u32) -> SessionStartLimit {
+        SessionStartLimit { total: 1000, remaining, reset_after: 3_600_000, max_concurrency }
+    }
+
+    /// Lets through when it is told to, and remembers who came.
+    #[derive(Debug, Default)]
+    struct Told {
+        go: Notify,
+        came: Mutex<Vec<(u32, u32)>>,
+    }
+
+    impl Turnstile for Told {
+        fn enter(&self, bucket: u32, shard: ShardId) -> Entering<'_> {
+            self.came.lock().expect("no panic").push((bucket, shard.get()));
+            Box::pin(async {
+                self.go.notified().await;
+                Pass::until(Instant::now() + VALID)
+            })
+        }
+    }
+
+    /// Runs the gate for as long as the story takes.
+    async fn with<T>(gate: &IdentifyGate, story: impl Future<Output = T>) -> T {
+        tokio::select! {
+            () = gate.run(CancellationToken::new()) => unreachable!("it is not stopped"),
+            told = story => told,
+        }
+    }
+
+    #[tokio::test]
+    async fn without_other_processes_a_grant_is_good_for_half_a_second() {
+        let gate = IdentifyGate::new(IdentifyQueue::new(limit(10, 2), PACE, Instant::now()));
+        let story = async { (gate.turn(ShardId::new(0)).await, gate.turn(ShardId::new(1)).await) };
+        let (first, second) = with(&gate, story).await;
+        assert!(first.spend(Instant::now()));
+        assert!(!second.spend(Instant::now() + VALID), "the next one's grant may be due");
+    }
+
+    #[tokio::test]
+    async fn with_other_processes_the_turnstile_lets_through_and_the_limit_is_asked_for() {
+        let turnstile = Arc::new(Told::default());
+        let now = Instant::now();
+        let gate = IdentifyGate::shared(IdentifyQueue::new(limit(100, 4), PACE, now), now, turnstile.clone());
+        turnstile.go.notify_one();
+        with(&gate, async { assert!(gate.turn(ShardId::new(6)).await.spend(Instant::now())) }).await;
+        assert_eq!(*turnstile.came.lock().expect("no panic"), [(2, 6)]);
+        gate.limit_doubted().await;
+    }
+
+    #[tokio::test]
+    async fn a_turn_of_a_bucket_that_is_none_any_more_is_given_back() {
+        let turnstile = Arc::new(Told::default());
+        let (now, pace) = (Instant::now(), Duration::from_millis(10));
+        let gate = IdentifyGate::shared(IdentifyQueue::new(limit(100_000, 4), pace, now), now, turnstile.clone());
+        let came = || turnstile.came.lock().expect("no panic").clone();
+        let story = async {
+            let turn = gate.turn(ShardId::new(6));
+            let change = async {
+                while came().is_empty() {
+                    tokio::task::yield_now().await;
+                }
+                gate.refresh(limit(100_000, 8), Instant::now());
+                turnstile.go.notify_one();
+                while came().len() < 2 {
+                    tokio::task::yield_now().await;
+                }
+                turnstile.go.notify_one();
+            };
+            tokio::join!(turn, change).0
+        };
+        assert!(with(&gate, story).await.spend(Instant::now()));
+        assert_eq!(came(), [(2, 6), (6, 6)]);
     }
 }

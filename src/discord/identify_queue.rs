@@ -29,6 +29,8 @@ pub struct IdentifyQueue {
     shared: bool,
     /// What remained when Discord was last asked, and when that was.
     told: (u32, Instant),
+    /// Nobody goes before then: buckets were others lately.
+    not_before: Instant,
 }
 
 impl IdentifyQueue {
@@ -45,21 +47,29 @@ impl IdentifyQueue {
             last_poll: now,
             shared: false,
             told: (0, now),
+            not_before: now,
         };
         queue.refresh(limit, now, now);
+        queue.not_before = now;
         queue
     }
 
-    /// The same limit is used by other processes, which an identify gate over all of them paces.
+    /// The same limit, told when Discord was asked at `asked`, is used by other processes, which an identify gate over all of
+    /// them paces.
     #[must_use]
-    pub fn shared(mut self) -> Self {
+    pub fn shared(mut self, asked: Instant) -> Self {
         self.shared = true;
+        self.told.1 = asked;
         self
     }
 
     /// Takes the limit as Discord told it now, `asked` being when the question was sent. What was granted lately still counts.
     pub fn refresh(&mut self, limit: SessionStartLimit, asked: Instant, now: Instant) {
-        self.max_concurrency = limit.max_concurrency.max(1);
+        let max_concurrency = limit.max_concurrency.max(1);
+        if std::mem::replace(&mut self.max_concurrency, max_concurrency) != max_concurrency {
+            // Who went by the old buckets, just now perhaps, may be in the same new one as the next.
+            self.not_before = now + self.pace;
+        }
         self.total = limit.total;
         self.remaining = limit.remaining;
         self.resets_at = now + limit.reset_after();
@@ -87,7 +97,7 @@ impl IdentifyQueue {
             self.told = (self.total, now);
             self.resets_at = now + SessionStartLimit::PERIOD;
         }
-        if self.remaining == 0 || self.is_in_doubt(now) {
+        if self.remaining == 0 || self.is_in_doubt(now) || now < self.not_before {
             return None;
         }
         let shard = self.waiting.iter().copied().find(|&shard| self.free_at(shard).is_none())?;
@@ -104,7 +114,7 @@ impl IdentifyQueue {
             return Some(self.resets_at);
         }
         // Nothing in its way: at once, and a moment that has passed says so.
-        Some(first.unwrap_or(self.last_poll))
+        Some(first.unwrap_or(self.last_poll).max(self.not_before))
     }
 
     /// Until when no session may be started at all, if that is so.
@@ -216,16 +226,28 @@ mod tests {
         let start = Instant::now();
         let mut queue = queue_of(&[0, 2], limit(0, 4), start);
         assert_eq!(granted(&mut queue, start), NOBODY);
-        queue.refresh(limit(5, 2), start, start);
+        queue.refresh(limit(5, 4), start, start);
+        assert_eq!(granted(&mut queue, start), [0, 2]);
+        queue.ask(ShardId::new(4));
+        queue.refresh(limit(5, 4), start, start);
+        assert_eq!(granted(&mut queue, start), NOBODY, "4 has the bucket of 0");
+    }
+
+    #[test]
+    fn when_buckets_become_others_nobody_goes_for_a_pace() {
+        let start = Instant::now();
+        let mut queue = queue_of(&[0, 1, 16], limit(5, 1), start);
         assert_eq!(granted(&mut queue, start), [0]);
-        queue.refresh(limit(5, 2), start, start);
-        assert_eq!(granted(&mut queue, start), NOBODY, "2 has the bucket of 0");
+        queue.refresh(limit(5, 16), start, start + SECOND);
+        assert_eq!(granted(&mut queue, start + SECOND), NOBODY);
+        assert_eq!(queue.deadline(), Some(start + SECOND + PACE));
+        assert_eq!(granted(&mut queue, start + SECOND + PACE), [1, 16]);
     }
 
     #[test]
     fn what_others_may_have_started_since_discord_was_asked_is_left_to_them() {
         let start = Instant::now();
-        let mut queue = IdentifyQueue::new(limit(5, 2), PACE, start).shared();
+        let mut queue = IdentifyQueue::new(limit(5, 2), PACE, start).shared(start);
         queue.ask(ShardId::new(0));
         assert_eq!(granted(&mut queue, start), [0]);
         queue.ask(ShardId::new(2));
