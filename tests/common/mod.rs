@@ -10,6 +10,7 @@ mod faulty_link;
 mod gateway;
 mod private_broker;
 mod process;
+mod worker;
 
 use std::future::Future;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use faulty_link::FaultyLink;
 pub use gateway::{Gateway, Sent};
 pub use private_broker::PrivateBroker;
 pub use process::OpticProcess;
+pub use worker::{Message, Worker};
 
 /// When a test gives up: far beyond what anything takes on a busy machine, and no measure of anything.
 pub const PATIENCE: Duration = Duration::from_secs(120);
