@@ -7,6 +7,7 @@
 mod bed;
 mod consumer;
 mod faulty_link;
+mod fleet;
 mod gateway;
 mod private_broker;
 mod process;
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub use bed::Bed;
 pub use consumer::{Consumer, Received};
 pub use faulty_link::FaultyLink;
+pub use fleet::Fleet;
 pub use gateway::{Gateway, Sent};
 pub use private_broker::PrivateBroker;
 pub use process::OpticProcess;
