@@ -1,13 +1,24 @@
 //! A consumer of one queue that several processes share, kept up over lost connections and deleted queues.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::StreamExt;
+use lapin::Channel;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
-use super::admin::Admin;
-use super::delivery::Delivery;
-use super::topology::Queue;
+use super::admin::{Admin, bounded};
+use super::delivery::{Delivery, From};
+use super::error::AdminError;
+use super::topology::{Queue, short};
+
+/// The connection has a back-off of its own; this one is for what fails on a live connection.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Consumes a queue: to be run by whoever owns the task.
 #[derive(Debug)]
@@ -28,9 +39,75 @@ impl Consumer {
         (Self { admin: consumption, queue, name, prefetch, deliveries: sender }, deliveries)
     }
 
-    /// Consumes until `stop`; what was not settled by then goes back to the queue.
+    /// Consumes until `stop`, or until nobody takes its deliveries; what was not settled by then goes back to the queue.
     pub async fn run(self, stop: CancellationToken) {
-        let _ = (&self.admin, &self.queue, &self.name, self.prefetch, &self.deliveries);
-        stop.cancelled().await;
+        let mut last_failure = None;
+        loop {
+            let prepared = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                // Dropped in the middle, it leaves a channel that closes.
+                prepared = self.prepare() => prepared,
+            };
+            let why = match prepared {
+                Ok((channel, consumer)) => {
+                    if last_failure.take().is_some() {
+                        info!(queue = %self.name, "consuming again");
+                    }
+                    match self.consume(&channel, consumer, &stop).await {
+                        Some(why) => why,
+                        None => return,
+                    }
+                }
+                Err(why) => why,
+            };
+            if last_failure.as_ref() != Some(&why) {
+                warn!(queue = %self.name, %why, "not consuming, trying on");
+                last_failure = Some(why);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(RETRY_PAUSE) => {}
+            }
+        }
+    }
+
+    async fn prepare(&self) -> Result<(Arc<Channel>, lapin::Consumer), AdminError> {
+        let mut channel = self.admin.channel().await?;
+        self.queue.declare(&self.admin, &mut channel).await?;
+        bounded("limit the prefetch", channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
+        let options = BasicConsumeOptions::default();
+        let consumed = channel.basic_consume(short(&self.name)?, "".into(), options, FieldTable::default());
+        let consumer = bounded(&format!("consume the queue \"{}\"", self.name), consumed).await?;
+        Ok((Arc::new(channel), consumer))
+    }
+
+    /// Hands deliveries over; says why there are no more, or nothing when no more are wanted.
+    async fn consume(
+        &self,
+        channel: &Arc<Channel>,
+        mut consumer: lapin::Consumer,
+        stop: &CancellationToken,
+    ) -> Option<AdminError> {
+        loop {
+            // A permit first: what nobody can take yet stays with RabbitMQ as unsettled, and goes back with the channel.
+            let next = async { (self.deliveries.reserve().await, consumer.next().await) };
+            let next = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                next = next => next,
+            };
+            match next {
+                (Ok(permit), Some(Ok(delivered))) => {
+                    permit.send(Delivery::of(From::Queue(self.name.clone()), delivered, channel));
+                }
+                (Err(_), _) => break,
+                (_, Some(Err(error))) => return Some(AdminError::of("go on consuming", &error)),
+                (_, None) => return Some(AdminError::Unreachable("a consumer was cancelled".to_owned())),
+            }
+        }
+        // That cancels the consumer and gives back what is not settled, in one step. Refused, it is closed all the same.
+        let _ = bounded("close a channel", channel.close(200, "OK".into())).await;
+        None
     }
 }

@@ -55,6 +55,10 @@ pub struct Properties {
     pub correlation_id: Option<String>,
     /// Its sender's name for it.
     pub message_id: Option<String>,
+    /// Its place in a queue that has priorities.
+    pub priority: Option<u8>,
+    /// After how many milliseconds in a queue it is dropped, as text.
+    pub expiration: Option<String>,
     /// The headers whose names begin with `x-optic-`; numbers as text.
     pub headers: BTreeMap<String, String>,
 }
@@ -83,7 +87,7 @@ impl Delivery {
             body: delivered.data,
             properties: Properties::of(&delivered.properties),
             redelivered: delivered.redelivered,
-            receipt: Receipt::new(Arc::downgrade(channel), delivered.delivery_tag),
+            receipt: Receipt::new(Some(Arc::downgrade(channel)), delivered.delivery_tag),
         }
     }
 
@@ -94,7 +98,7 @@ impl Delivery {
 
     /// A delivery of no channel, and what becomes of it: for tests of those who take deliveries.
     pub fn unattached(from: From, body: &[u8], properties: Properties) -> (Self, Receipt) {
-        let receipt = Receipt::new(Weak::new(), 0);
+        let receipt = Receipt::new(None, 0);
         (Self { from, body: body.to_owned(), properties, redelivered: false, receipt: receipt.clone() }, receipt)
     }
 }
@@ -107,6 +111,8 @@ impl Properties {
             reply_to: text(properties.reply_to()),
             correlation_id: text(properties.correlation_id()),
             message_id: text(properties.message_id()),
+            priority: *properties.priority(),
+            expiration: text(properties.expiration()),
             headers: properties.headers().as_ref().map(our_headers).unwrap_or_default(),
         }
     }
@@ -140,8 +146,8 @@ fn as_text(value: &AMQPValue) -> Option<String> {
 pub struct Receipt(Arc<State>);
 
 struct State {
-    /// Gone with the channel's owner: a delivery that somebody forgot keeps no channel open.
-    channel: Weak<Channel>,
+    /// Gone with the channel's owner: a delivery that somebody forgot keeps no channel open. None for an unattached one.
+    channel: Option<Weak<Channel>>,
     tag: u64,
     outcome: AtomicU8,
 }
@@ -155,10 +161,12 @@ pub enum Outcome {
     Acknowledged,
     /// Given back.
     Requeued,
+    /// Lost with its channel, as far as [`Receipt::lose`] says so.
+    Lost,
 }
 
 impl Receipt {
-    fn new(channel: Weak<Channel>, tag: u64) -> Self {
+    fn new(channel: Option<Weak<Channel>>, tag: u64) -> Self {
         Self(Arc::new(State { channel, tag, outcome: AtomicU8::new(Outcome::Held as u8) }))
     }
 
@@ -167,12 +175,19 @@ impl Receipt {
         match self.0.outcome.load(Ordering::Acquire) {
             acknowledged if acknowledged == Outcome::Acknowledged as u8 => Outcome::Acknowledged,
             requeued if requeued == Outcome::Requeued as u8 => Outcome::Requeued,
+            lost if lost == Outcome::Lost as u8 => Outcome::Lost,
             _ => Outcome::Held,
         }
     }
 
     pub(super) fn is_held(&self) -> bool {
-        self.outcome() == Outcome::Held && self.0.channel.upgrade().is_some_and(|channel| channel.status().connected())
+        let is_lost = |channel: &Weak<Channel>| channel.upgrade().is_none_or(|channel| !channel.status().connected());
+        self.outcome() == Outcome::Held && !self.0.channel.as_ref().is_some_and(is_lost)
+    }
+
+    /// What a lost channel does to the delivery, for one that has none.
+    pub fn lose(&self) {
+        self.settle(Outcome::Lost);
     }
 
     fn ack(&self) {
@@ -194,7 +209,7 @@ impl Receipt {
     fn settle(&self, outcome: Outcome) -> Option<Arc<Channel>> {
         let held = Outcome::Held as u8;
         self.0.outcome.compare_exchange(held, outcome as u8, Ordering::AcqRel, Ordering::Acquire).ok()?;
-        self.0.channel.upgrade()
+        self.0.channel.as_ref()?.upgrade()
     }
 }
 
@@ -219,11 +234,13 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_of_a_channel_that_is_gone_is_not_held() {
+    fn a_lost_delivery_is_not_held_and_not_given_back() {
         let (delivery, receipt) = Delivery::unattached(From::Queue("g:SEND".into()), b"{}", Properties::default());
+        assert!(delivery.is_held());
+        receipt.lose();
         assert!(!delivery.is_held());
         delivery.requeue();
-        assert_eq!(receipt.outcome(), Outcome::Requeued);
+        assert_eq!(receipt.outcome(), Outcome::Lost, "there is nothing to give back");
     }
 
     #[test]

@@ -90,6 +90,16 @@ impl AdminError {
         }
     }
 
+    /// Whether it says that a consumer of another connection excludes ours, and not that we may not have one.
+    pub(super) fn is_held_by_another(&self) -> bool {
+        match self {
+            // The same code says that a right is missing; the words differ.
+            Self::Forbidden { reason, .. } => reason.contains("in exclusive use"),
+            Self::Locked { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What a failed connect means.
     pub(super) fn of_connect(error: &lapin::Error) -> Self {
         match refusal(error) {

@@ -1,22 +1,21 @@
 //! Sessions in RabbitMQ: a durable queue of length one for each shard (spec/amqp.md, "Sessions").
 //!
-//! A record is published persistent and counts as saved when RabbitMQ confirms it; the queue drops the former one. Reading
-//! takes the message and puts it back, so it is there for the next process too.
+//! How they are kept there: [`super::stored`].
 
 use std::collections::HashSet;
 use std::sync::{Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
-use lapin::options::{BasicGetOptions, BasicNackOptions, BasicPublishOptions};
+use lapin::Channel;
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::admin::{Admin, bounded};
+use super::admin::Admin;
 use super::error::AdminError;
-use super::topology::{declare_queue, session_queue, short};
+use super::stored::{read, store};
+use super::topology::{declare_queue, session_queue};
 use crate::discord::ids::ShardId;
 use crate::session_store::{SessionStore, StoreError, StoreFuture, StoredSession};
 
@@ -26,9 +25,6 @@ const CHANNELS: usize = 4;
 
 /// How long a load or a save may take in all, with waiting for its turn and for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// More records than one are in a queue only when somebody changed its limit; so many are looked through for the newest.
-const MOST_RECORDS: usize = 16;
 
 /// The session store in RabbitMQ.
 #[derive(Debug)]
@@ -108,13 +104,13 @@ impl AmqpSessionStore {
         let queue = session_queue(&self.group, &self.prefix, shard);
         self.on_channel(shard, async |channel| {
             self.declare(channel, shard, &queue).await?;
-            let stored = publish(channel, &queue, body).await;
+            let stored = store(channel, &queue, body, "a session").await;
             if let Err(AdminError::NotStored { reason, .. }) = &stored {
                 // Somebody deleted the queue: it is made again.
                 debug!(%queue, %reason, "the session was not stored, declaring its queue anew");
                 self.forget_declared(shard);
                 self.declare(channel, shard, &queue).await?;
-                return publish(channel, &queue, body).await;
+                return store(channel, &queue, body, "a session").await;
             }
             stored
         })
@@ -127,22 +123,7 @@ impl AmqpSessionStore {
             // Without a declaration of its own, a first start would end in a 404 and a closed channel.
             self.forget_declared(shard);
             self.declare(channel, shard, &queue).await?;
-            let name = short(&queue)?;
-            let action = format!("read the queue \"{queue}\"");
-            let mut records = Vec::new();
-            let mut last = None;
-            while records.len() < MOST_RECORDS {
-                let got = bounded(&action, channel.basic_get(name.clone(), BasicGetOptions::default())).await?;
-                let Some(message) = got else { break };
-                last = Some(message.delivery.delivery_tag);
-                records.push(message.delivery.data);
-            }
-            if let Some(last) = last {
-                // All at once, so that they keep their order.
-                let put_back = BasicNackOptions { multiple: true, requeue: true };
-                bounded(&action, channel.basic_nack(last, put_back)).await?;
-            }
-            Ok(records)
+            read(channel, &queue).await
         })
         .await
     }
@@ -169,27 +150,6 @@ impl SessionStore for AmqpSessionStore {
     fn save(&self, record: StoredSession) -> StoreFuture<'_, ()> {
         Box::pin(async move { self.put(&record, &record.to_json()).await.map_err(unreachable) })
     }
-}
-
-/// Publishes a record to its queue and waits for the confirm. The only one in flight on its channel: what comes back is it.
-async fn publish(channel: &Channel, queue: &str, body: &[u8]) -> Result<(), AdminError> {
-    let action = format!("store a session in \"{queue}\"");
-    let properties = BasicProperties::default()
-        .with_content_type("application/json".into())
-        .with_delivery_mode(2)
-        .with_app_id("optic".into());
-    let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let name = short(queue)?;
-    let confirmed =
-        bounded(&action, async { channel.basic_publish("".into(), name, mandatory, body, properties).await?.await })
-            .await?;
-    let reason = match confirmed {
-        Confirmation::Ack(None) => return Ok(()),
-        Confirmation::Ack(Some(_)) => "there is no such queue",
-        Confirmation::Nack(_) => "it refused the message (nack)",
-        Confirmation::NotRequested => "the channel does not confirm",
-    };
-    Err(AdminError::NotStored { action, reason: reason.to_owned() })
 }
 
 /// For the store's user every failure of RabbitMQ is one: not now.

@@ -1,5 +1,6 @@
 //! Names in RabbitMQ, and declaring what they name: spec/amqp.md, "Names" and "Declaring".
 
+use futures_util::future::{try_join, try_join_all};
 use lapin::options::{
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
@@ -25,11 +26,11 @@ pub fn session_queue(group: &str, prefix: &str, shard: ShardId) -> String {
     format!("{group}:{prefix}.{shard}")
 }
 
-/// A durable queue, how it is declared, and the key it is bound with to the group's exchange.
+/// A durable queue, how it is declared, and the exchange and key that it is bound with.
 #[derive(Clone, Debug)]
 pub struct Queue {
     name: String,
-    key: Option<String>,
+    binding: Option<(String, String)>,
     arguments: FieldTable,
 }
 
@@ -58,22 +59,23 @@ impl Queue {
             ("x-max-length", AMQPValue::LongInt(1000)),
             ("x-message-ttl", AMQPValue::LongInt(30_000)),
         ];
-        Self { name: format!("{group}:optic:node.{node}"), key: None, arguments: drop_head(limits) }
+        Self { name: format!("{group}:optic:node.{node}"), binding: None, arguments: drop_head(limits) }
     }
 
     /// The cluster's record, `G:optic:record`: one message.
     pub fn record(group: &str) -> Self {
         let limits = [("x-max-length", AMQPValue::LongInt(1))];
-        Self { name: format!("{group}:optic:record"), key: None, arguments: drop_head(limits) }
+        Self { name: format!("{group}:optic:record"), binding: None, arguments: drop_head(limits) }
     }
 
     /// The lock for the record, `G:optic:lock`: never holds a message, its consumer holds the lock.
     pub fn lock(group: &str) -> Self {
-        Self { name: format!("{group}:optic:lock"), key: None, arguments: FieldTable::default() }
+        Self { name: format!("{group}:optic:lock"), binding: None, arguments: FieldTable::default() }
     }
 
     fn shared(group: &str, key: &str) -> Self {
-        Self { name: format!("{group}:{key}"), key: Some(key.to_owned()), arguments: FieldTable::default() }
+        let binding = Some((group.to_owned(), key.to_owned()));
+        Self { name: format!("{group}:{key}"), binding, arguments: FieldTable::default() }
     }
 
     /// Its name.
@@ -81,11 +83,30 @@ impl Queue {
         &self.name
     }
 
-    /// Declares it and binds it to the group's exchange, which exists, if it has a key. `channel` may be another afterwards.
-    pub(super) async fn declare(&self, admin: &Admin, channel: &mut Channel, group: &str) -> Result<(), AdminError> {
-        declare_queue(admin, channel, &self.name, self.arguments.clone()).await?;
-        match &self.key {
-            Some(key) => bind(channel, &self.name, group, key).await,
+    /// Declares it, whatever its properties are, and binds it, if it is to be bound, to its exchange, which is declared first.
+    /// Gives how many consumers it has. `channel` may be another afterwards.
+    pub(super) async fn declare(&self, admin: &Admin, channel: &mut Channel) -> Result<u32, AdminError> {
+        if let Some((group, _)) = &self.binding {
+            exchange(channel, group).await?;
+        }
+        let consumers = declare_queue(admin, channel, &self.name, self.arguments.clone()).await?;
+        self.bind(channel).await?;
+        Ok(consumers)
+    }
+
+    /// The same, where the exchange exists, and other properties are an error.
+    async fn declare_once(&self, channel: &Channel) -> Result<u32, AdminError> {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let declared = channel.queue_declare(short(&self.name)?, options, self.arguments.clone());
+        let action = format!("declare the queue \"{}\"", self.name);
+        let declared = bounded(&action, declared);
+        let (queue, ()) = try_join(declared, self.bind(channel)).await?;
+        Ok(queue.consumer_count())
+    }
+
+    async fn bind(&self, channel: &Channel) -> Result<(), AdminError> {
+        match &self.binding {
+            Some((exchange, key)) => bind(channel, &self.name, exchange, key).await,
             None => Ok(()),
         }
     }
@@ -111,13 +132,50 @@ pub fn cluster_exchange(group: &str) -> String {
 /// # Errors
 /// The first that failed.
 pub async fn declare_commands(admin: &Admin, group: &str, shard_count: u32) -> Result<(), AdminError> {
+    let shards = (0..shard_count).map(|shard| Queue::commands(group, ShardId::new(shard)));
+    let queues: Vec<Queue> = [Queue::send(group), Queue::rejected(group)].into_iter().chain(shards).collect();
+    declare_all(admin, group, &queues).await.map(drop)
+}
+
+/// So many declarations wait for their answers at a time: enough to hide the round trips.
+const PIPELINED: usize = 64;
+
+/// Declares the group's exchange and these queues of the group, and binds them; gives how many consumers each has.
+pub(super) async fn declare_all(admin: &Admin, group: &str, queues: &[Queue]) -> Result<Vec<u32>, AdminError> {
     let mut channel = admin.channel().await?;
     exchange(&channel, group).await?;
-    let shards = (0..shard_count).map(|shard| Queue::commands(group, ShardId::new(shard)));
-    for queue in [Queue::send(group), Queue::rejected(group)].into_iter().chain(shards) {
-        queue.declare(admin, &mut channel, group).await?;
+    let mut consumers = Vec::with_capacity(queues.len());
+    for queues in queues.chunks(PIPELINED) {
+        match try_join_all(queues.iter().map(|queue| queue.declare_once(&channel))).await {
+            Ok(counts) => consumers.extend(counts),
+            // One of them exists with other properties, and the channel is closed for all: which one shows one by one.
+            Err(AdminError::Conflict { .. }) => {
+                channel = admin.channel().await?;
+                for queue in queues {
+                    consumers.push(queue.declare(admin, &mut channel).await?);
+                }
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
+    Ok(consumers)
+}
+
+/// How many consumers each of these has, all of which exist.
+pub(super) async fn consumers_of(admin: &Admin, queues: &[Queue]) -> Result<Vec<u32>, AdminError> {
+    let channel = admin.channel().await?;
+    let mut consumers = Vec::with_capacity(queues.len());
+    for queues in queues.chunks(PIPELINED) {
+        consumers.extend(try_join_all(queues.iter().map(|queue| look_at(&channel, queue.name()))).await?);
+    }
+    Ok(consumers)
+}
+
+/// How many consumers an existing queue has. Where there is none the channel is closed.
+pub(super) async fn look_at(channel: &Channel, queue: &str) -> Result<u32, AdminError> {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let looked = channel.queue_declare(short(queue)?, passive, FieldTable::default());
+    bounded(&format!("look at the queue \"{queue}\""), looked).await.map(|queue| queue.consumer_count())
 }
 
 /// The queue by which processes take turns to identify in a bucket: `G:optic:identify.<bucket>`.
@@ -194,24 +252,30 @@ pub(super) async fn exchange(channel: &Channel, group: &str) -> Result<(), Admin
     }
 }
 
-/// Declares a durable queue, or takes it as it is: the worker that declared it with arguments of its own (or the broker's
+/// Declares the exchange on which processes announce themselves: fanout, durable.
+pub(super) async fn fanout(channel: &Channel, exchange: &str) -> Result<(), AdminError> {
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let declared = channel.exchange_declare(short(exchange)?, ExchangeKind::Fanout, options, FieldTable::default());
+    bounded(&format!("declare the fanout, durable exchange \"{exchange}\""), declared).await
+}
+
+/// Declares a durable queue, or takes it as it is, and gives how many consumers it has: the worker that declared it with arguments of its own (or the broker's
 /// default type, when it was another) has its reasons. A refusal closes the channel: `channel` is then a new one.
 pub(super) async fn declare_queue(
     admin: &Admin,
     channel: &mut Channel,
     queue: &str,
     arguments: FieldTable,
-) -> Result<(), AdminError> {
+) -> Result<u32, AdminError> {
     let name = short(queue)?;
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     let action = format!("declare the queue \"{queue}\"");
-    match bounded(&action, channel.queue_declare(name.clone(), options, arguments)).await {
-        Ok(_) => Ok(()),
+    match bounded(&action, channel.queue_declare(name, options, arguments)).await {
+        Ok(queue) => Ok(queue.consumer_count()),
         Err(AdminError::Conflict { reason, .. }) => {
             info!(%queue, %reason, "the queue exists with other properties and is used as it is");
             *channel = admin.channel().await?;
-            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            bounded(&action, channel.queue_declare(name, passive, FieldTable::default())).await.map(drop)
+            look_at(channel, queue).await
         }
         Err(error) => Err(error),
     }

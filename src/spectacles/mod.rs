@@ -1,6 +1,15 @@
-//! The Spectacles layout on RabbitMQ: Discord's events out under their names, workers' commands in. Knows AMQP and the core,
-//! no shard's driver.
+//! The Spectacles layout on RabbitMQ: Discord's events out under their names, workers' commands in. Knows AMQP and the core.
+//!
+//! ```text
+//! G:SEND ─► reroute ─► G:<n> ─► sends ─► the shard's driver
+//!             └──► post: set aside ◄──┘└─► answers
+//! ```
 
+pub mod answers;
 pub mod demand;
 pub mod events;
+pub mod post;
+pub mod reroute;
 pub mod route;
+pub mod sends;
+pub mod tally;

@@ -11,6 +11,7 @@ mod fleet;
 mod gateway;
 mod private_broker;
 mod process;
+mod worker;
 
 use std::future::Future;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use fleet::Fleet;
 pub use gateway::{Gateway, Sent};
 pub use private_broker::PrivateBroker;
 pub use process::OpticProcess;
+pub use worker::{Message, Worker};
 
 /// When a test gives up: far beyond what anything takes on a busy machine, and no measure of anything.
 pub const PATIENCE: Duration = Duration::from_secs(120);

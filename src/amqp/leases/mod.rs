@@ -4,6 +4,10 @@
 //! becomes of the leases as [`LeaseEvent`]s, in the one order in which it happened. The commands that come with the leases are
 //! [`Delivery`]s of a channel of their own.
 
+mod attempt;
+mod driver;
+mod held;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::admin::Admin;
 use super::delivery::Delivery;
 use super::error::AdminError;
+use super::topology::{Queue, consumers_of, declare_all};
 use crate::cluster::fence::Fence;
 use crate::discord::ids::ShardId;
 
@@ -93,7 +98,7 @@ impl Leases {
     }
 
     /// Asks for leases: their queues are declared and bound, and consumed where nobody does. Answered by one
-    /// [`LeaseEvent::Acquired`]. Asked again before that, both are answered by one.
+    /// [`LeaseEvent::Acquired`]; what is asked before that is asked of RabbitMQ after it.
     pub fn acquire(&self, shards: &[ShardId]) {
         self.requests.ask(|asked| asked.acquire.get_or_insert_default().extend(shards));
     }
@@ -104,17 +109,28 @@ impl Leases {
         self.requests.ask(|asked| _ = asked.release.insert(shard));
     }
 
-    /// Which of these have a consumer, be it ours or another's: cheaper than to be refused.
+    /// Which of these have a consumer, be it ours or another's: cheaper than to ask for them and be refused.
     ///
     /// # Errors
     /// What RabbitMQ said; nothing is known then.
     pub async fn held_by_anyone(&self, shards: &[ShardId]) -> Result<BTreeSet<ShardId>, AdminError> {
-        let _ = (&self.admin, &self.group, shards);
-        Ok(BTreeSet::new())
+        let queues: Vec<Queue> = shards.iter().map(|shard| Queue::commands(&self.group, *shard)).collect();
+        let consumers = match consumers_of(&self.admin, &queues).await {
+            Err(AdminError::NotFound { .. }) => declare_all(&self.admin, &self.group, &queues).await?,
+            looked => looked?,
+        };
+        Ok(shards.iter().zip(consumers).filter(|(_, consumers)| *consumers > 0).map(|(shard, _)| *shard).collect())
     }
 }
 
 impl Requests {
+    /// What was asked since it was last taken; without `may_acquire` what is to be acquired is left for later.
+    fn take(&self, may_acquire: bool) -> Asked {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let acquire = if may_acquire { asked.acquire.take() } else { None };
+        Asked { acquire, release: std::mem::take(&mut asked.release) }
+    }
+
     fn ask(&self, ask: impl FnOnce(&mut Asked)) {
         ask(&mut self.asked.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_one();
@@ -124,7 +140,6 @@ impl Requests {
 impl LeasesDriver {
     /// Holds leases until `stop`, then gives all back.
     pub async fn run(self, stop: CancellationToken) {
-        let _ = (&self.fence, &self.events, &self.deliveries, &self.leases);
-        stop.cancelled().await;
+        driver::run(self, stop).await;
     }
 }

@@ -169,6 +169,7 @@ impl Member {
     pub fn acquired(&mut self, granted: &[ShardId], refused: &[ShardId], now: Instant) {
         self.wake(now);
         let answer = self.asking.answered(granted, refused, now);
+        let owned = (self.own.count(State::is_owned), answer.granted.len());
         let (mut taken, mut lost) = (BTreeSet::new(), BTreeSet::new());
         for shard in answer.granted {
             let runs = self.own.get(shard) == Some(State::Doubtful);
@@ -200,7 +201,9 @@ impl Member {
             }
         }
         self.tell_refused(&answer.refused, now);
-        self.changed(now);
+        if owned != (self.own.count(State::is_owned), 0) {
+            self.changed(now);
+        }
         self.look(now);
         self.finish();
     }

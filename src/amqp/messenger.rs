@@ -1,0 +1,186 @@
+//! Publishing of what is small and must arrive: commands on their way to a shard, what is set aside, answers.
+//!
+//! Each message is confirmed on its own. They go out in lanes, and a lane has a channel with one message in flight: lapin may
+//! hand a message's return to the confirm of another of its channel, and what comes back alone cannot be mistaken; also what
+//! has to be published again is then still before what comes after it. The lanes are enough for some thousand messages a
+//! second, and Discord takes two a second for a shard.
+//!
+//! Over the administration connection: an alarm blocks that, and no consumer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::options::BasicPublishOptions;
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::admin::Admin;
+use super::delivery::Properties;
+use super::error::AdminError;
+use super::topology::{Queue, exchange, short};
+
+/// How many messages are in flight at a time. Channels are opened when they are first used.
+const LANES: usize = 8;
+
+/// How long a confirm may take before the channel is held to be stuck. An alarm's time does not count.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A handle. Cheap to clone; needs no task.
+#[derive(Clone, Debug)]
+pub struct Messenger {
+    admin: Admin,
+    lanes: Arc<[Mutex<Option<Channel>>; LANES]>,
+}
+
+/// A message and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The exchange; empty for the default one, whose keys are queues' names.
+    pub exchange: &'a str,
+    /// The routing key.
+    pub key: &'a str,
+    /// Whether it is an error when no queue takes it.
+    pub mandatory: bool,
+    /// Whether queues keep it over a broker's restart.
+    pub persistent: bool,
+    /// What goes with it.
+    pub properties: &'a Properties,
+    /// What it says.
+    pub body: &'a [u8],
+}
+
+/// Why a message is not where it was to go.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// No queue takes it. Only of mandatory ones.
+    #[error("no queue is bound to the exchange \"{exchange}\" with the key \"{key}\"")]
+    Unroutable {
+        /// The exchange.
+        exchange: String,
+        /// The routing key.
+        key: String,
+    },
+    /// A queue refused it.
+    #[error("RabbitMQ refused a message (nack)")]
+    Refused,
+    /// It was not published, or whether it was is not known.
+    #[error(transparent)]
+    Failed(#[from] AdminError),
+}
+
+impl PublishError {
+    /// Whether the same may succeed later with nobody changing anything.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unroutable { .. } => false,
+            Self::Refused => true,
+            Self::Failed(error) => error.is_passing(),
+        }
+    }
+
+    /// Whether queue or exchange are not there, which [`Messenger::declare`] mends.
+    pub const fn is_undeclared(&self) -> bool {
+        matches!(self, Self::Unroutable { .. } | Self::Failed(AdminError::NotFound { .. }))
+    }
+}
+
+impl Messenger {
+    /// Publishes over this connection.
+    pub fn new(admin: Admin) -> Self {
+        Self { admin, lanes: Arc::new([const { Mutex::const_new(None) }; LANES]) }
+    }
+
+    /// Publishes a message after those that were given to the same lane before; any number is a lane. Done when RabbitMQ has
+    /// confirmed it, which for a persistent message means on disk.
+    ///
+    /// Dropped before its end, the message may be published or not.
+    ///
+    /// # Errors
+    /// At once while an alarm is on. After an error of the connection the message may be published all the same.
+    pub async fn publish(&self, lane: usize, message: &Message<'_>) -> Result<(), PublishError> {
+        let mut slot = self.lanes[lane % LANES].lock().await;
+        // lapin sends nothing at all on a blocked connection, and would keep all of it in memory.
+        self.admin.unblocked().await?;
+        // Taken out: who stops waiting in the middle leaves no channel with something in flight behind.
+        let channel = match slot.take() {
+            Some(channel) if channel.status().connected() => channel,
+            _ => self.admin.confirming_channel().await?,
+        };
+        let confirmation = self.confirmed(&channel, message).await?;
+        *slot = Some(channel);
+        match confirmation {
+            Confirmation::Ack(None) => Ok(()),
+            // It came with the confirm of the only message in flight.
+            Confirmation::Ack(Some(_)) => {
+                Err(PublishError::Unroutable { exchange: message.exchange.to_owned(), key: message.key.to_owned() })
+            }
+            Confirmation::Nack(_) => Err(PublishError::Refused),
+            Confirmation::NotRequested => unreachable!("the channel confirms"),
+        }
+    }
+
+    /// Declares the group's exchange and a queue, and binds it: after [`PublishError::is_undeclared`].
+    ///
+    /// # Errors
+    /// The first step that failed.
+    pub async fn declare(&self, group: &str, queue: &Queue) -> Result<(), AdminError> {
+        let mut channel = self.admin.channel().await?;
+        exchange(&channel, group).await?;
+        queue.declare(&self.admin, &mut channel, group).await?;
+        Ok(())
+    }
+
+    async fn confirmed(&self, channel: &Channel, message: &Message<'_>) -> Result<Confirmation, AdminError> {
+        let action = format!("publish to the exchange \"{}\" with the key \"{}\"", message.exchange, message.key);
+        let options = BasicPublishOptions { mandatory: message.mandatory, ..BasicPublishOptions::default() };
+        let (exchange, key) = (short(message.exchange)?, short(message.key)?);
+        let properties = with_mode(message.properties, message.persistent)?;
+        let published = async { channel.basic_publish(exchange, key, options, message.body, properties).await?.await };
+        tokio::pin!(published);
+        loop {
+            match timeout(PATIENCE, &mut published).await {
+                Ok(confirmed) => return confirmed.map_err(|error| AdminError::of(&action, &error)),
+                // RabbitMQ tells of an alarm only who publishes; what it had read by then it confirms after the alarm, and
+                // published once more it would be there twice.
+                Err(_) if self.admin.is_blocked() => {}
+                Err(_) => {
+                    let seconds = PATIENCE.as_secs();
+                    return Err(AdminError::Unreachable(format!("no confirm within {seconds} s to: {action}")));
+                }
+            }
+        }
+    }
+}
+
+fn with_mode(properties: &Properties, persistent: bool) -> Result<BasicProperties, AdminError> {
+    let mut all =
+        BasicProperties::default().with_app_id("optic".into()).with_delivery_mode(if persistent { 2 } else { 1 });
+    if let Some(text) = &properties.content_type {
+        all = all.with_content_type(short(text)?);
+    }
+    if let Some(text) = &properties.reply_to {
+        all = all.with_reply_to(short(text)?);
+    }
+    if let Some(text) = &properties.correlation_id {
+        all = all.with_correlation_id(short(text)?);
+    }
+    if let Some(text) = &properties.message_id {
+        all = all.with_message_id(short(text)?);
+    }
+    if let Some(text) = &properties.expiration {
+        all = all.with_expiration(short(text)?);
+    }
+    if let Some(priority) = properties.priority {
+        all = all.with_priority(priority);
+    }
+    if !properties.headers.is_empty() {
+        let mut headers = FieldTable::default();
+        for (name, value) in &properties.headers {
+            headers.insert(short(name)?, AMQPValue::LongString(value.as_str().into()));
+        }
+        all = all.with_headers(headers);
+    }
+    Ok(all)
+}

@@ -1,0 +1,251 @@
+//! What commands' drivers publish: a command on its way to its shard, and one that is set aside. None is lost: it is
+//! acknowledged where it came from only once it is somewhere else.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::answers::{Answers, Outcome};
+use super::route::{Kind, Rejected};
+use super::tally::Tally;
+use crate::amqp::delivery::Properties;
+use crate::amqp::error::AdminError;
+use crate::amqp::messenger::{Message, Messenger, PublishError};
+use crate::amqp::topology::{Queue, queue_name};
+use crate::discord::ids::ShardId;
+
+/// After how long a command that cannot be published is given back to its queue: another process may be able to.
+const GIVE_BACK: Duration = Duration::from_secs(300);
+/// Between two tries; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The key under which commands are set aside.
+const REJECTED: &str = "REJECTED";
+/// Of the messenger's lanes; it shares it with some shards.
+const REJECTED_LANE: usize = 1;
+
+/// The guild that a command is about: with it the command can be routed anew.
+const GUILD_ID: &str = "x-optic-guild-id";
+/// The count by which it was routed.
+const SHARD_COUNT: &str = "x-optic-shard-count";
+/// How often it was routed anew.
+const MOVES: &str = "x-optic-moves";
+
+/// Publishes for all commands of a process.
+#[derive(Debug)]
+pub struct Post {
+    messenger: Messenger,
+    group: String,
+    answers: Answers,
+    tally: Mutex<Tally>,
+    failing: AtomicBool,
+}
+
+/// How a command came to its shard's queue, if by [`Post::forward`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The guild that it is about.
+    pub guild_id: u64,
+    /// The count by which its shard was found.
+    pub shard_count: u32,
+    /// How often it was routed anew since it was sent.
+    pub moves: u32,
+}
+
+/// Why a command is not where it was to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undone {
+    /// It is not ours any more: RabbitMQ gives it to another, or to us again.
+    NotHeld,
+    /// RabbitMQ has not taken it for minutes: it is to be given back.
+    GivenUp,
+}
+
+#[derive(Clone, Copy)]
+enum Destination {
+    Shard(ShardId),
+    Rejected,
+}
+
+impl Way {
+    /// The shard that the guild has by this count.
+    pub fn shard(self) -> ShardId {
+        ShardId::of_guild(self.guild_id, self.shard_count)
+    }
+
+    /// From what [`Post::forward`] wrote.
+    pub fn of(properties: &Properties) -> Option<Self> {
+        let number = |name| properties.headers.get(name)?.parse::<u64>().ok();
+        Some(Self {
+            guild_id: number(GUILD_ID)?,
+            shard_count: number(SHARD_COUNT)?.try_into().ok()?,
+            moves: number(MOVES).and_then(|moves| moves.try_into().ok()).unwrap_or_default(),
+        })
+    }
+
+    fn headers(self) -> BTreeMap<String, String> {
+        let mut headers = BTreeMap::from([
+            (GUILD_ID.to_owned(), self.guild_id.to_string()),
+            (SHARD_COUNT.to_owned(), self.shard_count.to_string()),
+        ]);
+        if self.moves > 0 {
+            headers.insert(MOVES.to_owned(), self.moves.to_string());
+        }
+        headers
+    }
+}
+
+impl Post {
+    /// Publishes to the exchange of `group`.
+    pub fn new(messenger: Messenger, group: &str, answers: Answers) -> Self {
+        Self { messenger, group: group.to_owned(), answers, tally: Mutex::default(), failing: AtomicBool::new(false) }
+    }
+
+    /// Publishes a packet that came with these properties to the shard of its guild, for as long as it is held. Who asked is
+    /// answered by that shard's process.
+    ///
+    /// # Errors
+    /// When it is not known to be there.
+    pub async fn forward(
+        &self,
+        way: Way,
+        packet: &[u8],
+        properties: &Properties,
+        is_held: impl Fn() -> bool,
+    ) -> Result<(), Undone> {
+        let properties = Properties { headers: way.headers(), ..properties.clone() };
+        self.carry(Destination::Shard(way.shard()), &properties, packet, is_held).await
+    }
+
+    /// Publishes a command out of the queue of this key to where those are that cannot be carried out, for as long as it is
+    /// held, and answers who asked.
+    ///
+    /// # Errors
+    /// When it is not known to be there.
+    pub async fn set_aside(
+        &self,
+        rejected: &Rejected,
+        source: &str,
+        body: &[u8],
+        properties: &Properties,
+        is_held: impl Fn() -> bool,
+    ) -> Result<(), Undone> {
+        let source = queue_name(&self.group, None, source);
+        let headers = [
+            ("x-optic-reason", rejected.to_string()),
+            ("x-optic-kind", rejected.kind().name().to_owned()),
+            ("x-optic-source", source.clone()),
+        ];
+        let aside = Properties {
+            content_type: properties.content_type.clone(),
+            correlation_id: properties.correlation_id.clone(),
+            message_id: properties.message_id.clone(),
+            headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            ..Properties::default()
+        };
+        self.carry(Destination::Rejected, &aside, body, is_held).await?;
+        let tell = self.tally().count(rejected.kind(), Instant::now());
+        if let Some(more) = tell {
+            let to = queue_name(&self.group, None, REJECTED);
+            warn!(queue = %source, kind = rejected.kind().name(), reason = %rejected, more, "a command is set aside in {to}");
+        }
+        self.answer(properties, &Outcome::SetAside(rejected));
+        Ok(())
+    }
+
+    /// Answers whoever sent a command with these properties, if an answer was asked for.
+    pub fn answer(&self, asked: &Properties, outcome: &Outcome<'_>) {
+        self.answers.give(asked, outcome);
+    }
+
+    /// How many commands were set aside for this kind of reason.
+    pub fn set_aside_for(&self, kind: Kind) -> u64 {
+        self.tally().total(kind)
+    }
+
+    async fn carry(
+        &self,
+        to: Destination,
+        properties: &Properties,
+        body: &[u8],
+        is_held: impl Fn() -> bool,
+    ) -> Result<(), Undone> {
+        let (lane, key) = match to {
+            Destination::Shard(shard) => (shard.get() as usize, shard.to_string()),
+            Destination::Rejected => (REJECTED_LANE, REJECTED.to_owned()),
+        };
+        let message = Message { exchange: &self.group, key: &key, mandatory: true, persistent: true, properties, body };
+        let (since, mut pause, mut declared) = (Instant::now(), FIRST_PAUSE, false);
+        loop {
+            if !is_held() {
+                return Err(Undone::NotHeld);
+            }
+            let error = match self.messenger.publish(lane, &message).await {
+                Ok(()) => {
+                    self.works();
+                    return Ok(());
+                }
+                Err(error) if error.is_undeclared() && !declared => match self.declare(to).await {
+                    Ok(()) => {
+                        declared = true;
+                        continue;
+                    }
+                    Err(error) => error.into(),
+                },
+                Err(error) => error,
+            };
+            self.fails(&error);
+            if since.elapsed() >= GIVE_BACK {
+                return Err(Undone::GivenUp);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn declare(&self, to: Destination) -> Result<(), AdminError> {
+        let queue = match to {
+            Destination::Shard(shard) => Queue::commands(&self.group, shard),
+            Destination::Rejected => Queue::rejected(&self.group),
+        };
+        self.messenger.declare(&self.group, &queue).await
+    }
+
+    fn fails(&self, error: &PublishError) {
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            warn!(%error, "commands cannot be passed on: they wait");
+        }
+    }
+
+    fn works(&self) {
+        if self.failing.swap(false, Ordering::Relaxed) {
+            info!("commands are passed on again");
+        }
+    }
+
+    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_is_read_as_it_was_written() {
+        for moves in [0, 3] {
+            let way = Way { guild_id: u64::MAX, shard_count: 16, moves };
+            let properties = Properties { headers: way.headers(), ..Properties::default() };
+            assert_eq!(Way::of(&properties), Some(way));
+        }
+        assert_eq!(Way::of(&Properties::default()), None);
+        let way = Way { guild_id: 41_771_983_423_143_937, shard_count: 16, moves: 0 };
+        assert_eq!(way.shard(), ShardId::new(6));
+    }
+}

@@ -1,0 +1,390 @@
+//! spec/amqp.md, "Commands", against a real RabbitMQ: the drivers of commands, with channels that play the shards.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use common::{Message, PrivateBroker, Worker, broker, eventually, must, unique_group};
+use lapin::BasicProperties;
+use optic::amqp::admin::Admin;
+use optic::amqp::consumer::Consumer;
+use optic::amqp::delivery::{Delivery, From};
+use optic::amqp::messenger::Messenger;
+use optic::amqp::topology::{Queue, declare_commands};
+use optic::discord::commands::Commands;
+use optic::discord::ids::ShardId;
+use optic::discord::shard::Command;
+use optic::secret::Secret;
+use optic::spectacles::answers::Answers;
+use optic::spectacles::post::Post;
+use optic::spectacles::reroute::{PREFETCH, Reroute};
+use optic::spectacles::route::Kind;
+use optic::spectacles::sends::Sends;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// The first guild of a shard, of `count`.
+fn guild_of(shard: u64) -> u64 {
+    shard << 22 | 5
+}
+
+fn packet(number: usize) -> String {
+    format!(r#"{{"op": 8, "d": {{"guild_id": "1", "query": "", "limit": 0, "nonce": "{number}"}}}}"#)
+}
+
+fn send(guild_id: u64, packet: &str) -> String {
+    format!(r#"{{"guild_id":"{guild_id}","packet":{packet}}}"#)
+}
+
+/// One process: all that commands need, without shards.
+struct Process {
+    commands: Arc<Commands>,
+    post: Arc<Post>,
+    administration: Admin,
+    consumption: Admin,
+    group: String,
+    deliveries: mpsc::Sender<Delivery>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Process {
+    /// Connects and declares; consumes nothing yet.
+    async fn start(url: &str, group: &str, shard_count: u32) -> Self {
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let mut connect = |name: &str| {
+            let (admin, driver) = Admin::new(&Secret::new(url), name).expect("an address");
+            tasks.spawn(driver.run(stop.clone()));
+            admin
+        };
+        let (administration, consumption) = (connect("administration"), connect("consumption"));
+        declare_commands(&consumption, group, shard_count).await.expect("declared");
+        let messenger = Messenger::new(administration.clone());
+        let (answers, driver) = Answers::new(messenger.clone());
+        tasks.spawn(driver.run(stop.clone()));
+        let commands = Arc::new(Commands::new(shard_count));
+        let post = Arc::new(Post::new(messenger, group, answers));
+        let (deliveries, receiver) = mpsc::channel(8);
+        tasks.spawn(Sends::new(commands.clone(), post.clone()).run(receiver, stop.clone()));
+        Self { commands, post, administration, consumption, group: group.to_owned(), deliveries, stop, tasks }
+    }
+
+    /// Takes part in `G:SEND`.
+    fn reroute(mut self) -> Self {
+        let (consumer, deliveries) = Consumer::new(self.consumption.clone(), Queue::send(&self.group), PREFETCH);
+        self.tasks.spawn(consumer.run(self.stop.clone()));
+        let reroute = Reroute::new(self.commands.clone(), self.post.clone());
+        self.tasks.spawn(reroute.run(deliveries, self.stop.clone()));
+        self
+    }
+
+    /// Consumes a shard's queue as its lease does.
+    fn hold(&mut self, shard: u32) {
+        let shard = ShardId::new(shard);
+        let queue = Queue::commands(&self.group, shard);
+        let (consumer, mut deliveries) = Consumer::new(self.consumption.clone(), queue, 1);
+        self.tasks.spawn(consumer.run(self.stop.clone()));
+        let to = self.deliveries.clone();
+        self.tasks.spawn(async move {
+            while let Some(mut delivery) = deliveries.recv().await {
+                delivery.from = From::Shard(shard);
+                if to.send(delivery).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Holds a shard and runs it: what comes out is what its driver gets.
+    fn run_shard(&mut self, shard: u32) -> mpsc::Receiver<Command> {
+        self.hold(shard);
+        self.commands.add(ShardId::new(shard))
+    }
+
+    async fn stop(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.expect("no panic");
+        }
+    }
+}
+
+async fn written(shard: &mut mpsc::Receiver<Command>) -> String {
+    let command = must("a command", shard.recv()).await.expect("the way is open");
+    command.written.send(()).expect("waited for");
+    String::from_utf8(command.packet).expect("text")
+}
+
+fn is(message: &Message) -> Value {
+    serde_json::from_str(&message.body).unwrap_or_else(|error| panic!("{error}: {}", message.body))
+}
+
+#[tokio::test]
+async fn a_command_for_a_shard_is_written_as_it_came_and_then_gone() {
+    let (url, group) = (broker(), unique_group());
+    let mut process = Process::start(&url, &group, 4).await;
+    let mut shard = process.run_shard(2);
+    let worker = Worker::connect(&url, &group).await;
+    worker.publish("2", &packet(7)).await;
+    assert_eq!(written(&mut shard).await, packet(7));
+
+    worker.publish("2", &packet(8)).await;
+    let unwritten = must("the second", shard.recv()).await.expect("the way is open");
+    assert_eq!(unwritten.packet, packet(8).as_bytes());
+    process.stop().await;
+    // What was not written is there for the next process, and what was written is not.
+    assert_eq!(worker.wait_for("2").await.body, packet(8));
+    assert_eq!(worker.take("2").await, None);
+}
+
+#[tokio::test]
+async fn a_send_finds_its_shard_and_waits_there_for_its_process() {
+    let (url, group) = (broker(), unique_group());
+    let process = Process::start(&url, &group, 16).await.reroute();
+    let worker = Worker::connect(&url, &group).await;
+    let guild = u64::MAX;
+    let properties = BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_correlation_id("c".into())
+        .with_message_id("m".into())
+        .with_reply_to("somebody".into())
+        .with_priority(3)
+        .with_expiration("600000".into());
+    worker.publish_with("SEND", send(guild, &packet(1)).as_bytes(), properties).await;
+    let there = worker.wait_for("15").await;
+    let text = |text: &str| Some(text.to_owned());
+    let expected = Message {
+        body: packet(1),
+        content_type: text("application/json"),
+        correlation_id: text("c"),
+        reply_to: text("somebody"),
+        message_id: text("m"),
+        priority: Some(3),
+        expiration: text("600000"),
+        delivery_mode: Some(2),
+        headers: [("x-optic-guild-id", guild.to_string()), ("x-optic-shard-count", "16".to_owned())]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into(),
+    };
+    assert_eq!(there, expected);
+    process.stop().await;
+    assert_eq!(worker.take("SEND").await, None);
+}
+
+#[tokio::test]
+async fn whoever_asks_is_answered_once_by_the_process_that_wrote_it() {
+    let (url, group) = (broker(), unique_group());
+    let mut one = Process::start(&url, &group, 4).await.reroute();
+    let mut other = Process::start(&url, &group, 4).await.reroute();
+    let mut shards = [one.run_shard(0), other.run_shard(3)];
+    let mut worker = Worker::connect(&url, &group).await;
+    for (shard, key, number) in [(0, "0", 1), (0, "SEND", 2), (3, "3", 3), (3, "SEND", 4)] {
+        let body = if key == "SEND" { send(guild_of(shard), &packet(number)) } else { packet(number) };
+        worker.ask(key, body.as_bytes(), &number.to_string()).await;
+        assert_eq!(written(&mut shards[usize::from(shard == 3)]).await, packet(number));
+        let answer = worker.answer().await;
+        assert_eq!(
+            (is(&answer), answer.correlation_id),
+            (json!({"ok": true, "shard": shard}), Some(number.to_string()))
+        );
+        assert_eq!(answer.content_type.as_deref(), Some("application/json"));
+    }
+    one.stop().await;
+    other.stop().await;
+    assert!(!worker.has_answer());
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_is_set_aside_with_its_reason_and_who_asked_is_told() {
+    let (url, group) = (broker(), unique_group());
+    let mut process = Process::start(&url, &group, 4).await.reroute();
+    let mut shard = process.run_shard(1);
+    let mut worker = Worker::connect(&url, &group).await;
+    let large = format!(r#"{{"op":3,"d":{{"a":"{}"}}}}"#, "x".repeat(5000));
+    let cases = [
+        ("1", "no json".to_owned(), Kind::NotJson),
+        ("1", r#"{"d":{}}"#.to_owned(), Kind::NoOp),
+        ("1", r#"{"op":2,"d":{}}"#.to_owned(), Kind::ForbiddenOp),
+        ("1", r#"{"op":99,"d":{}}"#.to_owned(), Kind::UnknownOp),
+        ("1", large.clone(), Kind::TooLarge),
+        ("SEND", "[]".to_owned(), Kind::NotJson),
+        ("SEND", r#"{"packet":{"op":3,"d":{}}}"#.to_owned(), Kind::NoGuildId),
+        ("SEND", r#"{"guild_id":1.5,"packet":{"op":3,"d":{}}}"#.to_owned(), Kind::BadGuildId),
+        ("SEND", r#"{"guild_id":"1"}"#.to_owned(), Kind::NoPacket),
+        ("SEND", send(guild_of(1), r#"{"op":1,"d":{}}"#), Kind::ForbiddenOp),
+        ("SEND", send(guild_of(1), &large), Kind::TooLarge),
+    ];
+    for (number, (key, body, kind)) in cases.iter().enumerate() {
+        worker.ask(key, body.as_bytes(), &number.to_string()).await;
+        let aside = worker.wait_for("REJECTED").await;
+        assert_eq!(&aside.body, body);
+        assert_eq!(aside.delivery_mode, Some(2));
+        assert_eq!(aside.correlation_id, Some(number.to_string()));
+        assert_eq!(aside.headers["x-optic-kind"], kind.name(), "{body}");
+        assert_eq!(aside.headers["x-optic-source"], format!("{group}:{key}"));
+        let answer = worker.answer().await;
+        assert_eq!(is(&answer), json!({"ok": false, "error": aside.headers["x-optic-reason"]}));
+        assert_eq!(answer.correlation_id, Some(number.to_string()));
+    }
+    assert_eq!(process.post.set_aside_for(Kind::ForbiddenOp), 2);
+    assert_eq!(process.post.set_aside_for(Kind::NoData), 0);
+
+    // The shard goes on with what comes next.
+    worker.publish("1", &packet(1)).await;
+    assert_eq!(written(&mut shard).await, packet(1));
+    process.stop().await;
+    for queue in ["1", "SEND", "REJECTED"] {
+        assert_eq!(worker.take(queue).await, None, "{queue}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_in_message_pack_is_set_aside_and_its_sender_can_read_why() {
+    let (url, group) = (broker(), unique_group());
+    let process = Process::start(&url, &group, 1).await.reroute();
+    let mut worker = Worker::connect(&url, &group).await;
+    worker.ask("SEND", b"\x82\xa8guild_id\xa11\xa6packet\x80", "c").await;
+    let answer = worker.answer().await;
+    assert_eq!(answer.content_type.as_deref(), Some("application/msgpack"));
+    assert!(answer.body.contains("send it as JSON"), "{}", answer.body);
+    assert_eq!(worker.wait_for("REJECTED").await.headers["x-optic-kind"], "encoding");
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_arrives_whole_and_in_order_and_a_shard_that_is_away_holds_up_nobody() {
+    const COUNT: usize = 300;
+    let (url, group) = (broker(), unique_group());
+    let mut process = Process::start(&url, &group, 4).await.reroute();
+    let (mut two, mut three) = (process.run_shard(2), process.run_shard(3));
+    // Held, and not running.
+    process.hold(1);
+    let worker = Worker::connect(&url, &group).await;
+    for number in 0..COUNT {
+        worker.publish("SEND", &send(guild_of(1), &packet(number))).await;
+        worker.publish("SEND", &send(guild_of(2), &packet(number))).await;
+        worker.publish("3", &packet(number)).await;
+    }
+    for number in 0..COUNT {
+        assert_eq!(written(&mut two).await, packet(number));
+        assert_eq!(written(&mut three).await, packet(number));
+    }
+    // And now it runs.
+    let mut one = process.commands.add(ShardId::new(1));
+    for number in 0..COUNT {
+        assert_eq!(written(&mut one).await, packet(number));
+    }
+    process.stop().await;
+    for queue in ["1", "2", "3", "SEND", "REJECTED"] {
+        assert_eq!(worker.take(queue).await, None, "{queue}");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_somebody_deleted_is_made_again_and_the_command_is_in_it() {
+    let (url, group) = (broker(), unique_group());
+    let process = Process::start(&url, &group, 4).await.reroute();
+    let worker = Worker::connect(&url, &group).await;
+    worker.delete("2").await;
+    worker.delete("REJECTED").await;
+    worker.publish("SEND", &send(guild_of(2), &packet(1))).await;
+    worker.publish("SEND", "nonsense").await;
+    // Both are settled once the next ones are passed on.
+    worker.publish("SEND", &send(guild_of(1), &packet(2))).await;
+    assert_eq!(worker.wait_for("1").await.body, packet(2));
+    eventually("it is counted", || process.post.set_aside_for(Kind::NotJson) == 1).await;
+    worker.publish("SEND", &send(guild_of(2), &packet(3))).await;
+    worker.publish("SEND", &send(guild_of(2), &packet(4))).await;
+    process.stop().await;
+    let mut there = Vec::new();
+    for _ in 0..3 {
+        there.push(worker.wait_for("2").await.body);
+    }
+    assert_eq!(there, [packet(1), packet(3), packet(4)]);
+    assert_eq!(worker.wait_for("REJECTED").await.body, "nonsense");
+}
+
+#[tokio::test]
+async fn what_waits_for_a_shard_is_routed_anew_when_the_count_has_changed() {
+    let (url, group) = (broker(), unique_group());
+    let mut process = Process::start(&url, &group, 16).await.reroute();
+    let mut worker = Worker::connect(&url, &group).await;
+    let ask = |guild: u64, number: usize| (send(guild, &packet(number)), number.to_string());
+    for (body, id) in [ask(guild_of(14), 1), ask(guild_of(6), 2)] {
+        worker.ask("SEND", body.as_bytes(), &id).await;
+    }
+    worker.publish("14", &packet(3)).await;
+    assert_eq!(worker.wait_for("14").await.headers["x-optic-shard-count"], "16");
+    let (body, id) = ask(guild_of(14), 1);
+    worker.ask("SEND", body.as_bytes(), &id).await;
+
+    process.commands.set_shard_count(8);
+    let mut six = process.run_shard(6);
+    process.hold(14);
+    let mut packets = BTreeSet::new();
+    let mut answered = BTreeSet::new();
+    for _ in 0..2 {
+        packets.insert(written(&mut six).await);
+        let answer = worker.answer().await;
+        answered.insert((answer.correlation_id.clone(), is(&answer)["shard"].as_u64()));
+    }
+    assert_eq!(packets, BTreeSet::from([packet(1), packet(2)]));
+    assert_eq!(answered, BTreeSet::from([1, 2].map(|id: u32| (Some(id.to_string()), Some(6)))));
+    // It was sent to the shard itself: nobody knows for which guild.
+    let aside = worker.wait_for("REJECTED").await;
+    assert_eq!((aside.headers["x-optic-kind"].as_str(), aside.body), ("no_such_shard", packet(3)));
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn while_rabbitmq_takes_no_messages_commands_wait_and_none_is_lost_or_doubled() {
+    let (private, group) = (PrivateBroker::start().await, unique_group());
+    let process = Process::start(private.url(), &group, 4).await;
+    let worker = Worker::connect(private.url(), &group).await;
+    for number in 0..50 {
+        worker.publish("SEND", &send(guild_of(number % 4), &packet(number as usize))).await;
+    }
+    worker.publish("SEND", "nonsense").await;
+    private.block().await;
+    let process = process.reroute();
+    // RabbitMQ tells of it who publishes: some have been by now.
+    eventually("the alarm is known", || process.administration.is_blocked()).await;
+    private.unblock().await;
+    for number in 0..50 {
+        let there = worker.wait_for(&(number % 4).to_string()).await;
+        assert_eq!(there.body, packet(number as usize));
+    }
+    assert_eq!(worker.wait_for("REJECTED").await.body, "nonsense");
+    process.stop().await;
+    for queue in ["0", "1", "2", "3", "SEND", "REJECTED"] {
+        assert_eq!(worker.take(queue).await, None, "{queue}");
+    }
+}
+
+#[tokio::test]
+async fn commands_outlive_the_broker() {
+    let (private, group) = (PrivateBroker::start().await, unique_group());
+    let mut process = Process::start(private.url(), &group, 4).await.reroute();
+    let mut two = process.run_shard(2);
+    let worker = Worker::connect(private.url(), &group).await;
+    for number in 0..20 {
+        worker.publish("SEND", &send(guild_of(2), &packet(number))).await;
+    }
+    let first = must("the first", two.recv()).await.expect("the way is open");
+    private.kill().await;
+    private.start_again().await;
+    // The shard had it all the time; RabbitMQ gives it to us once more.
+    first.written.send(()).expect("waited for");
+    let mut there = BTreeSet::from([String::from_utf8(first.packet).expect("text")]);
+    must("all of them", async {
+        while there.len() < 20 {
+            there.insert(written(&mut two).await);
+        }
+    })
+    .await;
+    assert_eq!(there, (0..20).map(packet).collect());
+    process.stop().await;
+}
