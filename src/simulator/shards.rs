@@ -66,17 +66,16 @@ impl Shards {
 
     /// A connection took a session up, that `former` had until now.
     pub fn resumed(&mut self, shard: Shard, by: ConnectionId, former: Option<ConnectionId>, now: Instant) {
-        self.lit(shard, by, now).resumes += 1;
-        // Only now: from one to the other it was never dark.
-        if let Some(former) = former {
-            self.gone(former, now);
+        // From one to the other it is never dark, nor has it two.
+        if let Some(life) = former.and_then(|former| self.leave(former)) {
+            life.live -= 1;
         }
+        self.lit(shard, by, now).resumes += 1;
     }
 
     /// A connection is gone, or has no session any more.
     pub fn gone(&mut self, connection: ConnectionId, now: Instant) {
-        let Some(key) = self.connections.remove(&connection) else { return };
-        let life = self.shards.get_mut(&key).expect("a connection is of a shard that is known");
+        let Some(life) = self.leave(connection) else { return };
         life.live -= 1;
         if life.live == 0 {
             life.dark_since = Some(now);
@@ -98,6 +97,12 @@ impl Shards {
             dark_for_ms: life.dark_since.map(|since| ms(now.duration_since(since))),
         };
         self.shards.iter().map(view).collect()
+    }
+
+    /// The shard that a connection had, which has it no more.
+    fn leave(&mut self, connection: ConnectionId) -> Option<&mut Life> {
+        let key = self.connections.remove(&connection)?;
+        Some(self.shards.get_mut(&key).expect("a connection is of a shard that is known"))
     }
 
     fn lit(&mut self, shard: Shard, by: ConnectionId, now: Instant) -> &mut Life {
@@ -151,7 +156,7 @@ mod tests {
         shards.resumed(shard(0), 2, Some(1), now);
         shards.gone(1, now);
         let view = &shards.views(now)[0];
-        assert_eq!((view.live, view.dark_times, view.dark_for_ms), (1, 0, None));
+        assert_eq!((view.live, view.most_live, view.dark_times, view.dark_for_ms), (1, 1, 0, None));
     }
 
     #[test]
