@@ -146,8 +146,9 @@ impl Admin {
             Link::Up(_, generation) => Some(*generation),
             Link::Down(_) => None,
         };
-        match link.wait_for(|link| of(link) != known).await {
-            Ok(link) => of(&link),
+        let changed = link.wait_for(|link| of(link) != known).await.map(|link| of(&link));
+        match changed {
+            Ok(generation) => generation,
             // The driver has ended: there will be no connection any more.
             Err(_) if known.is_some() => None,
             Err(_) => std::future::pending().await,

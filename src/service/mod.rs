@@ -224,8 +224,11 @@ impl Service {
         if until(stop, ready).await.is_none() {
             return Ok(());
         }
-        let gate =
-            IdentifyGate::new(IdentifyQueue::new(told.session_start_limit, identify_queue::PACE, Instant::now()));
+        let queue = IdentifyQueue::new(told.session_start_limit, identify_queue::PACE, Instant::now());
+        let (administration, consumption) = (carriers.administration.clone(), carriers.consumption.clone());
+        let (turnstile, driver) = AmqpTurnstile::new(administration, consumption, group, Rules::DISCORD);
+        self.run(driver.run(self.intake.clone()));
+        let gate = IdentifyGate::shared(queue, Arc::new(turnstile));
         let shared = self.share(config, carriers.events.clone(), store, fence.clone(), gate, url, tls);
         let Some(cluster) = self.join(config, group, told, &carriers, fence, shared, stop).await? else {
             return Ok(());
