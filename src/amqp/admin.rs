@@ -370,6 +370,20 @@ mod tests {
     }
 
     #[test]
+    fn a_silent_process_loses_its_leases_later_than_what_publishes() {
+        let heartbeats = |parameters: &str| {
+            let address = Address::parse(&format!("amqp://host{parameters}")).expect("valid");
+            let seconds = |made: Result<(Admin, AdminDriver), AdminError>| made.expect("valid").1.uri.query.heartbeat;
+            (seconds(Admin::at(&address, "test")), seconds(Admin::for_leases(&address, "test")))
+        };
+        assert_eq!(heartbeats("/%2f"), (Some(15), Some(15)));
+        assert_eq!(heartbeats("/%2f?heartbeat=20"), (Some(20), Some(30)));
+        assert_eq!(heartbeats("/%2f?heartbeat=2"), (Some(2), Some(8)), "not before the fence is closed");
+        assert_eq!(heartbeats("/%2f?heartbeat=0"), (Some(0), Some(0)));
+        assert_eq!(heartbeats("/%2f?heartbeat=65535"), (Some(65535), Some(65535)));
+    }
+
+    #[test]
     fn a_file_for_tls_that_is_not_there_is_named() {
         let address = Secret::new("amqps://me:hunter2@host?cacertfile=/nowhere/ca.pem");
         let error = Admin::new(&address, "test").err().expect("refused").to_string();
