@@ -234,7 +234,7 @@ impl World {
         }
     }
 
-    fn to_grant(&mut self, index: usize) {
+    fn lead_to_grant(&mut self, index: usize) {
         for _ in 0..12 {
             if !matches!(self.shards[index].turn.step(), Step::Grant(_)) {
                 self.step(index);
@@ -324,7 +324,7 @@ proptest! {
             match act {
                 Act::Step(index) => world.step(index),
                 Act::Steps(index, count) => (0..count).for_each(|_| world.step(index)),
-                Act::ToGrant(index) => world.to_grant(index),
+                Act::ToGrant(index) => world.lead_to_grant(index),
                 Act::All => world.all_but(None),
                 Act::AllBut(index) => world.all_but(Some(index)),
                 Act::Cut(index) => world.cut(index),
@@ -368,7 +368,7 @@ fn after_a_death_in_the_middle_the_next_one_waits() {
 #[test]
 fn who_is_cut_off_and_has_not_noticed_may_still_identify_and_the_next_one_is_a_pace_later() {
     let mut world = World::new(2);
-    world.to_grant(0);
+    world.lead_to_grant(0);
     let Step::Grant(until) = world.shards[0].turn.step() else { panic!("{world:#?}") };
     (0..8).for_each(|_| world.step(1));
     world.cut(0);
@@ -382,7 +382,7 @@ fn who_is_cut_off_and_has_not_noticed_may_still_identify_and_the_next_one_is_a_p
 #[test]
 fn who_was_paused_with_the_turn_does_not_use_it() {
     let mut world = World::new(2);
-    world.to_grant(0);
+    world.lead_to_grant(0);
     (0..8).for_each(|_| world.step(1));
     world.cut(0);
     world.now += Duration::from_secs(60);
