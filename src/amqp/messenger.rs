@@ -121,7 +121,7 @@ impl Messenger {
         }
     }
 
-    /// Declares a queue and what it is bound to: after [`PublishError::is_undeclared`].
+    /// Declares a queue and its exchange, and binds it: after [`PublishError::is_undeclared`].
     ///
     /// # Errors
     /// The first step that failed.
