@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::HashSet;
 
-use common::{Bed, Fleet, PrivateBroker, Received, broker, eventually};
+use common::{Bed, FaultyLink, Fleet, PrivateBroker, Received, broker, eventually};
 use optic::simulator::Settings;
 
 /// Shards of the bot; Discord advises as many.
@@ -171,17 +171,23 @@ async fn of_two_that_are_told_to_run_a_shard_the_second_waits_says_for_whom_and_
     fleet.stop_all().await;
 }
 
-/// `heartbeat=1` has RabbitMQ give up a silent process in some seconds. Discord does not notice: its heartbeat is 41 s.
+/// RabbitMQ gives a silent process up after some 30 s; here its connections are cut, which it sees only when it wakes. Its fence
+/// is open by the clock then, and its connections to Discord live until others resume the sessions: no heartbeat is due.
 #[tokio::test]
 async fn a_paused_process_finds_its_shards_taken_and_harms_nobody_when_it_wakes() {
-    let url = format!("{}?heartbeat=1", broker());
     let heartbeat_interval = Settings::default().heartbeat_interval;
-    let bed = leased(&url, Settings { heartbeat_interval, ..settings() });
+    let bed = leased(&broker(), Settings { heartbeat_interval, ..settings() });
     let consumer = bed.consumer(&broker()).await;
-    let mut fleet = three(&bed).await;
+    let link = FaultyLink::to(address_of(&broker())).await;
+    let mut fleet = Fleet::of(&bed);
+    fleet.start_with("anna", &[("AMQP_URL", &link.through(&broker()))]);
+    fleet.start("bert");
+    fleet.start("carl");
+    fleet.shared_as(&[4, 4, 4]).await;
     bed.gateway.control("start", "rate=200");
     traffic(&bed, 200).await;
     fleet.pause("anna").await;
+    link.cut();
     fleet.shared_as(&[6, 6]).await;
     traffic(&bed, 200).await;
     fleet.go_on("anna").await;
@@ -248,6 +254,12 @@ async fn what_happens_to_rabbitmq_takes_no_event_and_no_session() {
     assert_eq!(bed.gateway.stats().connections, connections, "Discord noticed nothing");
     assert_each_session_lived(&bed, SHARDS);
     fleet.stop_all().await;
+}
+
+/// `host:port` of an AMQP URL.
+fn address_of(url: &str) -> &str {
+    let after_login = url.split('@').nth(1).expect("a URL with user and password");
+    after_login.split('/').next().expect("split gives one part at least")
 }
 
 /// As an operator does, to one process.
