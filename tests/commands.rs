@@ -4,14 +4,16 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use common::{Message, PrivateBroker, Worker, broker, eventually, must, unique_group};
 use lapin::BasicProperties;
 use optic::amqp::admin::Admin;
 use optic::amqp::consumer::Consumer;
-use optic::amqp::delivery::{Delivery, From};
+use optic::amqp::leases::{LeaseEvent, LeaseReceivers, Leases};
 use optic::amqp::messenger::Messenger;
 use optic::amqp::topology::{Queue, declare_commands};
+use optic::cluster::fence::Fence;
 use optic::discord::commands::Commands;
 use optic::discord::ids::ShardId;
 use optic::discord::shard::Command;
@@ -46,68 +48,94 @@ struct Process {
     administration: Admin,
     consumption: Admin,
     group: String,
-    deliveries: mpsc::Sender<Delivery>,
+    leases: Leases,
+    lease_events: mpsc::Receiver<LeaseEvent>,
+    /// For what carries commands.
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    /// For connections and consumers, which carry it.
+    stop_carriers: CancellationToken,
+    carriers: JoinSet<()>,
 }
 
 impl Process {
     /// Connects and declares; consumes nothing yet.
     async fn start(url: &str, group: &str, shard_count: u32) -> Self {
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let (stop_carriers, mut carriers) = (CancellationToken::new(), JoinSet::new());
         let mut connect = |name: &str| {
             let (admin, driver) = Admin::new(&Secret::new(url), name).expect("an address");
-            tasks.spawn(driver.run(stop.clone()));
+            carriers.spawn(driver.run(stop_carriers.clone()));
             admin
         };
         let (administration, consumption) = (connect("administration"), connect("consumption"));
         declare_commands(&consumption, group, shard_count).await.expect("declared");
         let messenger = Messenger::new(administration.clone());
         let (answers, driver) = Answers::new(messenger.clone());
-        tasks.spawn(driver.run(stop.clone()));
+        carriers.spawn(driver.run(stop_carriers.clone()));
         let commands = Arc::new(Commands::new(shard_count));
         let post = Arc::new(Post::new(messenger, group, answers));
-        let (deliveries, receiver) = mpsc::channel(8);
-        tasks.spawn(Sends::new(commands.clone(), post.clone()).run(receiver, stop.clone()));
-        Self { commands, post, administration, consumption, group: group.to_owned(), deliveries, stop, tasks }
+        let (leases, driver, LeaseReceivers { events, deliveries }) =
+            Leases::new(consumption.clone(), group, Fence::closed(Instant::now()));
+        carriers.spawn(driver.run(stop_carriers.clone()));
+        tasks.spawn(Sends::new(commands.clone(), post.clone()).run(deliveries, stop.clone()));
+        Self {
+            commands,
+            post,
+            administration,
+            consumption,
+            group: group.to_owned(),
+            leases,
+            lease_events: events,
+            stop,
+            tasks,
+            stop_carriers,
+            carriers,
+        }
     }
 
     /// Takes part in `G:SEND`.
     fn reroute(mut self) -> Self {
         let (consumer, deliveries) = Consumer::new(self.consumption.clone(), Queue::send(&self.group), PREFETCH);
-        self.tasks.spawn(consumer.run(self.stop.clone()));
+        self.carriers.spawn(consumer.run(self.stop_carriers.clone()));
         let reroute = Reroute::new(self.commands.clone(), self.post.clone());
         self.tasks.spawn(reroute.run(deliveries, self.stop.clone()));
         self
     }
 
-    /// Consumes a shard's queue as its lease does.
-    fn hold(&mut self, shard: u32) {
+    /// Takes a shard's lease.
+    async fn hold(&mut self, shard: u32) {
         let shard = ShardId::new(shard);
-        let queue = Queue::commands(&self.group, shard);
-        let (consumer, mut deliveries) = Consumer::new(self.consumption.clone(), queue, 1);
-        self.tasks.spawn(consumer.run(self.stop.clone()));
-        let to = self.deliveries.clone();
-        self.tasks.spawn(async move {
-            while let Some(mut delivery) = deliveries.recv().await {
-                delivery.from = From::Shard(shard);
-                if to.send(delivery).await.is_err() {
-                    return;
-                }
-            }
-        });
+        self.leases.acquire(&[shard]);
+        self.told(|event| *event == LeaseEvent::Acquired { granted: vec![shard], refused: vec![] }).await;
     }
 
-    /// Holds a shard and runs it: what comes out is what its driver gets.
-    fn run_shard(&mut self, shard: u32) -> mpsc::Receiver<Command> {
-        self.hold(shard);
+    /// Gives it back.
+    async fn release(&mut self, shard: u32) {
+        let shard = ShardId::new(shard);
+        self.leases.release(shard);
+        self.told(|event| *event == LeaseEvent::Released(shard)).await;
+    }
+
+    /// Takes a shard's lease and runs it: what comes out is what its driver gets.
+    async fn run_shard(&mut self, shard: u32) -> mpsc::Receiver<Command> {
+        self.hold(shard).await;
         self.commands.add(ShardId::new(shard))
     }
 
+    async fn told(&mut self, mut what: impl FnMut(&LeaseEvent) -> bool) {
+        must("an event of the leases", async {
+            while !what(&self.lease_events.recv().await.expect("the driver runs")) {}
+        })
+        .await;
+    }
+
     async fn stop(mut self) {
-        self.stop.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.expect("no panic");
+        for (stop, tasks) in [(self.stop, &mut self.tasks), (self.stop_carriers, &mut self.carriers)] {
+            stop.cancel();
+            while let Some(ended) = tasks.join_next().await {
+                ended.expect("no panic");
+            }
         }
     }
 }
@@ -126,7 +154,7 @@ fn is(message: &Message) -> Value {
 async fn a_command_for_a_shard_is_written_as_it_came_and_then_gone() {
     let (url, group) = (broker(), unique_group());
     let mut process = Process::start(&url, &group, 4).await;
-    let mut shard = process.run_shard(2);
+    let mut shard = process.run_shard(2).await;
     let worker = Worker::connect(&url, &group).await;
     worker.publish("2", &packet(7)).await;
     assert_eq!(written(&mut shard).await, packet(7));
@@ -179,7 +207,7 @@ async fn whoever_asks_is_answered_once_by_the_process_that_wrote_it() {
     let (url, group) = (broker(), unique_group());
     let mut one = Process::start(&url, &group, 4).await.reroute();
     let mut other = Process::start(&url, &group, 4).await.reroute();
-    let mut shards = [one.run_shard(0), other.run_shard(3)];
+    let mut shards = [one.run_shard(0).await, other.run_shard(3).await];
     let mut worker = Worker::connect(&url, &group).await;
     for (shard, key, number) in [(0, "0", 1), (0, "SEND", 2), (3, "3", 3), (3, "SEND", 4)] {
         let body = if key == "SEND" { send(guild_of(shard), &packet(number)) } else { packet(number) };
@@ -201,7 +229,7 @@ async fn whoever_asks_is_answered_once_by_the_process_that_wrote_it() {
 async fn what_cannot_be_sent_is_set_aside_with_its_reason_and_who_asked_is_told() {
     let (url, group) = (broker(), unique_group());
     let mut process = Process::start(&url, &group, 4).await.reroute();
-    let mut shard = process.run_shard(1);
+    let mut shard = process.run_shard(1).await;
     let mut worker = Worker::connect(&url, &group).await;
     let large = format!(r#"{{"op":3,"d":{{"a":"{}"}}}}"#, "x".repeat(5000));
     let cases = [
@@ -259,9 +287,9 @@ async fn a_flood_arrives_whole_and_in_order_and_a_shard_that_is_away_holds_up_no
     const COUNT: usize = 300;
     let (url, group) = (broker(), unique_group());
     let mut process = Process::start(&url, &group, 4).await.reroute();
-    let (mut two, mut three) = (process.run_shard(2), process.run_shard(3));
+    let (mut two, mut three) = (process.run_shard(2).await, process.run_shard(3).await);
     // Held, and not running.
-    process.hold(1);
+    process.hold(1).await;
     let worker = Worker::connect(&url, &group).await;
     for number in 0..COUNT {
         worker.publish("SEND", &send(guild_of(1), &packet(number))).await;
@@ -284,6 +312,36 @@ async fn a_flood_arrives_whole_and_in_order_and_a_shard_that_is_away_holds_up_no
 }
 
 #[tokio::test]
+async fn a_lease_that_is_given_back_takes_the_command_with_it() {
+    let (url, group) = (broker(), unique_group());
+    let mut one = Process::start(&url, &group, 4).await;
+    let mut other = Process::start(&url, &group, 4).await;
+    let mut worker = Worker::connect(&url, &group).await;
+    let mut shard = one.run_shard(2).await;
+    worker.ask("2", packet(1).as_bytes(), "1").await;
+    worker.ask("2", packet(2).as_bytes(), "2").await;
+    // The shard's driver has it, and ends before it is written.
+    drop(must("the first", shard.recv()).await);
+    drop(shard);
+    one.commands.remove(ShardId::new(2));
+    one.release(2).await;
+    let mut shard = other.run_shard(2).await;
+    assert_eq!([written(&mut shard).await, written(&mut shard).await], [packet(1), packet(2)]);
+    // Back again, the first has nothing of before.
+    drop(shard);
+    other.release(2).await;
+    let mut shard = one.run_shard(2).await;
+    worker.ask("2", packet(3).as_bytes(), "3").await;
+    assert_eq!(written(&mut shard).await, packet(3));
+    for id in ["1", "2", "3"] {
+        assert_eq!(worker.answer().await.correlation_id.as_deref(), Some(id));
+    }
+    one.stop().await;
+    other.stop().await;
+    assert_eq!(worker.take("2").await, None);
+}
+
+#[tokio::test]
 async fn a_queue_that_somebody_deleted_is_made_again_and_the_command_is_in_it() {
     let (url, group) = (broker(), unique_group());
     let process = Process::start(&url, &group, 4).await.reroute();
@@ -298,13 +356,13 @@ async fn a_queue_that_somebody_deleted_is_made_again_and_the_command_is_in_it() 
     eventually("it is counted", || process.post.set_aside_for(Kind::NotJson) == 1).await;
     worker.publish("SEND", &send(guild_of(2), &packet(3))).await;
     worker.publish("SEND", &send(guild_of(2), &packet(4))).await;
-    process.stop().await;
     let mut there = Vec::new();
     for _ in 0..3 {
         there.push(worker.wait_for("2").await.body);
     }
     assert_eq!(there, [packet(1), packet(3), packet(4)]);
     assert_eq!(worker.wait_for("REJECTED").await.body, "nonsense");
+    process.stop().await;
 }
 
 #[tokio::test]
@@ -322,8 +380,8 @@ async fn what_waits_for_a_shard_is_routed_anew_when_the_count_has_changed() {
     worker.ask("SEND", body.as_bytes(), &id).await;
 
     process.commands.set_shard_count(8);
-    let mut six = process.run_shard(6);
-    process.hold(14);
+    let mut six = process.run_shard(6).await;
+    process.hold(14).await;
     let mut packets = BTreeSet::new();
     let mut answered = BTreeSet::new();
     for _ in 0..2 {
@@ -368,7 +426,7 @@ async fn while_rabbitmq_takes_no_messages_commands_wait_and_none_is_lost_or_doub
 async fn commands_outlive_the_broker() {
     let (private, group) = (PrivateBroker::start().await, unique_group());
     let mut process = Process::start(private.url(), &group, 4).await.reroute();
-    let mut two = process.run_shard(2);
+    let mut two = process.run_shard(2).await;
     let worker = Worker::connect(private.url(), &group).await;
     for number in 0..20 {
         worker.publish("SEND", &send(guild_of(2), &packet(number))).await;
@@ -376,6 +434,9 @@ async fn commands_outlive_the_broker() {
     let first = must("the first", two.recv()).await.expect("the way is open");
     private.kill().await;
     private.start_again().await;
+    process.told(|event| *event == LeaseEvent::Disconnected).await;
+    process.told(|event| *event == LeaseEvent::Connected).await;
+    process.hold(2).await;
     // The shard had it all the time; RabbitMQ gives it to us once more.
     first.written.send(()).expect("waited for");
     let mut there = BTreeSet::from([String::from_utf8(first.packet).expect("text")]);

@@ -89,6 +89,7 @@ impl Stranger {
     }
 
     async fn take_the_turn(&self) -> lapin::Consumer {
+        self.channel.basic_qos(1, Default::default()).await.expect("a prefetch of one");
         let (queue, tag) = (self.queue.as_str().into(), "stranger".into());
         let mut consumer =
             self.channel.basic_consume(queue, tag, Default::default(), FieldTable::default()).await.expect("consuming");

@@ -146,8 +146,9 @@ impl Admin {
             Link::Up(_, generation) => Some(*generation),
             Link::Down(_) => None,
         };
-        match link.wait_for(|link| of(link) != known).await {
-            Ok(link) => of(&link),
+        let changed = link.wait_for(|link| of(link) != known).await.map(|link| of(&link));
+        match changed {
+            Ok(generation) => generation,
             // The driver has ended: there will be no connection any more.
             Err(_) if known.is_some() => None,
             Err(_) => std::future::pending().await,
@@ -366,6 +367,20 @@ mod tests {
     fn an_ipv6_host_is_kept() {
         let address = Address::parse("amqp://guest:guest@[::1]:5673/%2f").expect("valid");
         assert_eq!(uri(&address, HEARTBEAT).authority.host, "::1");
+    }
+
+    #[test]
+    fn a_silent_process_loses_its_leases_later_than_what_publishes() {
+        let heartbeats = |parameters: &str| {
+            let address = Address::parse(&format!("amqp://host{parameters}")).expect("valid");
+            let seconds = |made: Result<(Admin, AdminDriver), AdminError>| made.expect("valid").1.uri.query.heartbeat;
+            (seconds(Admin::at(&address, "test")), seconds(Admin::for_leases(&address, "test")))
+        };
+        assert_eq!(heartbeats("/%2f"), (Some(15), Some(15)));
+        assert_eq!(heartbeats("/%2f?heartbeat=20"), (Some(20), Some(30)));
+        assert_eq!(heartbeats("/%2f?heartbeat=2"), (Some(2), Some(8)), "not before the fence is closed");
+        assert_eq!(heartbeats("/%2f?heartbeat=0"), (Some(0), Some(0)));
+        assert_eq!(heartbeats("/%2f?heartbeat=65535"), (Some(65535), Some(65535)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::admin::Admin;
 use super::delivery::Properties;
 use super::error::AdminError;
-use super::topology::{Queue, exchange, short};
+use super::topology::{Queue, short};
 
 /// How many messages are in flight at a time. Channels are opened when they are first used.
 const LANES: usize = 8;
@@ -121,15 +121,13 @@ impl Messenger {
         }
     }
 
-    /// Declares the group's exchange and a queue, and binds it: after [`PublishError::is_undeclared`].
+    /// Declares a queue and its exchange, and binds it: after [`PublishError::is_undeclared`].
     ///
     /// # Errors
     /// The first step that failed.
-    pub async fn declare(&self, group: &str, queue: &Queue) -> Result<(), AdminError> {
+    pub async fn declare(&self, queue: &Queue) -> Result<(), AdminError> {
         let mut channel = self.admin.channel().await?;
-        exchange(&channel, group).await?;
-        queue.declare(&self.admin, &mut channel, group).await?;
-        Ok(())
+        queue.declare(&self.admin, &mut channel).await.map(drop)
     }
 
     async fn confirmed(&self, channel: &Channel, message: &Message<'_>) -> Result<Confirmation, AdminError> {

@@ -307,6 +307,8 @@ mod tests {
         assert_eq!(queue_name("gateway", Some("logs"), "MESSAGE_CREATE"), "gateway:logs:MESSAGE_CREATE");
         assert_eq!(session_queue("gateway", "optic:session", ShardId::new(7)), "gateway:optic:session.7");
         assert_eq!(identify_queue("gateway", 3), "gateway:optic:identify.3");
+        assert_eq!(Queue::commands("gateway", ShardId::new(7)).name(), "gateway:7");
+        assert_eq!(Queue::node("gateway", &NodeId::of_run("web-1", 1)).name(), "gateway:optic:node.web-1.00000001");
     }
 
     #[test]

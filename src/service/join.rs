@@ -15,8 +15,11 @@ use super::view::View;
 use super::{Amqp, FIRST_RETRY, LONGEST_RETRY, Service, ServiceError, tell_start};
 use crate::amqp::admin::Admin;
 use crate::amqp::bus::{Bus, BusEvent};
+use crate::amqp::consumer::Consumer;
+use crate::amqp::delivery::Delivery;
 use crate::amqp::error::AdminError;
 use crate::amqp::leases::Leases;
+use crate::amqp::messenger::Messenger;
 use crate::amqp::record::ClusterRecord;
 use crate::amqp::topology::{self, Queue};
 use crate::clock::unix_millis;
@@ -29,6 +32,10 @@ use crate::config::{ClusterMode, Config};
 use crate::discord::commands::Commands;
 use crate::discord::rest_types::GatewayBot;
 use crate::discord::shard::Shared;
+use crate::spectacles::answers::Answers;
+use crate::spectacles::post::Post;
+use crate::spectacles::reroute::{self, Reroute};
+use crate::spectacles::sends::Sends;
 
 /// How long others have to say that they are there.
 const ANSWERS: Duration = Duration::from_secs(1);
@@ -88,6 +95,7 @@ impl Service {
         }
         amqp.events.set_shard_count(agreed.shard_count);
         let commands = Arc::new(Commands::new(agreed.shard_count));
+        self.carry_commands(group, amqp, &commands, told_of_leases.deliveries);
         let want = match mode {
             Mode::Static => Want::These(mine.iter().map(|shard| shard.id()).collect()),
             Mode::Leased => Want::Fair,
@@ -116,7 +124,25 @@ impl Service {
         }))
     }
 
-    fn run(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Workers' commands: those for guilds on to their shards' queues, and those for our shards to Discord.
+    fn carry_commands(
+        &mut self,
+        group: &str,
+        amqp: &Amqp,
+        commands: &Arc<Commands>,
+        for_shards: mpsc::Receiver<Delivery>,
+    ) {
+        let messenger = Messenger::new(amqp.administration.clone());
+        let (answers, driver) = Answers::new(messenger.clone());
+        self.run(driver.run(self.carriers.clone()));
+        let post = Arc::new(Post::new(messenger, group, answers));
+        self.run(Sends::new(commands.clone(), post.clone()).run(for_shards, self.carriers.clone()));
+        let (consumer, for_guilds) = Consumer::new(amqp.consumption.clone(), Queue::send(group), reroute::PREFETCH);
+        self.run(consumer.run(self.intake.clone()));
+        self.run(Reroute::new(commands.clone(), post).run(for_guilds, self.intake.clone()));
+    }
+
+    pub(super) fn run(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(async move {
             task.await;
             Ok(())

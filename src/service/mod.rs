@@ -123,6 +123,15 @@ struct Service {
     carriers: CancellationToken,
 }
 
+/// Discord, as it told of itself at the start.
+struct Discord {
+    told: GatewayBot,
+    /// When it was asked.
+    asked: Instant,
+    url: GatewayUrl,
+    tls: Arc<tls::Lazy>,
+}
+
 /// RabbitMQ, as far as it is not the publisher.
 struct Amqp {
     events: Arc<Events>,
@@ -146,11 +155,12 @@ impl Service {
             });
         }
         let tls = Arc::new(tls::Lazy::default());
+        let asked = Instant::now();
         let Some(told) = until(stop, ask_discord(config, &tls)).await.transpose()? else { return Ok(()) };
-        let url = GatewayUrl::parse(&told.url)?;
+        let discord = Discord { url: GatewayUrl::parse(&told.url)?, told, asked, tls };
         match &config.broker {
-            config::Broker::Stdio => self.run_alone(config, &told, url, tls, stop).await,
-            config::Broker::Amqp(amqp) => self.run_in_cluster(config, amqp, &told, url, tls, stop).await,
+            config::Broker::Stdio => self.run_alone(config, &discord, stop).await,
+            config::Broker::Amqp(amqp) => self.run_in_cluster(config, amqp, &discord, stop).await,
         }
     }
 
@@ -158,12 +168,10 @@ impl Service {
     async fn run_alone(
         &mut self,
         config: &Config,
-        told: &GatewayBot,
-        url: GatewayUrl,
-        tls: Arc<tls::Lazy>,
+        discord: &Discord,
         stop: &CancellationToken,
     ) -> Result<(), ServiceError> {
-        let shards = config.discord.shards.shards(told.shards)?;
+        let shards = config.discord.shards.shards(discord.told.shards)?;
         let output = Arc::new(stdio::Output::new(listed(config)));
         let (writer, until) = (output.clone(), self.carriers.clone());
         self.tasks.spawn(async move { writer.run(tokio::io::stdout(), until).await.map_err(ServiceError::Output) });
@@ -172,9 +180,12 @@ impl Service {
             config::Store::File { folder } => Arc::new(FileSessionStore::new(folder)),
             config::Store::Memory | config::Store::Amqp { .. } => Arc::new(MemorySessionStore::new()),
         };
-        let gate =
-            IdentifyGate::new(IdentifyQueue::new(told.session_start_limit, identify_queue::PACE, Instant::now()));
-        let shared = self.share(config, output, store, Fence::open(), gate, url, tls);
+        let gate = IdentifyGate::new(IdentifyQueue::new(
+            discord.told.session_start_limit,
+            identify_queue::PACE,
+            Instant::now(),
+        ));
+        let shared = self.share(config, discord, output, store, Fence::open(), gate);
         let shard_count = shards.first().map_or(1, |shard| shard.count());
         let commands = Arc::new(Commands::new(shard_count));
         let (input, until) = (commands.clone(), self.intake.clone());
@@ -182,7 +193,7 @@ impl Service {
             stdio::read_commands(tokio::io::stdin(), input, until).await;
             Ok(())
         });
-        tell_start(&shards, told);
+        tell_start(&shards, &discord.told);
         let mut pool = Pool::new(config.discord.clone(), shared, commands, self.view.clone());
         shards.into_iter().for_each(|shard| pool.start(shard));
         self.view.joined();
@@ -196,13 +207,11 @@ impl Service {
         &mut self,
         config: &Config,
         amqp: &config::Amqp,
-        told: &GatewayBot,
-        url: GatewayUrl,
-        tls: Arc<tls::Lazy>,
+        discord: &Discord,
         stop: &CancellationToken,
     ) -> Result<(), ServiceError> {
         // Before anything else: what cannot be is told at once.
-        config.discord.shards.shards(told.shards)?;
+        config.discord.shards.shards(discord.told.shards)?;
         let fence = Fence::closed(Instant::now());
         let carriers = self.start_amqp(config, amqp, &fence)?;
         let group = amqp.group.as_str();
@@ -224,10 +233,13 @@ impl Service {
         if until(stop, ready).await.is_none() {
             return Ok(());
         }
-        let gate =
-            IdentifyGate::new(IdentifyQueue::new(told.session_start_limit, identify_queue::PACE, Instant::now()));
-        let shared = self.share(config, carriers.events.clone(), store, fence.clone(), gate, url, tls);
-        let Some(cluster) = self.join(config, group, told, &carriers, fence, shared, stop).await? else {
+        let queue = IdentifyQueue::new(discord.told.session_start_limit, identify_queue::PACE, Instant::now());
+        let (administration, consumption) = (carriers.administration.clone(), carriers.consumption.clone());
+        let (turnstile, driver) = AmqpTurnstile::new(administration, consumption, group, Rules::DISCORD);
+        self.run(driver.run(self.intake.clone()));
+        let gate = IdentifyGate::shared(queue, discord.asked, Arc::new(turnstile));
+        let shared = self.share(config, discord, carriers.events.clone(), store, fence.clone(), gate);
+        let Some(cluster) = self.join(config, group, &discord.told, &carriers, fence, shared, stop).await? else {
             return Ok(());
         };
         let ending = stop.child_token();
@@ -235,23 +247,22 @@ impl Service {
     }
 
     /// What shards share, and the tasks behind it.
-    #[expect(clippy::too_many_arguments, reason = "each is a part of the whole, made once")]
     fn share(
         &mut self,
         config: &Config,
+        discord: &Discord,
         broker: Arc<dyn Broker>,
         store: Arc<dyn SessionStore>,
         fence: Fence,
         gate: IdentifyGate,
-        url: GatewayUrl,
-        tls: Arc<tls::Lazy>,
     ) -> Shared {
+        let tls = discord.tls.clone();
         let (run_gate, until) = (gate.clone(), self.intake.clone());
         self.tasks.spawn(async move {
             run_gate.run(until).await;
             Ok(())
         });
-        let gateway = Arc::new(Gateway::new(url));
+        let gateway = Arc::new(Gateway::new(discord.url.clone()));
         let (base_url, token) = (config.discord.api.base_url(), config.discord.token.clone());
         let (fresh, limits, until, dial) = (gateway.clone(), gate.clone(), self.intake.clone(), tls.clone());
         self.tasks.spawn(async move {

@@ -213,7 +213,7 @@ impl Post {
             Destination::Shard(shard) => Queue::commands(&self.group, shard),
             Destination::Rejected => Queue::rejected(&self.group),
         };
-        self.messenger.declare(&self.group, &queue).await
+        self.messenger.declare(&queue).await
     }
 
     fn fails(&self, error: &PublishError) {

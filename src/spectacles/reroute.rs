@@ -62,7 +62,8 @@ impl Reroute {
         Self { commands, post }
     }
 
-    /// Takes deliveries of `G:SEND` until `stop`. What is not passed on by then is left to RabbitMQ.
+    /// Takes deliveries of `G:SEND` until `stop`. What is under way then is still acknowledged, if the consumer lasts as long;
+    /// what waits is left to RabbitMQ.
     pub async fn run(self, mut deliveries: mpsc::Receiver<Delivery>, stop: CancellationToken) {
         let mut rows = Rows::default();
         loop {

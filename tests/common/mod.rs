@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)] // each test program uses its part
 
 mod bed;
+mod commands;
 mod consumer;
 mod faulty_link;
 mod fleet;
@@ -12,11 +13,13 @@ mod gateway;
 mod private_broker;
 mod process;
 mod worker;
+mod worker_program;
 
 use std::future::Future;
 use std::time::Duration;
 
 pub use bed::Bed;
+pub use commands::worker_commands;
 pub use consumer::{Consumer, Received};
 pub use faulty_link::FaultyLink;
 pub use fleet::Fleet;
@@ -24,6 +27,7 @@ pub use gateway::{Gateway, Sent};
 pub use private_broker::PrivateBroker;
 pub use process::OpticProcess;
 pub use worker::{Message, Worker};
+pub use worker_program::WorkerProgram;
 
 /// When a test gives up: far beyond what anything takes on a busy machine, and no measure of anything.
 pub const PATIENCE: Duration = Duration::from_secs(120);

@@ -134,6 +134,7 @@ impl TurnstileDriver {
             rules,
             claims,
             publishing: tokio::sync::Mutex::default(),
+            told: Mutex::default(),
             seen: Mutex::default(),
         };
         let mut lives = FuturesUnordered::new();
@@ -159,6 +160,8 @@ struct Gate {
     claims: Claims,
     /// One publish at a time: RabbitMQ may tell a message's return so that lapin hands it to another's confirm.
     publishing: tokio::sync::Mutex<Option<Channel>>,
+    /// Why shards cannot get in line, as it was last told.
+    told: Mutex<Option<AdminError>>,
     /// Buckets whose queue this process has seen: if it is new again, somebody deleted it.
     seen: Mutex<HashSet<u32>>,
 }
@@ -198,9 +201,15 @@ impl Gate {
                         Ok(registered) => {
                             *line = Some(registered);
                             turn.registered(Instant::now());
+                            pause = FIRST_PAUSE;
+                            lock(&self.told).take();
                         }
                         Err(error) => {
-                            warn!(shard = %place.1, bucket = place.0, %error, again_in = ?pause, "cannot wait for the turn to identify");
+                            // All that wait meet the same: it is told once.
+                            let known = lock(&self.told).replace(error.clone()).is_some_and(|told| told == error);
+                            if !known {
+                                warn!(shard = %place.1, bucket = place.0, %error, "shards cannot wait for their turn to identify, trying on");
+                            }
                             sleep(pause).await;
                             pause = (pause * 2).min(LONGEST_PAUSE);
                         }

@@ -234,6 +234,14 @@ impl World {
         }
     }
 
+    fn lead_to_grant(&mut self, index: usize) {
+        for _ in 0..12 {
+            if !matches!(self.shards[index].turn.step(), Step::Grant(_)) {
+                self.step(index);
+            }
+        }
+    }
+
     fn all_but(&mut self, paused: Option<usize>) {
         for _ in 0..8 {
             (0..self.shards.len()).filter(|index| Some(*index) != paused).for_each(|index| self.step(index));
@@ -268,6 +276,8 @@ impl World {
 enum Act {
     Step(usize),
     Steps(usize, u8),
+    /// It, up to where it may identify and has not: what comes next finds it there.
+    ToGrant(usize),
     /// Everybody, as often as it takes to get anywhere.
     All,
     /// The same, and this one is paused.
@@ -286,6 +296,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         8 => shard().prop_map(Act::Step),
         8 => (shard(), 1..12_u8).prop_map(|(shard, count)| Act::Steps(shard, count)),
+        4 => shard().prop_map(Act::ToGrant),
         6 => Just(Act::All),
         6 => shard().prop_map(Act::AllBut),
         2 => shard().prop_map(Act::Cut),
@@ -313,6 +324,7 @@ proptest! {
             match act {
                 Act::Step(index) => world.step(index),
                 Act::Steps(index, count) => (0..count).for_each(|_| world.step(index)),
+                Act::ToGrant(index) => world.lead_to_grant(index),
                 Act::All => world.all_but(None),
                 Act::AllBut(index) => world.all_but(Some(index)),
                 Act::Cut(index) => world.cut(index),
@@ -351,4 +363,31 @@ fn after_a_death_in_the_middle_the_next_one_waits() {
     world.settle().expect("paced");
     assert_eq!(world.identified[1].1, 1);
     assert!(world.identified[1].0 - world.identified[0].0 >= RULES.pace + RULES.valid);
+}
+
+#[test]
+fn who_is_cut_off_and_has_not_noticed_may_still_identify_and_the_next_one_is_a_pace_later() {
+    let mut world = World::new(2);
+    world.lead_to_grant(0);
+    let Step::Grant(until) = world.shards[0].turn.step() else { panic!("{world:#?}") };
+    (0..8).for_each(|_| world.step(1));
+    world.cut(0);
+    world.step(1);
+    world.now = until - Duration::from_millis(1);
+    world.step(0);
+    world.settle().expect("paced");
+    assert_eq!(world.identified.iter().map(|(_, id)| *id).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn who_was_paused_with_the_turn_does_not_use_it() {
+    let mut world = World::new(2);
+    world.lead_to_grant(0);
+    (0..8).for_each(|_| world.step(1));
+    world.cut(0);
+    world.now += Duration::from_secs(60);
+    world.step(0);
+    assert!(world.identified.is_empty());
+    world.settle().expect("paced");
+    assert_eq!(world.identified.len(), 2);
 }

@@ -28,8 +28,6 @@ pub(super) struct Taken {
     /// The channel of all these consumers.
     pub(super) channel: Arc<Channel>,
     pub(super) consumers: Vec<(ShardId, Consumer)>,
-    /// Others' leases.
-    pub(super) refused: Vec<ShardId>,
 }
 
 /// Takes what is free of these.
@@ -39,16 +37,14 @@ pub(super) struct Taken {
 pub(super) async fn take(admin: &Admin, group: &str, shards: &[ShardId]) -> Result<Taken, AdminError> {
     let queues: Vec<Queue> = shards.iter().map(|shard| Queue::commands(group, *shard)).collect();
     let consumed = declare_all(admin, group, &queues).await?;
-    let (mut free, mut refused) = (Vec::new(), Vec::new());
-    for ((shard, queue), consumers) in shards.iter().copied().zip(queues).zip(consumed) {
-        if consumers == 0 { free.push((shard, queue)) } else { refused.push(shard) }
-    }
+    let looked_at = shards.iter().copied().zip(queues).zip(consumed);
+    let mut free: Vec<_> = looked_at.filter(|(_, consumers)| *consumers == 0).map(|(free, _)| free).collect();
     loop {
         let channel = Arc::new(admin.channel().await?);
         match consume(&channel, &free).await? {
-            Consumed::All(consumers) => return Ok(Taken { channel, consumers, refused }),
+            Consumed::All(consumers) => return Ok(Taken { channel, consumers }),
             // Somebody was faster. RabbitMQ has closed the channel and freed what we had on it, on which nothing runs yet.
-            Consumed::Refused(at) => refused.push(free.remove(at).0),
+            Consumed::Refused(at) => drop(free.remove(at)),
         }
     }
 }

@@ -103,8 +103,8 @@ impl Leases {
         self.requests.ask(|asked| asked.acquire.get_or_insert_default().extend(shards));
     }
 
-    /// Gives a lease back, and what was delivered and not settled, to the place where it was. Answered by
-    /// [`LeaseEvent::Released`], also for a lease that is not held.
+    /// Gives a lease back, and what was delivered and not settled, to the place where it was (a quorum queue, if a worker made it
+    /// one, may put it behind). Answered by [`LeaseEvent::Released`], also for a lease that is not held.
     pub fn release(&self, shard: ShardId) {
         self.requests.ask(|asked| _ = asked.release.insert(shard));
     }

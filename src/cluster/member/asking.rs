@@ -80,7 +80,9 @@ impl Asking {
             shards.iter().copied().filter(|shard| question.shards.remove(shard)).collect()
         };
         let answer = Answer { granted: take(granted), refused: take(refused) };
-        answer.granted.iter().for_each(|shard| drop(self.refused.remove(shard)));
+        for shard in &answer.granted {
+            self.refused.remove(shard);
+        }
         // What got no answer is asked for again, as if refused.
         for shard in question.shards.iter().chain(&answer.refused) {
             self.refused(*shard, now);
@@ -133,7 +135,7 @@ impl Asking {
     }
 
     /// Which of these refusals should be told now; they count as told.
-    pub fn to_tell(&mut self, shards: &[ShardId], now: Instant) -> Vec<ShardId> {
+    pub fn tell_now(&mut self, shards: &[ShardId], now: Instant) -> Vec<ShardId> {
         let patience = if self.is_static { Duration::ZERO } else { TOLD_AFTER };
         let mut tell = Vec::new();
         for shard in shards {

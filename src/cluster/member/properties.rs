@@ -41,7 +41,9 @@ fn happens(world: &mut World, chance: &Chance) {
     let pick = |who: usize| (!alive.is_empty()).then(|| alive[who % alive.len()]);
     match *chance {
         Chance::Pass(millis) => world.pass(millis),
-        Chance::Join if alive.len() < 8 => drop(world.join(Want::Fair)),
+        Chance::Join if alive.len() < 8 => {
+            world.join(Want::Fair);
+        }
         Chance::JoinStatic(first, count) if alive.len() < 8 => {
             let shards = (first..first + count).filter(|shard| *shard < world.shard_count).map(ShardId::new).collect();
             world.join(Want::These(shards));

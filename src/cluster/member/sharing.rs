@@ -129,7 +129,7 @@ impl Member {
             return;
         }
         let mut holders = BTreeMap::<Option<String>, BTreeSet<ShardId>>::new();
-        for shard in self.asking.to_tell(refused, now) {
+        for shard in self.asking.tell_now(refused, now) {
             let name = self.others.holder(shard).map(|said| said.name.clone());
             holders.entry(name).or_default().insert(shard);
         }

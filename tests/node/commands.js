@@ -1,0 +1,71 @@
+// A worker as people write them with Spectacles: takes events, publishes a command, calls and reads the answer.
+//
+//   NODE_PATH=… node commands.js AMQP_URL GROUP SHARDS
+//
+// Ends with 0 and a line of JSON when everything came, with 1 and the reason otherwise.
+const { Amqp } = require('@spectacles/brokers');
+const assert = require('assert');
+
+const [url, group, shards] = process.argv.slice(2);
+const PATIENCE = { expiration: 60000 };
+// The library writes MessagePack unless told otherwise.
+const JSON_BODIES = {
+  serialize: data => Buffer.from(JSON.stringify(data)),
+  deserialize: body => JSON.parse(body.toString()),
+};
+
+async function connect(options) {
+  const broker = new Amqp(group, options);
+  broker.on('error', fail);
+  // It puts the scheme there itself.
+  await broker.connect(url.replace('amqp://', ''));
+  return broker;
+}
+
+function fail(error) {
+  console.error(error);
+  process.exit(1);
+}
+
+async function main() {
+  const broker = await connect(JSON_BODIES);
+  const chunks = new Map();
+  const guild = new Promise(resolve => broker.on('GUILD_CREATE', (guild, { ack }) => { ack(); resolve(guild.id); }));
+  broker.on('GUILD_MEMBERS_CHUNK', (chunk, { ack }) => { ack(); expected(chunk.nonce).resolve(chunk); });
+  function expected(nonce) {
+    if (!chunks.has(nonce)) {
+      const entry = {};
+      entry.came = new Promise(resolve => { entry.resolve = resolve; });
+      chunks.set(nonce, entry);
+    }
+    return chunks.get(nonce);
+  }
+  await broker.subscribe(['GUILD_CREATE', 'GUILD_MEMBERS_CHUNK']);
+  console.log('bound');
+
+  const guildId = await guild;
+  const shard = Number((BigInt(guildId) >> 22n) % BigInt(shards));
+  const members = nonce => ({ op: 8, d: { guild_id: guildId, query: 'm', limit: 3, nonce } });
+  const answers = {};
+
+  broker.publish(String(shard), members('published'));
+  assert.strictEqual((await expected('published').came).members.length, 3);
+
+  answers.shard = await broker.call(String(shard), members('called'), { ...PATIENCE });
+  await expected('called').came;
+
+  answers.guild = await broker.call('SEND', { guild_id: guildId, packet: members('sent') }, { ...PATIENCE });
+  await expected('sent').came;
+
+  answers.noGuild = await broker.call('SEND', { packet: members('no guild') }, { ...PATIENCE });
+  answers.identify = await broker.call(String(shard), { op: 2, d: {} }, { ...PATIENCE });
+
+  const untold = await connect({});
+  answers.messagePack = await untold.call('SEND', { guild_id: guildId, packet: members('x') }, { ...PATIENCE });
+
+  assert.deepStrictEqual([...chunks.keys()], ['published', 'called', 'sent']);
+  console.log(JSON.stringify({ shard, answers }));
+  process.exit(0);
+}
+
+main().catch(fail);
