@@ -61,14 +61,14 @@ impl Process {
 struct Stranger {
     channel: lapin::Channel,
     queue: String,
-    _connection: Connection,
+    connection: Connection,
 }
 
 impl Stranger {
     async fn at(url: &str, group: &str) -> Self {
         let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("RabbitMQ is there");
         let channel = connection.create_channel().await.expect("a channel");
-        Self { channel, queue: identify_queue(group, 0), _connection: connection }
+        Self { channel, queue: identify_queue(group, 0), connection }
     }
 
     /// Markers that nobody holds, and consumers.
@@ -88,19 +88,35 @@ impl Stranger {
         .await;
     }
 
-    async fn take_the_turn(&self) -> lapin::Consumer {
-        self.channel.basic_qos(1, Default::default()).await.expect("a prefetch of one");
+    async fn take_the_turn(&self) -> Turn {
+        let channel = self.connection.create_channel().await.expect("a channel");
+        channel.basic_qos(1, Default::default()).await.expect("a prefetch of one");
         let (queue, tag) = (self.queue.as_str().into(), "stranger".into());
         let mut consumer =
-            self.channel.basic_consume(queue, tag, Default::default(), FieldTable::default()).await.expect("consuming");
+            channel.basic_consume(queue, tag, Default::default(), FieldTable::default()).await.expect("consuming");
         let first = futures_util::StreamExt::next(&mut consumer);
-        must("the turn", first).await.expect("a marker").expect("a marker");
-        consumer
+        let marker = must("the turn", first).await.expect("a marker").expect("a marker");
+        Turn { channel, consumer, marker }
     }
 
     async fn publish(&self, body: &[u8]) {
         let (queue, options) = (self.queue.as_str().into(), BasicPublishOptions::default());
         self.channel.basic_publish("".into(), queue, options, body, BasicProperties::default()).await.expect("sent");
+    }
+}
+
+/// A stranger's turn.
+struct Turn {
+    channel: lapin::Channel,
+    consumer: lapin::Consumer,
+    marker: lapin::message::Delivery,
+}
+
+impl Turn {
+    async fn hand_on(self) {
+        self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default()).await.expect("cancelled");
+        self.channel.basic_ack(self.marker.delivery_tag, Default::default()).await.expect("acknowledged");
+        self.channel.close(200, "OK".into()).await.expect("closed");
     }
 }
 
@@ -134,7 +150,7 @@ async fn the_lowest_shard_of_all_processes_goes_first_and_no_two_within_the_pace
         process.identify(shard, &told);
     }
     stranger.waiting(7).await;
-    stranger.channel.basic_cancel(turn.tag(), BasicCancelOptions::default()).await.expect("cancelled");
+    turn.hand_on().await;
     assert_eq!(paced(&mut identified, 6, Instant::now() - RULES.pace).await, [0, 1, 2, 3, 4, 5]);
 }
 

@@ -51,8 +51,9 @@ const MOST_MARKERS: i32 = 8;
 /// Shards on their way to the driver; who comes next waits.
 const NEWCOMERS: usize = 64;
 
-/// How often who waits looks whether there is a marker at all: somebody may have purged the queue.
-const LOOK_AFTER: Duration = Duration::from_secs(30);
+/// After how long who waits gets in line anew. Somebody may have purged the queue; and RabbitMQ (3.10) does not look for the
+/// next one when a consumer is cancelled, but when a channel closes and no message came in between, or another one consumes.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// How long RabbitMQ has to confirm a marker. Without one the held marker is put back, which only takes longer.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -233,7 +234,7 @@ impl Gate {
         match step {
             Step::Wait => tokio::select! {
                 marker = line.marker() => turn.delivered(marker?, Instant::now()),
-                () = sleep(LOOK_AFTER) => self.replenish(place.0).await?,
+                () = sleep(AGAIN_AFTER) => turn.lost(),
             },
             Step::Until(at) => tokio::select! {
                 biased;
@@ -373,7 +374,8 @@ impl Gate {
     }
 
     /// Hands the turn on. The order matters: a marker for the next one first, while nobody else can identify; the held one
-    /// is taken away last, so that a crash in between leaves one more and never one less.
+    /// is taken away last, so that a crash in between leaves one more and never one less. The channel has to be closed then:
+    /// only that has RabbitMQ deliver to the next one, and a message between cancel and close would keep it from doing so.
     async fn hand_on(&self, line: &Line, bucket: u32) -> Result<(), AdminError> {
         let queue = identify_queue(&self.group, bucket);
         let renewed = self.publish(&queue, Past::Known).await;

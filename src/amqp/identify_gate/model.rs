@@ -42,7 +42,7 @@ impl Queue {
     fn cancel(&mut self, connection: u64) {
         self.consumers.remove(&connection);
         self.active = self.active.filter(|active| *active != connection);
-        self.deliver();
+        // And nothing is delivered yet.
     }
 
     fn ack(&mut self, connection: u64) {
@@ -183,10 +183,10 @@ impl World {
             (Step::Wait, Some(connection)) => {
                 if let Some(marker) = queue.sent.remove(&connection) {
                     shard.turn.delivered(marker, now);
-                } else if queue.ready.is_empty()
-                    && shard.in_line_since.is_some_and(|since| now > since + Duration::from_secs(30))
-                {
-                    queue.publish(Past::Unknown);
+                } else if shard.in_line_since.is_some_and(|since| now > since + Duration::from_secs(10)) {
+                    live.retain(|live| *live != connection);
+                    queue.drop_connection(connection);
+                    shard.turn.lost();
                 }
             }
             (Step::Until(_), Some(_)) => shard.turn.due(now, shard.wanted),
