@@ -85,7 +85,7 @@ impl Commands {
     pub async fn running(&self, shard: ShardId) {
         let mut added = self.added.subscribe();
         // A driver that has ended has closed its way before anybody removes it.
-        while !self.lock().shards.get(&shard).is_some_and(|way| !way.is_closed()) {
+        while self.lock().shards.get(&shard).is_none_or(mpsc::Sender::is_closed) {
             // Never an error: we hold the sender.
             let _ = added.changed().await;
         }
