@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak setup clean
+.PHONY: help demo test check bench measure soak setup clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,11 @@ bench: ## Benchmarks: the parts, then Optic beside twilight-gateway + lapin (doc
 	@if [[ -z $${AMQP_URL:-} ]]; then scripts/setup rabbitmq; fi
 	cargo bench --locked --bench parts
 	scripts/bench $(BENCH)
+
+measure: ## Rolling restarts, takeovers, 256 shards, commands' latency: measured (docs/performance.md; MEASURE='rolling kill': only those)
+	@scripts/setup build python
+	@if [[ -z $${AMQP_URL:-} ]]; then scripts/setup rabbitmq; fi
+	scripts/measure $(MEASURE)
 
 soak: ## The demo for long while its RabbitMQ fails in every way; every event is counted (SOAK_SECONDS=600)
 	@scripts/soak

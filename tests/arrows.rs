@@ -15,8 +15,9 @@ const OUTSIDE: [&str; 10] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 47] = [
+const SANS_IO: [&str; 50] = [
     "amqp/address",
+    "amqp/identify_gate/turn",
     "amqp/publisher/codec",
     "amqp/publisher/error",
     "amqp/publisher/handshake",
@@ -55,6 +56,8 @@ const SANS_IO: [&str; 47] = [
     "simulator/limits",
     "simulator/payloads",
     "simulator/protocol",
+    "simulator/received",
+    "simulator/shards",
     "simulator/stats",
     "simulator/template",
     "simulator/traffic",
@@ -66,7 +69,7 @@ const SANS_IO: [&str; 47] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 16] = [
+const DRIVERS: [&str; 17] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -78,6 +81,7 @@ const DRIVERS: [&str; 16] = [
     "discord/identify_gate",
     "discord/rest",
     "discord/shard",
+    "discord/turnstile",
     "session_store/file",
     "session_store/memory",
     "simulator/connection",

@@ -173,6 +173,49 @@ async fn a_second_identify_of_a_key_is_too_early_and_another_keys_is_not() {
 }
 
 #[tokio::test]
+async fn a_session_has_one_connection_and_who_resumes_it_closes_the_other() {
+    let running = Running::start(settings()).await;
+    let mut first = running.connect("").await;
+    let ready = first.identify(Intents::ALL, [0, 1]).await;
+    first.events(4).await;
+    let mut second = running.connect("").await;
+    second.resume(&ready["d"]["session_id"], 5).await;
+    assert_eq!(second.packet().await["t"], "RESUMED");
+    running.control("event", "name=TYPING_START");
+    assert_eq!(second.packet().await["t"], "TYPING_START");
+    assert_eq!(first.ended().await, Ended::Closed(4000));
+    let shard = &running.handle.shards()[0];
+    assert_eq!((shard.live, shard.identifies, shard.resumes, shard.dark_times), (1, 1, 1, 0));
+    // Nor did the first get the event: it was written once.
+    let stats = running.handle.stats();
+    assert_eq!((stats.events_written, stats.events_replayed), (7, 0));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn darkness_and_commands_are_shown() {
+    let running = Running::start(settings()).await;
+    let mut client = running.connect("").await;
+    let ready = client.identify(Intents::ALL, [1, 2]).await;
+    let presence = json!({"op": 3, "d": {"since": null, "activities": [], "status": "idle", "afk": false}});
+    client.send(&presence).await;
+    running.until(|handle| !handle.commands().is_empty()).await;
+    client.cut();
+    running.until(|handle| handle.shards()[0].live == 0).await;
+    assert!(running.handle.shards()[0].dark_for_ms.is_some());
+    let mut client = running.connect("").await;
+    client.resume(&ready["d"]["session_id"], 1).await;
+    client.packet().await;
+    let (_, shards) = running.get("/control/shards", None).await;
+    assert_eq!((&shards[0]["shard"], &shards[0]["count"], &shards[0]["live"]), (&json!(1), &json!(2), &json!(1)));
+    assert_eq!(shards[0]["dark_ms"].as_array().map(Vec::len), Some(1));
+    let (_, commands) = running.get("/control/commands", None).await;
+    assert_eq!((&commands[0]["shard"], &commands[0]["op"]), (&json!(1), &json!(3)));
+    assert_eq!(commands[0]["d"], presence["d"]);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn without_session_starts_left_every_session_ends_and_the_token_is_void() {
     let running = Running::start(Settings { session_starts: 1, ..settings() }).await;
     let mut first = running.connect("").await;

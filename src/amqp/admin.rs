@@ -31,8 +31,8 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_AFTER: Duration = Duration::from_secs(5);
 /// The pause after the first failure; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// RabbitMQ takes some 10 s to start: more pause would only add to it.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// RabbitMQ takes some 10 s to start, and processes that come back late find their shards taken.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The largest frame: lapin allocates 32 of them for each direction, and what goes over this connection is small.
 const FRAME_MAX: u32 = 8192;
 /// Seconds between heartbeats, unless the address says otherwise: a dead peer is noticed after two.

@@ -8,6 +8,7 @@ pub mod bus;
 pub mod consumer;
 pub mod delivery;
 pub mod error;
+pub mod identify_gate;
 pub mod leases;
 pub mod messenger;
 pub mod publisher;

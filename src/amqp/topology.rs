@@ -178,6 +178,11 @@ pub(super) async fn look_at(channel: &Channel, queue: &str) -> Result<u32, Admin
     bounded(&format!("look at the queue \"{queue}\""), looked).await.map(|queue| queue.consumer_count())
 }
 
+/// The queue by which processes take turns to identify in a bucket: `G:optic:identify.<bucket>`.
+pub fn identify_queue(group: &str, bucket: u32) -> String {
+    format!("{group}:optic:identify.{bucket}")
+}
+
 /// Declares the group's exchange: direct, durable.
 ///
 /// # Errors
@@ -204,6 +209,21 @@ pub async fn declare_events(
         bind(&channel, &queue, group, event).await?;
     }
     Ok(())
+}
+
+/// How many consume a queue; none, if there is no such queue.
+///
+/// # Errors
+/// What RabbitMQ said.
+pub async fn consumers(admin: &Admin, queue: &Queue) -> Result<u32, AdminError> {
+    let channel = admin.channel().await?;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let asked = channel.queue_declare(short(queue.name())?, passive, FieldTable::default());
+    match bounded(&format!("look at the queue \"{}\"", queue.name()), asked).await {
+        Ok(found) => Ok(found.consumer_count()),
+        Err(AdminError::NotFound { .. }) => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 /// Deletes queues with all that is in them, and an exchange. What does not exist is no error.
@@ -286,6 +306,7 @@ mod tests {
         assert_eq!(queue_name("gateway", None, "MESSAGE_CREATE"), "gateway:MESSAGE_CREATE");
         assert_eq!(queue_name("gateway", Some("logs"), "MESSAGE_CREATE"), "gateway:logs:MESSAGE_CREATE");
         assert_eq!(session_queue("gateway", "optic:session", ShardId::new(7)), "gateway:optic:session.7");
+        assert_eq!(identify_queue("gateway", 3), "gateway:optic:identify.3");
         assert_eq!(Queue::commands("gateway", ShardId::new(7)).name(), "gateway:7");
         assert_eq!(Queue::node("gateway", &NodeId::of_run("web-1", 1)).name(), "gateway:optic:node.web-1.00000001");
     }

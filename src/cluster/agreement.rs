@@ -231,3 +231,128 @@ fn decide(question: &Question<'_>) -> Decision {
         (false, _) => store(ours, known.generation + 1),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000_000;
+
+    fn record(shard_count: u32, generation: u64) -> Record {
+        Record { version: 1, generation, shard_count, set_by: "first".to_owned(), set_at: 5 }
+    }
+
+    fn alive(name: &str, shard_count: u32, generation: u64) -> Alive {
+        Alive { name: name.to_owned(), agreed: Agreed { shard_count, generation } }
+    }
+
+    fn ask(stored: Option<&Record>, alive: &[Alive], configured: Option<u32>, mode: Mode) -> Decision {
+        agree(&Question { stored, alive, configured, mode, advised: 4, name: "ours", now: NOW }).decision
+    }
+
+    fn uses(shard_count: u32, generation: u64) -> Decision {
+        Decision::Use(Agreed { shard_count, generation })
+    }
+
+    fn stores(shard_count: u32, generation: u64) -> Decision {
+        Decision::Store(Record { set_by: "ours".to_owned(), set_at: NOW, ..record(shard_count, generation) })
+    }
+
+    #[test]
+    fn the_first_process_fixes_the_count() {
+        for mode in [Mode::Static, Mode::Leased] {
+            assert_eq!(ask(None, &[], None, mode), stores(4, 1), "Discord's advice");
+            assert_eq!(ask(None, &[], Some(9), mode), stores(9, 1));
+        }
+    }
+
+    #[test]
+    fn who_comes_later_uses_it() {
+        let (stored, others) = (record(8, 3), [alive("a", 8, 3)]);
+        for mode in [Mode::Static, Mode::Leased] {
+            for configured in [None, Some(8)] {
+                assert_eq!(ask(Some(&stored), &others, configured, mode), uses(8, 3));
+            }
+        }
+    }
+
+    #[test]
+    fn with_nobody_there_a_set_count_replaces_the_stored_one() {
+        let stored = record(8, 3);
+        for mode in [Mode::Static, Mode::Leased] {
+            assert_eq!(ask(Some(&stored), &[], Some(16), mode), stores(16, 4));
+            assert_eq!(ask(Some(&stored), &[], Some(8), mode), uses(8, 3));
+        }
+        assert_eq!(ask(Some(&stored), &[], None, Mode::Leased), uses(8, 3), "a restart changes nothing");
+        assert_eq!(ask(Some(&stored), &[], None, Mode::Static), stores(4, 4), "one alone follows Discord's advice");
+        assert_eq!(ask(Some(&record(4, 3)), &[], None, Mode::Static), uses(4, 3));
+    }
+
+    #[test]
+    fn while_others_live_another_count_waits_and_says_what_to_do() {
+        let (stored, others) = (record(8, 3), [alive("a", 8, 3), alive("b", 8, 3)]);
+        let Decision::Wait(differs) = ask(Some(&stored), &others, Some(16), Mode::Leased) else {
+            panic!("it joins");
+        };
+        assert_eq!((differs.ours, differs.theirs, differs.whose.len()), (16, 8, 2));
+        assert_eq!(
+            differs.to_string(),
+            "this process is to run 16 shards, but a, b run 8, and processes of one bot never run different counts: set \
+             DISCORD_SHARD_COUNT=8, or change it for all with `optic reshard 16`; waiting until they are gone"
+        );
+    }
+
+    #[test]
+    fn the_setting_can_be_changed_by_restarting_one_after_the_other() {
+        let stored = record(8, 3);
+        let waits = |others: &[Alive]| matches!(ask(Some(&stored), others, Some(16), Mode::Leased), Decision::Wait(_));
+        assert!(waits(&[alive("b", 8, 3), alive("c", 8, 3)]) && waits(&[alive("c", 8, 3)]));
+        let Decision::Store(changed) = ask(Some(&stored), &[], Some(16), Mode::Leased) else {
+            panic!("it does not begin");
+        };
+        assert_eq!(ask(Some(&changed), &[], Some(16), Mode::Leased), uses(16, 4), "the second one waited, too");
+        assert_eq!(ask(Some(&changed), &[alive("a", 16, 4)], Some(16), Mode::Leased), uses(16, 4));
+    }
+
+    #[test]
+    fn a_lost_record_is_read_off_those_that_live() {
+        let others = [alive("a", 8, 3)];
+        assert_eq!(ask(None, &others, None, Mode::Leased), stores(8, 3));
+        assert!(matches!(ask(None, &others, Some(16), Mode::Leased), Decision::Wait(_)));
+    }
+
+    #[test]
+    fn those_of_before_a_change_are_waited_for() {
+        let Decision::Wait(differs) = ask(Some(&record(8, 4)), &[alive("a", 8, 3)], None, Mode::Leased) else {
+            panic!("it joins");
+        };
+        assert_eq!(differs.to_string(), "a still run 8 shards of before the last change; waiting for their end");
+    }
+
+    #[test]
+    fn too_few_shards_are_warned_about() {
+        let answer = |configured, advised| {
+            let stored = record(8, 3);
+            let (stored, mode) = (Some(&stored), Mode::Leased);
+            agree(&Question { stored, alive: &[], configured, mode, advised, name: "ours", now: NOW }).warning
+        };
+        assert_eq!(answer(None, 8), None);
+        assert_eq!(answer(Some(16), 16), None);
+        let warning = answer(None, 9).expect("a warning").to_string();
+        assert_eq!(warning, "Discord advises 9 shards, the bot has 8: `optic reshard 9` changes it");
+    }
+
+    #[test]
+    fn the_record_reads_back_and_later_fields_are_passed_over() {
+        let text = br#"{"version":1,"generation":3,"shard_count":8,"set_by":"first","set_at":5}"#;
+        assert_eq!(record(8, 3).to_json(), text);
+        let text =
+            br#"{"version":1,"next":{"shard_count":16},"generation":3,"shard_count":8,"set_by":"first","set_at":5}"#;
+        assert_eq!(Record::from_json(text).expect("it reads"), record(8, 3));
+        let refused = |text: &str| Record::from_json(text.as_bytes()).expect_err("no record");
+        assert!(matches!(refused(r#"{"version":2}"#), RecordError::OtherVersion(2)));
+        assert!(matches!(refused("{"), RecordError::Malformed(_)));
+        let none = r#"{"version":1,"generation":3,"shard_count":0,"set_by":"first","set_at":5}"#;
+        assert!(matches!(refused(none), RecordError::NoShards));
+    }
+}

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -53,16 +53,17 @@ impl Gateway {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = async { tokio::time::sleep(PAUSE).await; self.doubted.notified().await } => {}
+                () = async { tokio::time::sleep(PAUSE).await; self.in_doubt(gate).await } => {}
                 () = tokio::time::sleep(REFRESH) => {}
             }
+            let asked = Instant::now();
             let answer = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 answer = ask() => answer,
             };
             match answer {
-                Ok(answer) => self.told(&answer, gate),
+                Ok(answer) => self.told(&answer, asked, gate),
                 // The shards go on with what they have.
                 Err(error) => {
                     warn!(%error, "Discord does not tell where its gateway is; the address told before is kept")
@@ -71,8 +72,16 @@ impl Gateway {
         }
     }
 
-    fn told(&self, answer: &GatewayBot, gate: &IdentifyGate) {
-        gate.refresh(answer.session_start_limit);
+    /// Waits until there is a reason to ask.
+    async fn in_doubt(&self, gate: &IdentifyGate) {
+        tokio::select! {
+            () = self.doubted.notified() => {}
+            () = gate.limit_doubted() => {}
+        }
+    }
+
+    fn told(&self, answer: &GatewayBot, asked: Instant, gate: &IdentifyGate) {
+        gate.refresh(answer.session_start_limit, asked);
         match GatewayUrl::parse(&answer.url) {
             Ok(url) => {
                 let mut known = self.url.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,7 +99,6 @@ impl Gateway {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::time::Instant;
 
     use super::super::identify_queue::{IdentifyQueue, PACE};
     use super::super::rest_types::SessionStartLimit;

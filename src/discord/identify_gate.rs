@@ -1,4 +1,5 @@
-//! The identify gate of this process: shards ask, and are let through as [`IdentifyQueue`] says.
+//! The identify gate: shards ask, and are let through as this process's [`IdentifyQueue`] says and then, where there are
+//! other processes, when the [`Turnstile`] between them does.
 //!
 //! A shard waits for its turn by a future; dropping the future withdraws. One task, owned by the service, lets through.
 
@@ -13,6 +14,10 @@ use tracing::warn;
 use super::identify_queue::IdentifyQueue;
 use super::ids::ShardId;
 use super::rest_types::SessionStartLimit;
+use super::turnstile::{Pass, Turnstile};
+
+/// How long this process's own grant is good: what [`PACE`](super::identify_queue::PACE) is longer than Discord's 5 s.
+const VALID: Duration = Duration::from_millis(500);
 
 /// The gate, shared by all shards of the process.
 #[derive(Clone, Debug)]
@@ -24,35 +29,78 @@ pub struct IdentifyGate {
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
+    /// Where there are other processes.
+    turnstile: Option<Arc<dyn Turnstile>>,
+    limit_doubted: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     queue: IdentifyQueue,
-    waiting: HashMap<ShardId, oneshot::Sender<()>>,
+    waiting: HashMap<ShardId, oneshot::Sender<Granted>>,
+}
+
+/// This process's own leave to identify.
+#[derive(Clone, Copy, Debug)]
+struct Granted {
+    bucket: u32,
+    at: Instant,
 }
 
 impl IdentifyGate {
-    /// A gate that lets through by these rules.
+    /// The gate of a bot's only process.
     pub fn new(queue: IdentifyQueue) -> Self {
-        let state = Mutex::new(State { queue, waiting: HashMap::new() });
-        Self { shared: Arc::new(Shared { state, changed: Notify::new() }) }
+        Self::with(queue, None)
     }
 
-    /// Waits for the shard's turn. The identify is to be sent at once; it is counted whether it is sent or not.
-    pub async fn turn(&self, shard: ShardId) {
-        let (granted, turn) = oneshot::channel();
+    /// The gate of one process of several. Discord was asked for the queue's limit at `asked`.
+    pub fn shared(queue: IdentifyQueue, asked: Instant, turnstile: Arc<dyn Turnstile>) -> Self {
+        Self::with(queue.shared(asked), Some(turnstile))
+    }
+
+    fn with(queue: IdentifyQueue, turnstile: Option<Arc<dyn Turnstile>>) -> Self {
+        let state = Mutex::new(State { queue, waiting: HashMap::new() });
+        let (changed, limit_doubted) = Default::default();
+        Self { shared: Arc::new(Shared { state, changed, turnstile, limit_doubted }) }
+    }
+
+    /// Waits for the shard's turn. The pass is to be spent at once; the start is counted whether it is or not.
+    pub async fn turn(&self, shard: ShardId) -> Pass {
+        loop {
+            let Granted { bucket, at } = self.granted(shard).await;
+            let Some(turnstile) = &self.shared.turnstile else { return Pass::until(at + VALID) };
+            let pass = turnstile.enter(bucket, shard).await;
+            // The others start sessions as well: their number is asked for while any are started.
+            self.shared.limit_doubted.notify_one();
+            let state = self.state();
+            let fits = state.queue.bucket(shard) == bucket && !state.queue.is_in_doubt(Instant::now());
+            if fits {
+                return pass;
+            }
+            // Waited so long that the limit may be used up, or the buckets are others now: from the beginning.
+        }
+    }
+
+    /// Waits until this process's own queue lets the shard through.
+    async fn granted(&self, shard: ShardId) -> Granted {
+        let (sender, turn) = oneshot::channel();
         let _withdrawal = {
             let mut state = self.state();
             state.queue.ask(shard);
-            state.waiting.insert(shard, granted);
+            state.waiting.insert(shard, sender);
             Withdrawal { gate: self, shard }
         };
         self.shared.changed.notify_one();
-        if turn.await.is_err() {
+        match turn.await {
+            Ok(granted) => granted,
             // Another waiter of the same shard took this one's place; a shard has one driver, and it dropped this future.
-            std::future::pending::<()>().await;
+            Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Waits until somebody has to know how many sessions may be started, and what is known may be too old.
+    pub async fn limit_doubted(&self) {
+        self.shared.limit_doubted.notified().await;
     }
 
     /// How many sessions may still be started before the limit is reset.
@@ -60,9 +108,9 @@ impl IdentifyGate {
         self.state().queue.remaining()
     }
 
-    /// Takes the limit as Discord just told it.
-    pub fn refresh(&self, limit: SessionStartLimit) {
-        self.state().queue.refresh(limit, Instant::now());
+    /// Takes the limit as Discord just told it; `asked` is when the question was sent.
+    pub fn refresh(&self, limit: SessionStartLimit, asked: Instant) {
+        self.state().queue.refresh(limit, asked, Instant::now());
         self.shared.changed.notify_one();
     }
 
@@ -74,10 +122,14 @@ impl IdentifyGate {
             let deadline = {
                 let mut state = self.state();
                 while let Some(shard) = state.queue.poll(now) {
-                    if let Some(granted) = state.waiting.remove(&shard) {
+                    let granted = Granted { bucket: state.queue.bucket(shard), at: now };
+                    if let Some(waiter) = state.waiting.remove(&shard) {
                         // A waiter that has gone wasted its turn: Discord may have seen the identify.
-                        let _ = granted.send(());
+                        let _ = waiter.send(granted);
                     }
+                }
+                if state.queue.waiting() > 0 && state.queue.is_in_doubt(now) {
+                    self.shared.limit_doubted.notify_one();
                 }
                 let exhausted = state.queue.exhausted_until(now).filter(|_| state.queue.waiting() > 0);
                 if exhausted != told_until {
@@ -131,5 +183,86 @@ impl Drop for Withdrawal<'_> {
         let mut state = self.gate.state();
         state.queue.withdraw(self.shard);
         state.waiting.remove(&self.shard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::identify_queue::PACE;
+    use super::super::turnstile::Entering;
+    use super::*;
+
+    fn limit(remaining: u32, max_concurrency: u32) -> SessionStartLimit {
+        SessionStartLimit { total: 1000, remaining, reset_after: 3_600_000, max_concurrency }
+    }
+
+    /// Lets through when it is told to, and remembers who came.
+    #[derive(Debug, Default)]
+    struct Told {
+        go: Notify,
+        came: Mutex<Vec<(u32, u32)>>,
+    }
+
+    impl Turnstile for Told {
+        fn enter(&self, bucket: u32, shard: ShardId) -> Entering<'_> {
+            self.came.lock().expect("no panic").push((bucket, shard.get()));
+            Box::pin(async {
+                self.go.notified().await;
+                Pass::until(Instant::now() + VALID)
+            })
+        }
+    }
+
+    /// Runs the gate for as long as the story takes.
+    async fn with<T>(gate: &IdentifyGate, story: impl Future<Output = T>) -> T {
+        tokio::select! {
+            () = gate.run(CancellationToken::new()) => unreachable!("it is not stopped"),
+            told = story => told,
+        }
+    }
+
+    #[tokio::test]
+    async fn without_other_processes_a_grant_is_good_for_half_a_second() {
+        let gate = IdentifyGate::new(IdentifyQueue::new(limit(10, 2), PACE, Instant::now()));
+        let story = async { (gate.turn(ShardId::new(0)).await, gate.turn(ShardId::new(1)).await) };
+        let (first, second) = with(&gate, story).await;
+        assert!(first.spend(Instant::now()));
+        assert!(!second.spend(Instant::now() + VALID), "the next one's grant may be due");
+    }
+
+    #[tokio::test]
+    async fn with_other_processes_the_turnstile_lets_through_and_the_limit_is_asked_for() {
+        let turnstile = Arc::new(Told::default());
+        let now = Instant::now();
+        let gate = IdentifyGate::shared(IdentifyQueue::new(limit(100, 4), PACE, now), now, turnstile.clone());
+        turnstile.go.notify_one();
+        with(&gate, async { assert!(gate.turn(ShardId::new(6)).await.spend(Instant::now())) }).await;
+        assert_eq!(*turnstile.came.lock().expect("no panic"), [(2, 6)]);
+        gate.limit_doubted().await;
+    }
+
+    #[tokio::test]
+    async fn a_turn_of_a_bucket_that_is_none_any_more_is_given_back() {
+        let turnstile = Arc::new(Told::default());
+        let (now, pace) = (Instant::now(), Duration::from_millis(10));
+        let gate = IdentifyGate::shared(IdentifyQueue::new(limit(100_000, 4), pace, now), now, turnstile.clone());
+        let came = || turnstile.came.lock().expect("no panic").clone();
+        let story = async {
+            let turn = gate.turn(ShardId::new(6));
+            let change = async {
+                while came().is_empty() {
+                    tokio::task::yield_now().await;
+                }
+                gate.refresh(limit(100_000, 8), Instant::now());
+                turnstile.go.notify_one();
+                while came().len() < 2 {
+                    tokio::task::yield_now().await;
+                }
+                turnstile.go.notify_one();
+            };
+            tokio::join!(turn, change).0
+        };
+        assert!(with(&gate, story).await.spend(Instant::now()));
+        assert_eq!(came(), [(2, 6), (6, 6)]);
     }
 }

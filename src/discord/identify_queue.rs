@@ -1,7 +1,8 @@
 //! Paces the identifies of this process's shards: one in 5 s for each `shard_id % max_concurrency`, and none beyond the
 //! session start limit, for that costs the bot its token.
 //!
-//! Shards ask, and the queue says which may go. Rules: spec/discord.md, "Identify pacing".
+//! Shards ask, and the queue says which may go. It knows this process alone; of other processes it knows only that they
+//! may use the same limit. Rules: spec/discord.md, "Identify pacing".
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -24,6 +25,12 @@ pub struct IdentifyQueue {
     remaining: u32,
     resets_at: Instant,
     last_poll: Instant,
+    /// Whether other processes start sessions, too.
+    shared: bool,
+    /// What remained when Discord was last asked, and when that was.
+    told: (u32, Instant),
+    /// Nobody goes before then: buckets were others lately.
+    not_before: Instant,
 }
 
 impl IdentifyQueue {
@@ -38,17 +45,35 @@ impl IdentifyQueue {
             remaining: 0,
             resets_at: now,
             last_poll: now,
+            shared: false,
+            told: (0, now),
+            not_before: now,
         };
-        queue.refresh(limit, now);
+        queue.refresh(limit, now, now);
+        queue.not_before = now;
         queue
     }
 
-    /// Takes the limit as Discord just told it. What was granted lately still counts.
-    pub fn refresh(&mut self, limit: SessionStartLimit, now: Instant) {
-        self.max_concurrency = limit.max_concurrency.max(1);
+    /// The same limit, told when Discord was asked at `asked`, is used by other processes, which an identify gate over all of
+    /// them paces.
+    #[must_use]
+    pub fn shared(mut self, asked: Instant) -> Self {
+        self.shared = true;
+        self.told.1 = asked;
+        self
+    }
+
+    /// Takes the limit as Discord told it now, `asked` being when the question was sent. What was granted lately still counts.
+    pub fn refresh(&mut self, limit: SessionStartLimit, asked: Instant, now: Instant) {
+        let max_concurrency = limit.max_concurrency.max(1);
+        if std::mem::replace(&mut self.max_concurrency, max_concurrency) != max_concurrency {
+            // Who went by the old buckets, just now perhaps, may be in the same new one as the next.
+            self.not_before = now + self.pace;
+        }
         self.total = limit.total;
         self.remaining = limit.remaining;
         self.resets_at = now + limit.reset_after();
+        self.told = (limit.remaining, asked);
     }
 
     /// The shard wants to identify. Asking twice is asking once.
@@ -69,9 +94,10 @@ impl IdentifyQueue {
         }
         if now >= self.resets_at {
             self.remaining = self.total;
+            self.told = (self.total, now);
             self.resets_at = now + SessionStartLimit::PERIOD;
         }
-        if self.remaining == 0 {
+        if self.remaining == 0 || self.is_in_doubt(now) || now < self.not_before {
             return None;
         }
         let shard = self.waiting.iter().copied().find(|&shard| self.free_at(shard).is_none())?;
@@ -84,16 +110,32 @@ impl IdentifyQueue {
     /// When [`poll`](Self::poll) may have another answer; `None`: not before someone asks.
     pub fn deadline(&self) -> Option<Instant> {
         let first = self.waiting.iter().map(|&shard| self.free_at(shard)).min()?;
-        if self.remaining == 0 {
+        if self.remaining == 0 || self.is_in_doubt(self.last_poll) {
             return Some(self.resets_at);
         }
         // Nothing in its way: at once, and a moment that has passed says so.
-        Some(first.unwrap_or(self.last_poll))
+        Some(first.unwrap_or(self.last_poll).max(self.not_before))
     }
 
     /// Until when no session may be started at all, if that is so.
     pub fn exhausted_until(&self, now: Instant) -> Option<Instant> {
-        (self.remaining == 0 && now < self.resets_at).then_some(self.resets_at)
+        let none_left = self.remaining == 0 || self.shared && self.told.0 < self.max_concurrency;
+        (none_left && now < self.resets_at).then_some(self.resets_at)
+    }
+
+    /// Whether other processes may have used up what Discord told: it has to be asked again first.
+    ///
+    /// The gate over all processes lets one through in each pace and bucket, so that bounds what they can have used
+    /// since Discord was asked, the next identify included.
+    pub fn is_in_doubt(&self, now: Instant) -> bool {
+        let (told, asked) = self.told;
+        let paces = now.saturating_duration_since(asked).as_nanos() / self.pace.as_nanos().max(1);
+        self.shared && u128::from(told) < u128::from(self.max_concurrency) * (paces + 1)
+    }
+
+    /// The shard's bucket: `shard_id % max_concurrency`.
+    pub fn bucket(&self, shard: ShardId) -> u32 {
+        shard.get() % self.max_concurrency
     }
 
     /// How many sessions may still be started before the limit is reset.
@@ -106,10 +148,10 @@ impl IdentifyQueue {
         self.waiting.len()
     }
 
-    /// When the shard's key is free again; `None`: it is.
+    /// When the shard's bucket is free again; `None`: it is.
     fn free_at(&self, shard: ShardId) -> Option<Instant> {
-        let key = |shard: ShardId| shard.get() % self.max_concurrency;
-        self.granted.iter().rev().find(|&&(other, _)| key(other) == key(shard)).map(|&(_, at)| at + self.pace)
+        let bucket = self.bucket(shard);
+        self.granted.iter().rev().find(|&&(other, _)| self.bucket(other) == bucket).map(|&(_, at)| at + self.pace)
     }
 }
 
@@ -184,10 +226,43 @@ mod tests {
         let start = Instant::now();
         let mut queue = queue_of(&[0, 2], limit(0, 4), start);
         assert_eq!(granted(&mut queue, start), NOBODY);
-        queue.refresh(limit(5, 2), start);
+        queue.refresh(limit(5, 4), start, start);
+        assert_eq!(granted(&mut queue, start), [0, 2]);
+        queue.ask(ShardId::new(4));
+        queue.refresh(limit(5, 4), start, start);
+        assert_eq!(granted(&mut queue, start), NOBODY, "4 has the bucket of 0");
+    }
+
+    #[test]
+    fn when_buckets_become_others_nobody_goes_for_a_pace() {
+        let start = Instant::now();
+        let mut queue = queue_of(&[0, 1, 16], limit(5, 1), start);
         assert_eq!(granted(&mut queue, start), [0]);
-        queue.refresh(limit(5, 2), start);
-        assert_eq!(granted(&mut queue, start), NOBODY, "2 has the key of 0");
+        queue.refresh(limit(5, 16), start, start + SECOND);
+        assert_eq!(granted(&mut queue, start + SECOND), NOBODY);
+        assert_eq!(queue.deadline(), Some(start + SECOND + PACE));
+        assert_eq!(granted(&mut queue, start + SECOND + PACE), [1, 16]);
+    }
+
+    #[test]
+    fn what_others_may_have_started_since_discord_was_asked_is_left_to_them() {
+        let start = Instant::now();
+        let mut queue = IdentifyQueue::new(limit(5, 2), PACE, start).shared(start);
+        queue.ask(ShardId::new(0));
+        assert_eq!(granted(&mut queue, start), [0]);
+        queue.ask(ShardId::new(2));
+        assert_eq!(granted(&mut queue, start + PACE), [2], "at most 2 of before are gone, and 2 may go now");
+        queue.ask(ShardId::new(4));
+        let later = start + 2 * PACE;
+        assert_eq!(granted(&mut queue, later), NOBODY, "4 may be gone, and 2 do not fit");
+        assert!(queue.is_in_doubt(later) && queue.exhausted_until(later).is_none() && queue.remaining() == 3);
+        queue.refresh(limit(3, 2), later, later + SECOND);
+        assert_eq!(granted(&mut queue, later + SECOND), [4]);
+        queue.refresh(limit(1, 2), later + PACE, later + PACE);
+        assert!(
+            queue.exhausted_until(later + PACE).is_some(),
+            "the last ones, less than there are buckets, stay unused"
+        );
     }
 
     proptest! {

@@ -24,6 +24,7 @@ pub mod rest_types;
 pub mod send_limit;
 pub mod session;
 pub mod shard;
+pub mod turnstile;
 pub mod websocket;
 
 /// The reference tables that ours are held against.

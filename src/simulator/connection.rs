@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::compress::{self, Compressor, Transport};
 use super::control::{Garbage, Misbehaviour};
-use super::protocol::{Answer, Protocol, VERSIONS};
+use super::protocol::{Answer, Protocol, TAKEN_UP, VERSIONS};
 use super::server::Shared;
-use super::session::{ConnectionId, What};
+use super::session::{ConnectionId, Holder, What};
 use super::traffic::Plan;
 use super::websocket::{self, Decoder, FrameError, Incoming, Kind};
 use crate::discord::close_code::CloseCode;
@@ -293,8 +293,7 @@ impl Connection {
                 self.attach(session, after);
             }
             Answer::Evict(former) => {
-                let why = "the session was taken up by another connection";
-                self.shared.command(former, Command::Close(CloseCode::UnknownError, why));
+                self.shared.command(former, Command::Close(CloseCode::UnknownError, TAKEN_UP));
             }
             Answer::EvictAll => {
                 let why = "no session start is left: the token was reset";
@@ -424,6 +423,10 @@ impl Connection {
         let mut world = self.shared.world();
         let traffic = world.traffic;
         let Some(session) = world.session(&attached.session) else { return Step::Nothing };
+        // Whoever took it up gets what comes from then on; this connection only waits for its close.
+        if session.held_by != Holder::Connection(self.id) {
+            return Step::Nothing;
+        }
         if let Some(flood) = &attached.flood {
             if !traffic.running {
                 return Step::Nothing;

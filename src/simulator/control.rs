@@ -125,7 +125,7 @@ pub enum ControlError {
 
 /// Every verb, for people.
 pub const VERBS: &str = "close, drop, eof, stall, reconnect, invalid, heartbeat, ping, garbage, bomb, unknown, event, \
-                         start, stop, forget, refuse-next-resumes, hello-reconnect, and by GET stats, sessions";
+                         start, stop, forget, refuse-next-resumes, hello-reconnect, and by GET stats, sessions, shards, commands";
 
 impl Request {
     /// Reads a verb and a query.

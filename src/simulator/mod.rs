@@ -8,7 +8,8 @@
 //! └─ pacer      events at a rate
 //! world         sessions, limits, counts (one lock)
 //! ├─ protocol   what a packet deserves     ├─ session   what a resume gets
-//! └─ traffic    which event comes when     └─ template  an event's bytes
+//! ├─ traffic    which event comes when     ├─ template  an event's bytes
+//! └─ shards     who is connected, and dark └─ received  what clients sent
 //! ```
 //!
 //! Knows nothing of Optic's own client, broker or configuration.
@@ -20,8 +21,10 @@ mod control;
 mod limits;
 mod payloads;
 mod protocol;
+mod received;
 mod server;
 mod session;
+mod shards;
 mod stats;
 mod template;
 mod traffic;
@@ -30,6 +33,7 @@ mod world;
 
 pub use config::{Mix, MixError, Settings, Start};
 pub use control::ControlError;
-pub use server::{Handle, Simulator};
+pub use server::{CommandView, Handle, Simulator};
 pub use session::SessionView;
+pub use shards::ShardView;
 pub use stats::Stats;

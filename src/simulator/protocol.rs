@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::limits::SlidingWindow;
-use super::session::{ConnectionId, What};
+use super::received::Received;
+use super::session::{ConnectionId, Holder, What};
 use super::template::{guild_id, guild_number, member_id};
 use super::traffic::{CHUNK, members_chunk};
 use super::websocket::{Kind, MAX_MESSAGE};
@@ -81,6 +82,9 @@ pub struct Protocol {
 
 /// A packet's end: what to close with.
 type Refusal = (CloseCode, &'static str);
+
+/// Why a connection must go that had a session until another one resumed it.
+pub const TAKEN_UP: &str = "the session was taken up by another connection";
 
 /// Updates of presence, and within which time; more are ignored.
 const PRESENCES: (usize, Duration) = (5, Duration::from_secs(20));
@@ -160,10 +164,16 @@ impl Protocol {
             _ => {
                 let not_yet = (CloseCode::NotAuthenticated, "sent before identify or resume");
                 let id = self.session.clone().ok_or(not_yet)?;
-                if world.session(&id).is_none() {
+                let Some(session) = world.session(&id) else {
                     return Err((CloseCode::NotAuthenticated, "the session was invalidated"));
+                };
+                if session.held_by != Holder::Connection(self.id) {
+                    return Err((CloseCode::UnknownError, TAKEN_UP));
                 }
-                self.command(op, d, &id, now, world)
+                let shard = session.shard.id().get();
+                self.command(op, d, &id, now, world)?;
+                world.commands.push(Received { at: now, connection: self.id, shard, op, d: d.clone() });
+                Ok(())
             }
         }
     }
@@ -180,7 +190,9 @@ impl Protocol {
         }
         world.stats.heartbeats += 1;
         self.last_heartbeat = now;
-        if let Some(session) = self.session.as_ref().and_then(|id| world.session(id)) {
+        if let Some(session) = self.session.as_ref().and_then(|id| world.session(id))
+            && session.held_by == Holder::Connection(self.id)
+        {
             session.heartbeat = d.as_u64();
         }
         answers.push(Answer::Packet(r#"{"t":null,"s":null,"op":11,"d":null}"#.to_owned()));

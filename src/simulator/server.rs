@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::{Notify, mpsc};
@@ -26,7 +27,9 @@ use super::compress::Transport;
 use super::config::Settings;
 use super::connection::{Command, Connection, Opening};
 use super::control::{self, ControlError, Verb};
+use super::received::Received;
 use super::session::{ConnectionId, SessionView, What};
+use super::shards::ShardView;
 use super::stats::Stats;
 use super::traffic::Catalogue;
 use super::world::{self, World};
@@ -42,6 +45,21 @@ pub struct Simulator {
 /// Watches and controls a simulator from within the process.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
+
+/// A command as `/control/commands` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CommandView {
+    /// When it came in, in microseconds since 1970.
+    pub at_us: u64,
+    /// The number of the connection that sent it; no two have the same.
+    pub connection: ConnectionId,
+    /// Its session's shard.
+    pub shard: u32,
+    /// Its opcode.
+    pub op: u8,
+    /// Its `d`.
+    pub d: serde_json::Value,
+}
 
 /// What all connections share.
 pub(super) struct Shared {
@@ -135,6 +153,26 @@ impl Handle {
     /// The sessions there are.
     pub fn sessions(&self) -> Vec<SessionView> {
         self.0.world().views()
+    }
+
+    /// How each shard fares.
+    pub fn shards(&self) -> Vec<ShardView> {
+        self.0.world().shards.views(Instant::now())
+    }
+
+    /// The last commands that came in, in order.
+    pub fn commands(&self) -> Vec<CommandView> {
+        let (now, time) = (Instant::now(), SystemTime::now());
+        let view = |received: &Received| CommandView {
+            at_us: (time - now.duration_since(received.at))
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |t| t.as_micros() as u64),
+            connection: received.connection,
+            shard: received.shard,
+            op: received.op.code(),
+            d: received.d.clone(),
+        };
+        self.0.world().commands.iter().map(view).collect()
     }
 
     /// The packets that a session holds for a resume, in order; RESUMED is not among them, since it was one connection's.
@@ -365,6 +403,8 @@ async fn respond_to_control(
     match (request.method(), verb) {
         (&Method::GET, "stats") => show(&handle.stats()),
         (&Method::GET, "sessions") => show(&handle.sessions()),
+        (&Method::GET, "shards") => show(&handle.shards()),
+        (&Method::GET, "commands") => show(&handle.commands()),
         (&Method::POST, _) => {
             let Ok(body) = Limited::new(request.into_body(), BODY).collect().await else {
                 return refuse("the body is over 8 MiB, or broke off");
@@ -374,7 +414,7 @@ async fn respond_to_control(
                 Err(error) => refuse(&error.to_string()),
             }
         }
-        _ => refuse("control requests are POST, but for GET stats and GET sessions"),
+        _ => refuse("control requests are POST, but for GET stats, sessions, shards and commands"),
     }
 }
 

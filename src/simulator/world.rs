@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::config::{Settings, Start};
 use super::limits::{Gate, SessionStarts};
 use super::protocol::{Identify, Resume};
+use super::received::Commands;
 use super::session::{ConnectionId, Holder, ResumeError, Session, SessionView, What};
+use super::shards::Shards;
 use super::stats::Stats;
 use super::template::{BOT, guild_id};
 use super::traffic::Catalogue;
@@ -27,6 +29,10 @@ pub struct World {
     pub reconnect_at_hello: u64,
     /// When each guild's members were asked for.
     pub members: Gate<u64>,
+    /// How each shard fares.
+    pub shards: Shards,
+    /// The commands that came in.
+    pub commands: Commands,
     catalogue: Arc<Catalogue>,
     sessions: BTreeMap<u64, Session>,
     by_id: HashMap<SessionId, u64>,
@@ -80,6 +86,8 @@ impl World {
             refuse_resumes: 0,
             reconnect_at_hello: 0,
             members: Gate::new(settings.members_window),
+            shards: Shards::default(),
+            commands: Commands::default(),
             catalogue,
             sessions: BTreeMap::new(),
             by_id: HashMap::new(),
@@ -126,6 +134,7 @@ impl World {
             return Identified::TokenReset;
         }
         self.stats.identifies += 1;
+        self.shards.identified(identify.shard, by, now);
         self.next_session += 1;
         let number = self.next_session;
         let id = SessionId::new(format!("{:016x}{number:016x}", super::template::mix(number ^ self.settings.seed)));
@@ -175,6 +184,8 @@ impl World {
                 // What was not written yet is not a replay, but not prebuilt either.
                 session.flood_after = None;
                 session.push("RESUMED", What::Resumed(by));
+                let shard = session.shard;
+                self.shards.resumed(shard, by, former, now);
                 self.stats.resumes += 1;
                 Resumed::Session(resume.session_id.clone(), resume.seq, former)
             }
@@ -183,6 +194,7 @@ impl World {
 
     /// A connection is gone; `ended`: the client closed with 1000 or 1001, so that its session is over.
     pub fn disconnected(&mut self, id: &SessionId, by: ConnectionId, ended: bool, now: Instant) {
+        self.shards.gone(by, now);
         match self.session(id) {
             Some(session) if session.held_by == Holder::Connection(by) => {
                 session.held_by = Holder::Nobody(now);

@@ -1,6 +1,7 @@
 //! Events out: a [`Broker`] over the publishing connection, in the Spectacles layout. Spec: spec/amqp.md, "Events".
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,6 @@ pub struct Settings {
     pub persistent: bool,
     /// `BROKER_MESSAGE_TIMEOUT`: after how long in a queue an event is dropped.
     pub message_timeout: Option<Duration>,
-    /// How many shards the bot has in all.
-    pub shard_count: u32,
 }
 
 /// The broker that shards publish to.
@@ -32,6 +31,8 @@ pub struct Events {
     /// The `expiration` property: milliseconds as text.
     expiration: Option<String>,
     demand: Arc<Mutex<Demand>>,
+    /// How many shards the bot has in all; 0 until that is known.
+    shard_count: AtomicU32,
     /// Reused for each `message_id`.
     message_id: Mutex<String>,
 }
@@ -40,7 +41,12 @@ impl Events {
     /// Events go out by `publisher`, whose [`Observer`] is to be a [`Feedback`] of the same `demand`.
     pub fn new(publisher: Publisher, settings: Settings, demand: Arc<Mutex<Demand>>) -> Self {
         let expiration = settings.message_timeout.map(|timeout| timeout.as_millis().to_string());
-        Self { publisher, settings, expiration, demand, message_id: Mutex::new(String::new()) }
+        Self { publisher, settings, expiration, demand, shard_count: AtomicU32::new(0), message_id: Mutex::default() }
+    }
+
+    /// The bot has so many shards from now on.
+    pub fn set_shard_count(&self, shard_count: u32) {
+        self.shard_count.store(shard_count, Ordering::Relaxed);
     }
 
     /// Publishes a body of ours or Discord's; `None` when AMQP cannot carry it.
@@ -176,7 +182,7 @@ impl Observer for Feedback {
             return None;
         }
         let events = self.events.get().and_then(Weak::upgrade)?;
-        let shard = Shard::new(ShardId::new(message.shard), events.settings.shard_count)?;
+        let shard = Shard::new(ShardId::new(message.shard), events.shard_count.load(Ordering::Relaxed))?;
         // A message id is session and number; see `publish`.
         let session = message.message_id.as_deref().and_then(|id| Some(SessionId::new(id.rsplit_once(':')?.0)));
         events.publish_gap(&refused(shard, session, Seq::new(message.seq), &message.routing_key))
@@ -220,8 +226,7 @@ mod tests {
             fence: Fence::open(),
         };
         let (publisher, _) = Publisher::new(settings, Arc::new(Feedback::new(demand.clone())));
-        let settings =
-            Settings { group: "gateway".to_owned(), persistent: true, message_timeout: None, shard_count: 1 };
+        let settings = Settings { group: "gateway".to_owned(), persistent: true, message_timeout: None };
         Events::new(publisher, settings, demand)
     }
 

@@ -55,8 +55,13 @@ impl Bed {
 
     /// Starts Optic.
     pub fn optic(&self) -> OpticProcess {
-        let environment: Vec<_> =
-            self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.optic_with(&[])
+    }
+
+    /// Starts Optic with these variables besides; they go before the bed's.
+    pub fn optic_with(&self, variables: &[(&str, &str)]) -> OpticProcess {
+        let own = self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let environment: Vec<_> = own.chain(variables.iter().copied()).collect();
         OpticProcess::spawn(&["run"], &environment)
     }
 

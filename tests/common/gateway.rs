@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use optic::discord::ids::SessionId;
-use optic::simulator::{Handle, SessionView, Settings, Simulator, Stats};
+use optic::simulator::{CommandView, Handle, SessionView, Settings, ShardView, Simulator, Stats};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -70,6 +70,21 @@ impl Gateway {
     /// The sessions there are.
     pub fn sessions(&self) -> Vec<SessionView> {
         self.handle.sessions()
+    }
+
+    /// How each shard fares.
+    pub fn shards(&self) -> Vec<ShardView> {
+        self.handle.shards()
+    }
+
+    /// How many shards have one connection; one that has two counts for none.
+    pub fn live(&self) -> u64 {
+        self.shards().iter().filter(|shard| shard.live == 1).count() as u64
+    }
+
+    /// The last commands that came in, in order.
+    pub fn commands(&self) -> Vec<CommandView> {
+        self.handle.commands()
     }
 
     /// As `POST /control/<verb>?<query>`.

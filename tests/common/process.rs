@@ -116,7 +116,8 @@ impl OpticProcess {
         self.child.id().expect("it runs")
     }
 
-    async fn signal(&self, name: &str) {
+    /// A signal by its name, without SIG.
+    pub async fn signal(&self, name: &str) {
         let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status().await;
         assert!(status.expect("there is a shell").success(), "could not send SIG{name}");
     }

@@ -26,7 +26,7 @@ use crate::tls;
 /// The first wait after a connection is lost; each further one is twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// The longest wait.
-const MAX_DELAY: Duration = Duration::from_secs(10);
+const MAX_DELAY: Duration = Duration::from_secs(3);
 /// A connection that lasted this long makes the next wait a first one again.
 const LASTING: Duration = Duration::from_secs(10);
 /// The same failure is told again after this.

@@ -39,6 +39,7 @@ use super::gateway::Gateway;
 use super::identify_gate::IdentifyGate;
 use super::ids::{Seq, SessionId, Shard};
 use super::session::{Action, CommandWait, End, Session, State};
+use super::turnstile::Pass;
 use crate::broker::{Broker, Wait};
 use crate::cluster::fence::Fence;
 use crate::ledger::Ledger;
@@ -101,7 +102,7 @@ pub struct Driver {
     link: Link,
     /// Connections that are being closed; there is one, unless Discord drops us by the second.
     parting: VecDeque<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    turn: Option<Wait<'static>>,
+    turn: Option<Pin<Box<dyn Future<Output = Pass> + Send>>>,
     saving: Option<Saving>,
     /// What the store holds, as far as we know.
     stored: Option<(SessionId, Seq)>,
@@ -132,7 +133,7 @@ enum Happened {
     Stop,
     Due,
     Room,
-    Turn,
+    Turn(Pass),
     Saved(Result<(), StoreError>),
     Command(Option<Command>),
     Parted,
@@ -220,7 +221,7 @@ impl Driver {
                     () = &mut stopped => Happened::Stop,
                     () = &mut timer, if armed.is_some() => Happened::Due,
                     () = of(paused.as_mut().map(|(_, room)| room)) => Happened::Room,
-                    () = of(turn.as_mut()) => Happened::Turn,
+                    pass = of(turn.as_mut()) => Happened::Turn(pass),
                     result = of(saving.as_mut().map(|saving| &mut saving.done)) => Happened::Saved(result),
                     () = of(parting.front_mut()) => Happened::Parted,
                     command = next_command(commands), if takes_commands => Happened::Command(command),
@@ -252,9 +253,15 @@ impl Driver {
                     self.due(Instant::now());
                 }
                 Happened::Room => self.resume_reading(Instant::now()),
-                Happened::Turn => {
+                Happened::Turn(pass) => {
                     self.turn = None;
-                    self.intake.session.identify_granted(Instant::now());
+                    let now = Instant::now();
+                    if pass.spend(now) {
+                        self.intake.session.identify_granted(now);
+                    } else {
+                        debug!("the turn to identify came too late, asking again");
+                        self.ask_turn();
+                    }
                 }
                 Happened::Saved(result) => self.saved(result),
                 Happened::Parted => {
@@ -372,10 +379,7 @@ impl Driver {
                         open.out.text(&packet);
                     }
                 }
-                Action::AskIdentify => {
-                    let (gate, shard) = (self.shared.gate.clone(), self.shard.id());
-                    self.turn = Some(Box::pin(async move { gate.turn(shard).await }));
-                }
+                Action::AskIdentify => self.ask_turn(),
                 Action::WithdrawIdentify => self.turn = None,
                 Action::Close { code } => self.close(code),
                 Action::Store => self.store(Instant::now()),
@@ -396,6 +400,11 @@ impl Driver {
                 self.try_command(Instant::now());
             }
         }
+    }
+
+    fn ask_turn(&mut self) {
+        let (gate, shard) = (self.shared.gate.clone(), self.shard.id());
+        self.turn = Some(Box::pin(async move { gate.turn(shard).await }));
     }
 
     fn connect(&mut self, url: &str, resume: bool) {

@@ -21,6 +21,14 @@ impl Orders {
         self.abandon.cancel();
     }
 
+    /// Waits for either.
+    pub async fn ended(&self) {
+        tokio::select! {
+            () = self.stopped() => {}
+            () = self.abandoned() => {}
+        }
+    }
+
     /// Waits for [`stop`](Self::stop).
     pub(super) async fn stopped(&self) {
         self.stop.cancelled().await;

@@ -17,6 +17,7 @@ use crate::discord::inflate::{Buffer, Inflater};
 use crate::discord::intents::Intents;
 use crate::discord::rest_types::SessionStartLimit;
 use crate::discord::session::Settings;
+use crate::discord::turnstile::{Entering, Turnstile};
 use crate::discord::websocket::Reader;
 use crate::secret::Secret;
 use crate::session_store::{MemorySessionStore, StoredSession};
@@ -218,6 +219,12 @@ struct Running {
 impl Running {
     /// Runs until READY and the guilds were published.
     async fn start() -> Self {
+        let limit = SessionStartLimit { total: 10, remaining: 10, reset_after: 1000, max_concurrency: 1 };
+        Self::with(IdentifyGate::new(IdentifyQueue::new(limit, PACE, Instant::now()))).await
+    }
+
+    /// The same behind this gate.
+    async fn with(gate: IdentifyGate) -> Self {
         let simulator = Simulator::bind(simulator::Settings::default()).await.expect("a free port");
         let (address, discord) = (simulator.address(), simulator.handle());
         let stop = CancellationToken::new();
@@ -227,8 +234,6 @@ impl Running {
         let broker = Arc::new(Confirming { at_once: true, ..Confirming::default() });
         let store = Arc::new(MemorySessionStore::new());
         let fence = Fence::open();
-        let limit = SessionStartLimit { total: 10, remaining: 10, reset_after: 1000, max_concurrency: 1 };
-        let gate = IdentifyGate::new(IdentifyQueue::new(limit, PACE, Instant::now()));
         let gateway = GatewayUrl::parse(&format!("ws://{address}")).expect("an address");
         let shared = Shared {
             broker: broker.clone(),
@@ -293,4 +298,32 @@ async fn behind_a_closed_fence_no_session_is_stored() {
     store.save(StoredSession { sequence: Seq::new(100), ..stored() }).await.expect("never fails");
     orders.stop();
     assert_eq!(running.end().await, (End::ShutDown, Some(100)));
+}
+
+/// Gives a pass that is too late, then one of a lost turn, then good ones.
+#[derive(Debug, Default)]
+struct LateThenLost(AtomicU64);
+
+impl Turnstile for LateThenLost {
+    fn enter(&self, _: u32, _: ShardId) -> Entering<'_> {
+        let (now, soon) = (Instant::now(), Instant::now() + Duration::from_secs(600));
+        let pass = match self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => Pass::until(now),
+            1 => Pass::reporting(soon).0,
+            _ => Pass::until(soon),
+        };
+        Box::pin(std::future::ready(pass))
+    }
+}
+
+#[tokio::test]
+async fn a_turn_that_comes_too_late_or_is_lost_is_asked_for_again() {
+    let turnstile = Arc::new(LateThenLost::default());
+    let limit = SessionStartLimit { total: 0, remaining: u32::MAX, reset_after: 600_000, max_concurrency: 1 };
+    let (now, pace) = (Instant::now(), Duration::from_millis(1));
+    let gate = IdentifyGate::shared(IdentifyQueue::new(limit, pace, now), now, turnstile.clone());
+    let running = Running::with(gate).await;
+    assert_eq!(turnstile.0.load(std::sync::atomic::Ordering::Relaxed), 3);
+    running.orders.stop();
+    assert_eq!(running.end().await.0, End::ShutDown);
 }

@@ -1,0 +1,553 @@
+//! The service: everything that runs for as long as Optic does, and who waits for it.
+//!
+//! ```text
+//! service
+//! ├─ http                   an answer fails: that request only
+//! ├─ publishing connection  lost: reconnects; shards pause, then close resumable
+//! ├─ administration         lost: reconnects; sessions are stored later
+//! ├─ consumption            lost: reconnects; leases are in doubt, and the fence is closed, until they are held again
+//! │  ├─ leases, bus         follow the connection
+//! │  └─ commands            RabbitMQ has again what was not acknowledged
+//! ├─ identify gate
+//! ├─ gateway's address      cannot be asked for: the one told before is kept
+//! ├─ stdio: output          nobody reads: the service ends
+//! │         input           at its end: no more commands
+//! └─ shards, by one of
+//!    ├─ alone               all, or those that were set
+//!    └─ cluster             those whose leases are held
+//!       └─ shard × n        refused by Discord: that shard only; all of them: the service ends
+//! ```
+//!
+//! A task that panics ends the service: whatever it had in hand is resumed by the next start.
+
+mod cluster;
+mod join;
+mod pool;
+mod view;
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::pool::Pool;
+pub use self::view::View;
+use crate::amqp::address::Address;
+use crate::amqp::admin::{Admin, AdminDriver};
+use crate::amqp::identify_gate::{AmqpTurnstile, Rules};
+use crate::amqp::publisher::{Publisher, PublisherSettings, Window};
+use crate::amqp::session_store::AmqpSessionStore;
+use crate::amqp::topology;
+use crate::broker::{Broker, BrokerState};
+use crate::cluster::fence::Fence;
+use crate::config::{self, Config, EventFilter, NoSuchShard};
+use crate::discord::commands::Commands;
+use crate::discord::gateway::Gateway;
+use crate::discord::gateway_url::{GatewayUrl, InvalidGatewayUrl};
+use crate::discord::identify_gate::IdentifyGate;
+use crate::discord::identify_queue::{self, IdentifyQueue};
+use crate::discord::ids::Shard;
+use crate::discord::rest::{self, RestError};
+use crate::discord::rest_types::GatewayBot;
+use crate::discord::session::End;
+use crate::discord::shard::Shared;
+use crate::http::{self, BindError, Health};
+use crate::session_store::{FileSessionStore, MemorySessionStore, SessionStore};
+use crate::spectacles::demand::Demand;
+use crate::spectacles::events::{Events, Feedback, Settings as EventSettings};
+use crate::stdio;
+use crate::tls;
+
+/// Events at the broker without a confirm: enough to keep it busy, and little to write again.
+const WINDOW: Window = Window { messages: 4096, bytes: 8 << 20 };
+
+/// Waits between tries to ask Discord, or the store.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// How long the connections to RabbitMQ have for their goodbyes.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// Why the service ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The address for health cannot be listened on.
+    #[error(transparent)]
+    Http(#[from] BindError),
+    /// Something about RabbitMQ's address is wrong.
+    #[error("AMQP_URL: {0}")]
+    Address(String),
+    /// Discord does not tell where its gateway is.
+    #[error(transparent)]
+    Discord(#[from] RestError),
+    /// What Discord told is no address.
+    #[error("Discord's answer: {0}")]
+    GatewayUrl(#[from] InvalidGatewayUrl),
+    /// The shards asked for are not there.
+    #[error(transparent)]
+    Shards(#[from] NoSuchShard),
+    /// No shard is left. Each one's end was told.
+    #[error("no shard can run: {0}")]
+    NoShardLeft(End),
+    /// Nobody reads the events any more.
+    #[error("standard output cannot be written to: {0}")]
+    Output(io::Error),
+    /// A task panicked: a bug.
+    #[error("a part of Optic failed: {0}")]
+    Failed(JoinError),
+}
+
+/// Runs the service until `stop`, or until it cannot go on.
+///
+/// # Errors
+/// Why it could not go on.
+pub async fn run(config: Config, view: Arc<View>, stop: CancellationToken) -> Result<(), ServiceError> {
+    let mut service = Service::new(view);
+    let result = service.serve(&config, &stop).await;
+    let ended = service.end().await;
+    result.and(ended)
+}
+
+/// The service's tasks beside the shards, in the order in which they are stopped.
+struct Service {
+    view: Arc<View>,
+    /// A failure of one is the service's.
+    tasks: JoinSet<Result<(), ServiceError>>,
+    /// What feeds shards stops with them,
+    intake: CancellationToken,
+    /// then what carries their last events and records.
+    carriers: CancellationToken,
+}
+
+/// Discord, as it told of itself at the start.
+struct Discord {
+    told: GatewayBot,
+    /// When it was asked.
+    asked: Instant,
+    url: GatewayUrl,
+    tls: Arc<tls::Lazy>,
+}
+
+/// RabbitMQ, as far as it is not the publisher.
+struct Amqp {
+    events: Arc<Events>,
+    administration: Admin,
+    consumption: Admin,
+}
+
+impl Service {
+    fn new(view: Arc<View>) -> Self {
+        Self { view, tasks: JoinSet::new(), intake: CancellationToken::new(), carriers: CancellationToken::new() }
+    }
+
+    async fn serve(&mut self, config: &Config, stop: &CancellationToken) -> Result<(), ServiceError> {
+        if let Some(address) = config.http {
+            let server = http::Server::bind(address).await?;
+            info!(address = %server.address(), "health is served at /health/live and /health/ready");
+            let (health, stop): (Arc<dyn Health>, _) = (self.view.clone(), self.carriers.clone());
+            self.tasks.spawn(async move {
+                server.run(health, stop).await;
+                Ok(())
+            });
+        }
+        let tls = Arc::new(tls::Lazy::default());
+        let asked = Instant::now();
+        let Some(told) = until(stop, ask_discord(config, &tls)).await.transpose()? else { return Ok(()) };
+        let discord = Discord { url: GatewayUrl::parse(&told.url)?, told, asked, tls };
+        match &config.broker {
+            config::Broker::Stdio => self.run_alone(config, &discord, stop).await,
+            config::Broker::Amqp(amqp) => self.run_in_cluster(config, amqp, &discord, stop).await,
+        }
+    }
+
+    /// All shards, or those that were set, with standard input and output.
+    async fn run_alone(
+        &mut self,
+        config: &Config,
+        discord: &Discord,
+        stop: &CancellationToken,
+    ) -> Result<(), ServiceError> {
+        let shards = config.discord.shards.shards(discord.told.shards)?;
+        let output = Arc::new(stdio::Output::new(listed(config)));
+        let (writer, until) = (output.clone(), self.carriers.clone());
+        self.tasks.spawn(async move { writer.run(tokio::io::stdout(), until).await.map_err(ServiceError::Output) });
+        let _ = self.view.broker.set(output.clone());
+        let store: Arc<dyn SessionStore> = match &config.store {
+            config::Store::File { folder } => Arc::new(FileSessionStore::new(folder)),
+            config::Store::Memory | config::Store::Amqp { .. } => Arc::new(MemorySessionStore::new()),
+        };
+        let gate = IdentifyGate::new(IdentifyQueue::new(
+            discord.told.session_start_limit,
+            identify_queue::PACE,
+            Instant::now(),
+        ));
+        let shared = self.share(config, discord, output, store, Fence::open(), gate);
+        let shard_count = shards.first().map_or(1, |shard| shard.count());
+        let commands = Arc::new(Commands::new(shard_count));
+        let (input, until) = (commands.clone(), self.intake.clone());
+        self.tasks.spawn(async move {
+            stdio::read_commands(tokio::io::stdin(), input, until).await;
+            Ok(())
+        });
+        tell_start(&shards, &discord.told);
+        let mut pool = Pool::new(config.discord.clone(), shared, commands, self.view.clone());
+        shards.into_iter().for_each(|shard| pool.start(shard));
+        self.view.joined();
+        let ending = stop.child_token();
+        let (view, intake) = (self.view.clone(), self.intake.clone());
+        self.beside(run_all(pool, ending.clone(), intake, view), &ending).await
+    }
+
+    /// The shards whose leases RabbitMQ grants us.
+    async fn run_in_cluster(
+        &mut self,
+        config: &Config,
+        amqp: &config::Amqp,
+        discord: &Discord,
+        stop: &CancellationToken,
+    ) -> Result<(), ServiceError> {
+        // Before anything else: what cannot be is told at once.
+        config.discord.shards.shards(discord.told.shards)?;
+        let fence = Fence::closed(Instant::now());
+        let carriers = self.start_amqp(config, amqp, &fence)?;
+        let group = amqp.group.as_str();
+        let store: Arc<dyn SessionStore> = match &config.store {
+            config::Store::Amqp { prefix } => {
+                Arc::new(AmqpSessionStore::new(carriers.administration.clone(), group, prefix))
+            }
+            config::Store::File { folder } => Arc::new(FileSessionStore::new(folder)),
+            config::Store::Memory => Arc::new(MemorySessionStore::new()),
+        };
+        let ready = async {
+            if let Some(publisher) = self.view.publisher.get() {
+                let mut state = publisher.watch_state();
+                // The sender lives as long as the publisher does.
+                let _ = state.wait_for(|state| *state != BrokerState::Disconnected).await;
+            }
+            declare(&carriers.administration, amqp).await;
+        };
+        if until(stop, ready).await.is_none() {
+            return Ok(());
+        }
+        let queue = IdentifyQueue::new(discord.told.session_start_limit, identify_queue::PACE, Instant::now());
+        let (administration, consumption) = (carriers.administration.clone(), carriers.consumption.clone());
+        let (turnstile, driver) = AmqpTurnstile::new(administration, consumption, group, Rules::DISCORD);
+        self.run(driver.run(self.intake.clone()));
+        let gate = IdentifyGate::shared(queue, discord.asked, Arc::new(turnstile));
+        let shared = self.share(config, discord, carriers.events.clone(), store, fence.clone(), gate);
+        let Some(cluster) = self.join(config, group, &discord.told, &carriers, fence, shared, stop).await? else {
+            return Ok(());
+        };
+        let ending = stop.child_token();
+        self.beside(cluster.run(ending.clone(), self.intake.clone()), &ending).await
+    }
+
+    /// What shards share, and the tasks behind it.
+    fn share(
+        &mut self,
+        config: &Config,
+        discord: &Discord,
+        broker: Arc<dyn Broker>,
+        store: Arc<dyn SessionStore>,
+        fence: Fence,
+        gate: IdentifyGate,
+    ) -> Shared {
+        let tls = discord.tls.clone();
+        let (run_gate, until) = (gate.clone(), self.intake.clone());
+        self.tasks.spawn(async move {
+            run_gate.run(until).await;
+            Ok(())
+        });
+        let gateway = Arc::new(Gateway::new(discord.url.clone()));
+        let (base_url, token) = (config.discord.api.base_url(), config.discord.token.clone());
+        let (fresh, limits, until, dial) = (gateway.clone(), gate.clone(), self.intake.clone(), tls.clone());
+        self.tasks.spawn(async move {
+            fresh.keep_fresh(|| rest::gateway_bot(&base_url, &token, &dial), &limits, until).await;
+            Ok(())
+        });
+        let compression = config.discord.compression;
+        Shared { broker, store, fence, gate, gateway, tls, compression, scratch: Arc::default() }
+    }
+
+    fn start_amqp(&mut self, config: &Config, amqp: &config::Amqp, fence: &Fence) -> Result<Amqp, ServiceError> {
+        let address =
+            Address::parse(amqp.url.secret().expose()).map_err(|error| ServiceError::Address(error.to_string()))?;
+        let group = amqp.group.as_str();
+        let demand = match listed(config) {
+            None => Demand::auto(),
+            Some(names) => Demand::listed(names.iter().map(String::as_str)),
+        };
+        let demand = Arc::new(Mutex::new(demand));
+        let feedback = Arc::new(Feedback::new(demand.clone()));
+        let settings = PublisherSettings {
+            address: address.clone(),
+            exchange: group.to_owned(),
+            connection_name: format!("optic {group} events"),
+            window: WINDOW,
+            fence: fence.clone(),
+        };
+        let (publisher, driver) = Publisher::new(settings, feedback.clone());
+        let stop = self.carriers.clone();
+        self.tasks.spawn(async move {
+            driver.run(stop).await;
+            Ok(())
+        });
+        let _ = self.view.publisher.set(publisher.clone());
+        let administration = self.start_admin(Admin::at(&address, &format!("optic {group} administration")))?;
+        let consumption = self.start_admin(Admin::for_leases(&address, &format!("optic {group} consumption")))?;
+        let _ = self.view.admin.set(administration.clone());
+        let settings = EventSettings {
+            group: group.to_owned(),
+            persistent: amqp.persistent,
+            message_timeout: amqp.message_timeout,
+        };
+        let events = Arc::new(Events::new(publisher, settings, demand));
+        feedback.tell(&events);
+        // Seen from now on: who asks for readiness is told what is missing.
+        let _ = self.view.broker.set(events.clone());
+        Ok(Amqp { events, administration, consumption })
+    }
+
+    fn start_admin(
+        &mut self,
+        made: Result<(Admin, AdminDriver), crate::amqp::error::AdminError>,
+    ) -> Result<Admin, ServiceError> {
+        let (admin, driver) = made.map_err(|error| ServiceError::Address(error.to_string()))?;
+        let stop = self.carriers.clone();
+        self.tasks.spawn(async move {
+            driver.run(stop).await;
+            Ok(())
+        });
+        Ok(admin)
+    }
+
+    /// Does the work that ends by `ending`, and watches the other tasks meanwhile: should one fail, the work is ended in order.
+    async fn beside(
+        &mut self,
+        work: impl Future<Output = Result<(), ServiceError>>,
+        ending: &CancellationToken,
+    ) -> Result<(), ServiceError> {
+        tokio::pin!(work);
+        let failure = loop {
+            tokio::select! {
+                biased;
+                Some(ended) = self.tasks.join_next() => {
+                    if let Err(failure) = task_ended(ended) {
+                        break failure;
+                    }
+                }
+                done = &mut work => return done,
+            }
+        };
+        ending.cancel();
+        // What failed first is why.
+        let _ = work.await;
+        Err(failure)
+    }
+
+    /// Stops what still runs, in order, and waits for it.
+    async fn end(&mut self) -> Result<(), ServiceError> {
+        self.view.stopping.cancel();
+        self.intake.cancel();
+        self.carriers.cancel();
+        let mut result = Ok(());
+        let rest = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                result = std::mem::replace(&mut result, Ok(())).and(task_ended(ended));
+            }
+        };
+        if tokio::time::timeout(GOODBYE, rest).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+        result
+    }
+}
+
+/// Waits for shards that nobody else can have: until `stop`, or until none is left.
+async fn run_all(
+    mut pool: Pool,
+    stop: CancellationToken,
+    intake: CancellationToken,
+    view: Arc<View>,
+) -> Result<(), ServiceError> {
+    let mut result = Ok(());
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                view.stopping.cancel();
+                intake.cancel();
+                pool.stop_all();
+            }
+            ended = pool.next_ended() => match ended {
+                None => return result,
+                Some(Err(failure)) => {
+                    result = result.and(Err(failure));
+                    stop.cancel();
+                }
+                Some(Ok((_, end))) => {
+                    if pool.is_empty() && !stopping {
+                        return result.and(Err(ServiceError::NoShardLeft(end)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The events that are to be published; `None`: whatever is consumed.
+fn listed(config: &Config) -> Option<Vec<String>> {
+    match &config.discord.events {
+        EventFilter::Auto => None,
+        EventFilter::Listed(names) => Some(names.iter().cloned().collect()),
+    }
+}
+
+fn tell_start(shards: &[Shard], told: &GatewayBot) {
+    let limit = told.session_start_limit;
+    info!(
+        shards = shards.len(),
+        of = shards.first().map_or(1, |shard| shard.count()),
+        starts_left = limit.remaining,
+        max_concurrency = limit.max_concurrency,
+        "starting shards"
+    );
+}
+
+fn task_ended(ended: Result<Result<(), ServiceError>, JoinError>) -> Result<(), ServiceError> {
+    ended.map_err(failed)?
+}
+
+fn failed(panic: JoinError) -> ServiceError {
+    error!(%panic, "a task failed");
+    ServiceError::Failed(panic)
+}
+
+/// The work's outcome, or `None` if `stop` comes first.
+async fn until<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        done = work => Some(done),
+    }
+}
+
+/// Asks Discord for its gateway until it tells, or says that asking is of no use.
+async fn ask_discord(config: &Config, tls: &tls::Lazy) -> Result<GatewayBot, RestError> {
+    let base_url = config.discord.api.base_url();
+    let mut delay = FIRST_RETRY;
+    loop {
+        match rest::gateway_bot(&base_url, &config.discord.token, tls).await {
+            Ok(gateway) => return Ok(gateway),
+            Err(error) if error.is_retryable() => {
+                let wait = error.retry_after().unwrap_or(delay);
+                warn!(%error, again_in = ?wait, "Discord does not tell where its gateway is");
+                tokio::time::sleep(wait).await;
+                delay = (delay * 2).min(LONGEST_RETRY);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Declares the queues of `BROKER_DECLARE`, until that is done or refused.
+async fn declare(admin: &Admin, amqp: &config::Amqp) {
+    for queue in &amqp.declare {
+        let event = std::slice::from_ref(&queue.event);
+        let mut delay = FIRST_RETRY;
+        loop {
+            match topology::declare_events(admin, amqp.group.as_str(), queue.subgroup.as_deref(), event).await {
+                Ok(()) => break,
+                Err(error) if error.is_passing() => {
+                    warn!(%error, again_in = ?delay, "a queue of BROKER_DECLARE cannot be declared yet");
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(LONGEST_RETRY);
+                }
+                Err(error) => {
+                    error!(%error, "a queue of BROKER_DECLARE cannot be declared; going on without it");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pool::tests::pool;
+    use super::*;
+    use crate::discord::close_code::CloseCode;
+    use crate::discord::ids::ShardId;
+
+    fn shard(id: u32) -> Shard {
+        Shard::new(ShardId::new(id), 3).expect("of three")
+    }
+
+    /// A service with a task that carries the shards' last events: it must be told to stop after them, and not sooner.
+    fn service() -> Service {
+        let mut service = Service::new(Arc::default());
+        let (intake, carriers) = (service.intake.clone(), service.carriers.clone());
+        service.tasks.spawn(async move {
+            carriers.cancelled().await;
+            assert!(intake.is_cancelled());
+            Ok(())
+        });
+        service
+    }
+
+    async fn run(service: &mut Service, pool: Pool) -> Result<(), ServiceError> {
+        let ending = CancellationToken::new();
+        let work = run_all(pool, ending.clone(), service.intake.clone(), service.view.clone());
+        let result = service.beside(work, &ending).await;
+        service.end().await.expect("the others end well");
+        assert!(service.tasks.is_empty());
+        result
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_panics_ends_the_service_and_the_others_stop_in_order() {
+        let mut service = service();
+        let (intake, carriers) = (service.intake.clone(), service.carriers.clone());
+        let mut pool = pool();
+        pool.put(shard(0), async move {
+            intake.cancelled().await;
+            assert!(!carriers.is_cancelled(), "its last events are still carried");
+            End::ShutDown
+        });
+        pool.put(shard(1), async { panic!("a bug") });
+        let why = run(&mut service, pool).await.expect_err("a panic");
+        assert!(matches!(why, ServiceError::Failed(_)), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_fails_ends_the_service() {
+        let mut service = service();
+        let mut pool = pool();
+        let intake = service.intake.clone();
+        pool.put(shard(0), async move {
+            intake.cancelled().await;
+            End::ShutDown
+        });
+        service.tasks.spawn(async { Err(ServiceError::Output(io::ErrorKind::BrokenPipe.into())) });
+        let why = run(&mut service, pool).await.expect_err("the output's");
+        assert!(matches!(why, ServiceError::Output(_)), "{why}");
+    }
+
+    #[tokio::test]
+    async fn the_last_shard_that_discord_refuses_ends_the_service() {
+        let mut service = service();
+        let mut pool = pool();
+        for id in 0..3 {
+            let fatal = End::Fatal { code: CloseCode::AuthenticationFailed, advice: String::new() };
+            pool.put(shard(id), async { fatal });
+        }
+        let why = run(&mut service, pool).await.expect_err("no shard is left");
+        assert!(matches!(why, ServiceError::NoShardLeft(End::Fatal { .. })), "{why}");
+    }
+}
