@@ -142,7 +142,8 @@ impl Service {
         let post = Arc::new(Post::new(messenger, group, answers));
         self.run(Sends::new(commands.clone(), post.clone()).run(for_shards, self.carriers.clone()));
         let (consumer, for_guilds) = Consumer::new(amqp.consumption.clone(), Queue::send(group), reroute::PREFETCH);
-        self.run(consumer.run(self.intake.clone()));
+        // Ends after the other: what that has passed on by then is acknowledged.
+        self.run(consumer.run(self.carriers.clone()));
         self.run(Reroute::new(commands.clone(), post).run(for_guilds, self.intake.clone()));
     }
 
