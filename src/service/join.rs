@@ -142,8 +142,14 @@ impl Service {
         let post = Arc::new(Post::new(messenger, group, answers));
         self.run(Sends::new(commands.clone(), post.clone()).run(for_shards, self.carriers.clone()));
         let (consumer, for_guilds) = Consumer::new(amqp.consumption.clone(), Queue::send(group), reroute::PREFETCH);
-        self.run(consumer.run(self.intake.clone()));
-        self.run(Reroute::new(commands.clone(), post).run(for_guilds, self.intake.clone()));
+        // The consumer outlasts it, so that what is under way at a stop is still acknowledged and does not come twice.
+        let (reroute, consume) = (Reroute::new(commands.clone(), post), CancellationToken::new());
+        self.run(consumer.run(consume.clone()));
+        let stop = self.intake.clone();
+        self.run(async move {
+            let _consume = consume.drop_guard();
+            reroute.run(for_guilds, stop).await;
+        });
     }
 
     pub(super) fn run(&mut self, task: impl Future<Output = ()> + Send + 'static) {
