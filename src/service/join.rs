@@ -142,7 +142,8 @@ impl Service {
         let post = Arc::new(Post::new(messenger, group, answers));
         self.run(Sends::new(commands.clone(), post.clone()).run(for_shards, self.carriers.clone()));
         let (consumer, for_guilds) = Consumer::new(amqp.consumption.clone(), Queue::send(group), reroute::PREFETCH);
-        // The consumer outlasts it, so that what is under way at a stop is still acknowledged and does not come twice.
+        // The consumer ends right after it: what it has passed on by then is acknowledged, and what waits goes back to its
+        // queue at once, for other processes, and not only when our shards have stopped.
         let (reroute, consume) = (Reroute::new(commands.clone(), post), CancellationToken::new());
         self.run(consumer.run(consume.clone()));
         let stop = self.intake.clone();
