@@ -1,6 +1,6 @@
 //! Sessions in RabbitMQ: a durable queue of length one for each shard (spec/amqp.md, "Sessions").
 //!
-//! How they are kept there: [`super::stored`].
+//! How they are kept there: `stored.rs`.
 
 use std::collections::HashSet;
 use std::sync::{Mutex as StdMutex, PoisonError};

@@ -142,9 +142,15 @@ impl Service {
         let post = Arc::new(Post::new(messenger, group, answers));
         self.run(Sends::new(commands.clone(), post.clone()).run(for_shards, self.carriers.clone()));
         let (consumer, for_guilds) = Consumer::new(amqp.consumption.clone(), Queue::send(group), reroute::PREFETCH);
-        // Ends after the other: what that has passed on by then is acknowledged.
-        self.run(consumer.run(self.carriers.clone()));
-        self.run(Reroute::new(commands.clone(), post).run(for_guilds, self.intake.clone()));
+        // The consumer ends right after it: what it has passed on by then is acknowledged, and what waits goes back to its
+        // queue at once, for other processes, and not only when our shards have stopped.
+        let (reroute, consume) = (Reroute::new(commands.clone(), post), CancellationToken::new());
+        self.run(consumer.run(consume.clone()));
+        let stop = self.intake.clone();
+        self.run(async move {
+            let _consume = consume.drop_guard();
+            reroute.run(for_guilds, stop).await;
+        });
     }
 
     pub(super) fn run(&mut self, task: impl Future<Output = ()> + Send + 'static) {
