@@ -216,10 +216,11 @@ impl Cluster {
             BusEvent::Down => self.links.bus_is_up = false,
             BusEvent::Message(text) => match (Change::from_json(&text), Announcement::from_json(&text)) {
                 (Some(change), _) => self.reshard.hear(change.generation),
-                (None, Ok(said)) => {
+                // It has begun anew, as we are about to.
+                (None, Ok(said)) if said.generation > self.reshard.agreed.generation => {
                     self.reshard.hear(said.generation);
-                    self.member.heard(said, now);
                 }
+                (None, Ok(said)) => self.member.heard(said, now),
                 (None, Err(error)) => self.member.unreadable(&error, now),
             },
             BusEvent::Gone(node) => self.member.gone(&node, now),
