@@ -94,11 +94,13 @@ impl Service {
             to_replace: None,
             view: self.view.clone(),
         };
-        let Some(agreed) = super::until(stop, newcomer.agree()).await else { return Ok(None) };
+        let ending = stop.child_token();
+        let agreeing = async { Ok(super::until(&ending, newcomer.agree()).await) };
+        let Some(agreed) = self.beside(agreeing, &ending).await? else { return Ok(None) };
         let Newcomer { node, name, record, bus, heard, bus_is_up, .. } = newcomer;
         let mine = config.discord.shards.shards(agreed.shard_count)?;
         let declared = declare_commands(&amqp.administration, group, agreed.shard_count);
-        if super::until(stop, declared).await.is_none() {
+        if self.beside(async { Ok(super::until(&ending, declared).await) }, &ending).await?.is_none() {
             return Ok(None);
         }
         amqp.events.set_shard_count(agreed.shard_count);
@@ -137,12 +139,11 @@ impl Service {
             want: want.clone(),
             running: BTreeSet::new(),
         };
-        self.view.joined();
         Ok(Some(Cluster {
             member: Member::new(settings, Instant::now()),
             want,
             shard_count: agreed.shard_count,
-            links: Links { leases, bus, leases_are_up: false, bus_is_up },
+            links: Links { leases, bus, leases_are_up: false, bus_is_up, connected: false },
             ears: Ears { leases: told_of_leases.events, bus: heard },
             fence,
             pool: Pool::new(config.discord.clone(), shared, commands, self.view.clone()),
@@ -151,6 +152,7 @@ impl Service {
             refused: BTreeMap::new(),
             reshard,
             postponed: None,
+            settled_at: None,
         }))
     }
 
@@ -296,6 +298,7 @@ impl Newcomer {
     /// Asks all to announce themselves.
     async fn hello(&mut self) {
         while !self.bus_is_up {
+            self.view.waits_for("it is not on the bus of the cluster yet".to_owned());
             self.hear().await;
         }
         let hello = Announcement::newcomer(self.node.clone(), self.name.clone(), self.mode);
@@ -326,7 +329,7 @@ impl Newcomer {
                 Ok(said) => _ = self.alive.insert(said.node.clone(), Alive::from(&said)),
                 Err(error) => warn!(%error, "an announcement is passed over"),
             },
-            // The bus failed, which ends the service.
+            // The bus failed, and whoever waits for its task ends the service.
             None => std::future::pending().await,
         }
     }
