@@ -119,8 +119,10 @@ struct Service {
     tasks: JoinSet<Result<(), ServiceError>>,
     /// What feeds shards stops with them,
     intake: CancellationToken,
-    /// then what carries their last events and records.
+    /// then what carries their last events and records,
     carriers: CancellationToken,
+    /// then the connections that these use to their end, so many of the tasks.
+    connections: (CancellationToken, usize),
 }
 
 /// Discord, as it told of itself at the start.
@@ -141,7 +143,8 @@ struct Amqp {
 
 impl Service {
     fn new(view: Arc<View>) -> Self {
-        Self { view, tasks: JoinSet::new(), intake: CancellationToken::new(), carriers: CancellationToken::new() }
+        let (intake, carriers) = (CancellationToken::new(), CancellationToken::new());
+        Self { view, tasks: JoinSet::new(), intake, carriers, connections: (CancellationToken::new(), 0) }
     }
 
     async fn serve(&mut self, config: &Config, stop: &CancellationToken) -> Result<(), ServiceError> {
@@ -317,7 +320,8 @@ impl Service {
         made: Result<(Admin, AdminDriver), crate::amqp::error::AdminError>,
     ) -> Result<Admin, ServiceError> {
         let (admin, driver) = made.map_err(|error| ServiceError::Address(error.to_string()))?;
-        let stop = self.carriers.clone();
+        let stop = self.connections.0.clone();
+        self.connections.1 += 1;
         self.tasks.spawn(async move {
             driver.run(stop).await;
             Ok(())
@@ -356,7 +360,12 @@ impl Service {
         self.carriers.cancel();
         let mut result = Ok(());
         let rest = async {
-            while let Some(ended) = self.tasks.join_next().await {
+            loop {
+                // lapin throws away what waits on a connection that closes: the last acknowledgements and answers.
+                if self.tasks.len() <= self.connections.1 {
+                    self.connections.0.cancel();
+                }
+                let Some(ended) = self.tasks.join_next().await else { break };
                 result = std::mem::replace(&mut result, Ok(())).and(task_ended(ended));
             }
         };
@@ -523,6 +532,26 @@ mod tests {
         pool.put(shard(1), async { panic!("a bug") });
         let why = run(&mut service, pool).await.expect_err("a panic");
         assert!(matches!(why, ServiceError::Failed(_)), "{why}");
+    }
+
+    #[tokio::test]
+    async fn connections_outlast_what_uses_them() {
+        let mut service = service();
+        let (carriers, connections) = (service.carriers.clone(), service.connections.0.clone());
+        service.tasks.spawn(async move {
+            carriers.cancelled().await;
+            tokio::task::yield_now().await;
+            assert!(!connections.is_cancelled(), "its last acknowledgements are still on their way");
+            Ok(())
+        });
+        let connections = service.connections.0.clone();
+        service.connections.1 = 1;
+        service.tasks.spawn(async move {
+            connections.cancelled().await;
+            Ok(())
+        });
+        service.end().await.expect("all end well");
+        assert!(service.tasks.is_empty());
     }
 
     #[tokio::test]
