@@ -95,6 +95,9 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// Puts the record in the place of the shard's former one; done when it is safe.
     fn save(&self, record: StoredSession) -> StoreFuture<'_, ()>;
+
+    /// Forgets the shard: the bot has no such shard any more. Nothing to forget is no error.
+    fn remove(&self, shard: ShardId) -> StoreFuture<'_, ()>;
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ const SANS_IO: [&str; 50] = [
     "broker",
     "cluster/agreement",
     "cluster/announcement",
+    "cluster/change",
     "cluster/member",
     "cluster/node",
     "cluster/plan",

@@ -10,6 +10,7 @@ pub mod delivery;
 pub mod error;
 pub mod identify_gate;
 pub mod leases;
+pub mod leftover;
 pub mod messenger;
 pub mod publisher;
 pub mod record;

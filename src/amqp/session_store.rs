@@ -7,15 +7,16 @@ use std::sync::{Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use lapin::Channel;
+use lapin::options::QueueDeleteOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::admin::Admin;
+use super::admin::{Admin, bounded};
 use super::error::AdminError;
 use super::stored::{read, store};
-use super::topology::{declare_queue, session_queue};
+use super::topology::{declare_queue, session_queue, short};
 use crate::discord::ids::ShardId;
 use crate::session_store::{SessionStore, StoreError, StoreFuture, StoredSession};
 
@@ -149,6 +150,18 @@ impl SessionStore for AmqpSessionStore {
 
     fn save(&self, record: StoredSession) -> StoreFuture<'_, ()> {
         Box::pin(async move { self.put(&record, &record.to_json()).await.map_err(unreachable) })
+    }
+
+    fn remove(&self, shard: ShardId) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let queue = session_queue(&self.group, &self.prefix, shard);
+            let removed = self.on_channel(shard, async |channel| {
+                self.forget_declared(shard);
+                let deleted = channel.queue_delete(short(&queue)?, QueueDeleteOptions::default());
+                bounded(&format!("delete the queue \"{queue}\""), deleted).await.map(drop)
+            });
+            removed.await.map_err(unreachable)
+        })
     }
 }
 

@@ -7,6 +7,7 @@ mod exit;
 mod health;
 mod output;
 mod policies;
+mod reshard;
 mod run;
 mod signals;
 mod simulate;
@@ -35,7 +36,8 @@ Examples:
   optic tail MESSAGE_CREATE GUILD_CREATE             a worker that prints events
   optic simulate --rate 100                          a Discord of your own, to work offline
   optic demo                                         all of it at work, with the RabbitMQ of AMQP_URL
-  optic policies --max-length 100000 | sh            bound the queues of events";
+  optic policies --max-length 100000 | sh            bound the queues of events
+  optic --env-file .env reshard 32                   another number of shards, while the bot runs";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -70,6 +72,8 @@ enum Command {
     Tail(tail::TailArgs),
     /// Print RabbitMQ policies that bound the queues of events
     Policies(policies::PoliciesArgs),
+    /// Change how many shards a running bot has
+    Reshard(reshard::ReshardArgs),
     /// Ask a running Optic whether it is ready: exit code 0 or 1
     Health(health::HealthArgs),
 }
@@ -92,6 +96,7 @@ impl Cli {
             }
             Command::Tail(args) => tail::run(args, &environment).await,
             Command::Policies(args) => policies::run(args, &environment),
+            Command::Reshard(args) => reshard::run(args, &environment).await,
             Command::Health(args) => health::run(args, &environment).await,
         }
     }

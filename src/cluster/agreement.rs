@@ -4,6 +4,7 @@
 //! record is read and written under the cluster's lock. Pure: who asks hands in all that is known.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub struct Record {
     pub set_by: String,
     /// When that was, in Unix milliseconds.
     pub set_at: u64,
+    /// The most shards that the bot ever had, if it has fewer now: what those above the count left behind is cleared away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<u32>,
 }
 
 /// Why a record cannot be used.
@@ -68,8 +72,19 @@ impl Record {
         if record.shard_count == 0 { Err(RecordError::NoShards) } else { Ok(record) }
     }
 
-    fn agreed(&self) -> Agreed {
+    /// What processes go by that use it.
+    pub fn agreed(&self) -> Agreed {
         Agreed { shard_count: self.shard_count, generation: self.generation }
+    }
+
+    /// Shards that the bot had once and has no more.
+    pub fn former_shards(&self) -> Range<u32> {
+        self.shard_count..self.most.unwrap_or_default().max(self.shard_count)
+    }
+
+    /// The shards of before, as far as they are no more with so many.
+    fn most_before(&self, shard_count: u32) -> Option<u32> {
+        Some(self.most.unwrap_or_default().max(self.shard_count)).filter(|most| *most > shard_count)
     }
 }
 
@@ -206,8 +221,9 @@ pub fn agree(question: &Question<'_>) -> Answer {
 fn decide(question: &Question<'_>) -> Decision {
     let Question { stored, alive, configured, mode, advised, name, now } = *question;
     let store = |shard_count, generation| {
-        let record = Record { version: Record::VERSION, generation, shard_count, set_by: name.to_owned(), set_at: now };
-        Decision::Store(record)
+        let most = stored.and_then(|stored| stored.most_before(shard_count));
+        let (version, set_by) = (Record::VERSION, name.to_owned());
+        Decision::Store(Record { version, generation, shard_count, set_by, set_at: now, most })
     };
     // A record can be lost, with its queue: then it stands in the announcements.
     let newest = alive.iter().map(|other| other.agreed).max_by_key(|agreed| agreed.generation);
@@ -232,6 +248,42 @@ fn decide(question: &Question<'_>) -> Decision {
     }
 }
 
+/// Why the shard count of a running bot is not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CannotReshard {
+    /// No process has ever stored how many shards there are.
+    #[error(
+        "no process of this group has ever run with this RabbitMQ: is BROKER_GROUP right, and AMQP_URL's virtual host?"
+    )]
+    NoRecord,
+    /// It has as many.
+    #[error("the bot has {0} shards already")]
+    SameCount(u32),
+    /// No bot has none.
+    #[error("a bot has one shard at least")]
+    NoShards,
+}
+
+/// The record by which a running bot gets another shard count.
+///
+/// # Errors
+/// There is nothing to change, or nothing is known of the bot.
+pub fn reshard(stored: Option<&Record>, shard_count: u32, name: &str, now: u64) -> Result<Record, CannotReshard> {
+    let stored = stored.ok_or(CannotReshard::NoRecord)?;
+    match shard_count {
+        0 => Err(CannotReshard::NoShards),
+        same if same == stored.shard_count => Err(CannotReshard::SameCount(same)),
+        _ => Ok(Record {
+            version: Record::VERSION,
+            generation: stored.generation + 1,
+            shard_count,
+            set_by: name.to_owned(),
+            set_at: now,
+            most: stored.most_before(shard_count),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,7 +291,7 @@ mod tests {
     const NOW: u64 = 1_700_000_000_000;
 
     fn record(shard_count: u32, generation: u64) -> Record {
-        Record { version: 1, generation, shard_count, set_by: "first".to_owned(), set_at: 5 }
+        Record { version: 1, generation, shard_count, set_by: "first".to_owned(), set_at: 5, most: None }
     }
 
     fn alive(name: &str, shard_count: u32, generation: u64) -> Alive {
@@ -281,10 +333,16 @@ mod tests {
         let stored = record(8, 3);
         for mode in [Mode::Static, Mode::Leased] {
             assert_eq!(ask(Some(&stored), &[], Some(16), mode), stores(16, 4));
+            let Decision::Store(fewer) = ask(Some(&stored), &[], Some(6), mode) else { panic!("it is not stored") };
+            assert_eq!((fewer.shard_count, fewer.former_shards()), (6, 6..8));
             assert_eq!(ask(Some(&stored), &[], Some(8), mode), uses(8, 3));
         }
         assert_eq!(ask(Some(&stored), &[], None, Mode::Leased), uses(8, 3), "a restart changes nothing");
-        assert_eq!(ask(Some(&stored), &[], None, Mode::Static), stores(4, 4), "one alone follows Discord's advice");
+        assert_eq!(
+            ask(Some(&stored), &[], None, Mode::Static),
+            ask(Some(&stored), &[], Some(4), Mode::Static),
+            "one alone follows Discord's advice"
+        );
         assert_eq!(ask(Some(&record(4, 3)), &[], None, Mode::Static), uses(4, 3));
     }
 
@@ -340,6 +398,22 @@ mod tests {
         assert_eq!(answer(Some(16), 16), None);
         let warning = answer(None, 9).expect("a warning").to_string();
         assert_eq!(warning, "Discord advises 9 shards, the bot has 8: `optic reshard 9` changes it");
+    }
+
+    #[test]
+    fn a_command_changes_the_count_of_a_bot_that_is_known() {
+        let stored = record(8, 3);
+        let change = |stored, count| reshard(stored, count, "optic reshard", NOW);
+        let more = change(Some(&stored), 16).expect("more");
+        assert_eq!((more.agreed(), more.former_shards()), (Agreed { shard_count: 16, generation: 4 }, 16..16));
+        let fewer = change(Some(&stored), 6).expect("fewer");
+        assert_eq!(fewer.former_shards(), 6..8);
+        let more = change(Some(&fewer), 7).expect("more");
+        assert_eq!((more.generation, more.former_shards()), (5, 7..8), "what was left behind is not forgotten");
+        assert_eq!(Record::from_json(&more.to_json()).expect("it reads"), more);
+        assert_eq!(change(None, 6), Err(CannotReshard::NoRecord));
+        assert_eq!(change(Some(&stored), 8), Err(CannotReshard::SameCount(8)));
+        assert_eq!(change(Some(&stored), 0), Err(CannotReshard::NoShards));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub use cluster::{Cluster, ClusterMode};
 pub use discord::{Api, Discord, Protocol};
 pub use intents::{EventFilter, IntentChoice, IntentOrigin, doubt_about_event};
 pub use report::{ConfigErrors, Given, Mistake, Warning};
-pub use shards::{NoSuchShard, ShardPlan};
+pub use shards::{MOST_SHARDS, NoSuchShard, ShardPlan};
 pub use values::duration;
 pub use variables::{LATER, VARIABLES, Variable};
 

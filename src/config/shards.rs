@@ -10,7 +10,7 @@ use super::values::{list, number};
 use super::variables::Raw;
 
 /// More shards than any bot has; bounds what a slip of the finger makes us allocate.
-pub(super) const MOST_SHARDS: u32 = 65_536;
+pub const MOST_SHARDS: u32 = 65_536;
 
 /// Which shards to run, as far as it can be known before Discord has told its advice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,15 @@ impl ShardPlan {
     ///
     /// Ids were set without a count, and Discord advises fewer shards than they need.
     pub fn shards(&self, advised: u32) -> Result<Vec<Shard>, NoSuchShard> {
-        let count = self.count.unwrap_or(advised).max(1);
+        self.shards_of(self.count.unwrap_or(advised).max(1))
+    }
+
+    /// The same with this count, whichever was set: it was changed for all processes since.
+    ///
+    /// # Errors
+    ///
+    /// Ids were set, and one of them is not there.
+    pub fn shards_of(&self, count: u32) -> Result<Vec<Shard>, NoSuchShard> {
         let shard = |id| Shard::new(ShardId::new(id), count).ok_or(NoSuchShard { id: ShardId::new(id), count });
         match &self.ids {
             Some(ids) => ids.iter().copied().map(shard).collect(),

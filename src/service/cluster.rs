@@ -18,10 +18,13 @@ use tracing::{debug, info, warn};
 
 use super::ServiceError;
 use super::pool::Pool;
+use super::reshard::Reshard;
 use super::view::View;
 use crate::amqp::bus::{Bus, BusEvent};
 use crate::amqp::leases::{LeaseEvent, Leases};
+use crate::cluster::agreement::Record;
 use crate::cluster::announcement::Announcement;
+use crate::cluster::change::Change;
 use crate::cluster::fence::Fence;
 use crate::cluster::member::{Action, Member, Notice, Want};
 use crate::discord::ids::{Shard, ShardId};
@@ -58,6 +61,10 @@ pub(super) struct Cluster {
     pub(super) held: BTreeSet<ShardId>,
     /// Shards that Discord refused for good.
     pub(super) refused: BTreeMap<ShardId, End>,
+    /// For when the bot gets another number of shards.
+    pub(super) reshard: Reshard,
+    /// Leases that the member wants, to be asked for if the number of shards stays.
+    pub(super) postponed: Option<Vec<ShardId>>,
 }
 
 /// What was waited for.
@@ -66,6 +73,8 @@ enum Happened {
     Lease(Option<LeaseEvent>),
     Bus(Option<BusEvent>),
     Ended(Option<Result<(ShardId, End), ServiceError>>),
+    Looked(Option<Record>),
+    Cleared,
     Due,
     TooLate,
 }
@@ -81,9 +90,16 @@ impl Cluster {
         if self.is_connected() {
             self.member.connected(Instant::now());
         }
+        // Between our joining and our listening it may have changed.
+        self.reshard.looks.look(&self.reshard.record);
+        let mut begins_anew = false;
         loop {
             if self.carry_out() {
-                return result;
+                if !begins_anew || leaving.is_some() || !self.begin_anew(&stop).await? {
+                    return result;
+                }
+                begins_anew = false;
+                continue;
             }
             let happened = self.next(&stop, leaving).await;
             let now = Instant::now();
@@ -107,11 +123,28 @@ impl Cluster {
                 Happened::Ended(Some(Ok((shard, end)))) => {
                     self.refused.insert(shard, end.clone());
                     self.member.ended(shard, now);
-                    if leaving.is_none() && self.nothing_can_run() {
+                    if leaving.is_none() && !begins_anew && self.nothing_can_run() {
                         result = result.and(Err(ServiceError::NoShardLeft(end)));
                         stop.cancel();
                     }
                 }
+                Happened::Looked(record) => {
+                    let postponed = self.postponed.take();
+                    if self.reshard.looked(record) {
+                        begins_anew = true;
+                        self.view.waits_for("the number of shards is being changed".to_owned());
+                        self.member.leave(now);
+                        if let Some(shards) = postponed {
+                            self.member.acquired(&[], &shards, now);
+                        }
+                    } else {
+                        self.clear_leftovers();
+                        if let Some(shards) = postponed {
+                            self.links.leases.acquire(&shards);
+                        }
+                    }
+                }
+                Happened::Cleared => {}
                 Happened::Due => self.member.handle_timeout(now),
                 Happened::TooLate => {
                     warn!("not every shard was handed over in time; others take them over as of a process that died");
@@ -140,12 +173,14 @@ impl Cluster {
             event = self.ears.leases.recv() => Happened::Lease(event),
             ended = self.pool.next_ended(), if !self.pool.is_empty() => Happened::Ended(ended),
             event = self.ears.bus.recv() => Happened::Bus(event),
+            record = self.reshard.looks.looked() => Happened::Looked(record),
+            () = self.reshard.former.cleared() => Happened::Cleared,
             () = at(deadline) => Happened::Due,
             () = at(leaving) => Happened::TooLate,
         }
     }
 
-    fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.links.leases_are_up && self.links.bus_is_up
     }
 
@@ -160,6 +195,7 @@ impl Cluster {
             LeaseEvent::Acquired { granted, refused } => {
                 self.held.extend(&granted);
                 self.member.acquired(&granted, &refused, now);
+                self.clear_leftovers();
             }
             LeaseEvent::Released(shard) => {
                 self.held.remove(&shard);
@@ -178,9 +214,14 @@ impl Cluster {
         match event {
             BusEvent::Up => self.links.bus_is_up = true,
             BusEvent::Down => self.links.bus_is_up = false,
-            BusEvent::Message(text) => match Announcement::from_json(&text) {
-                Ok(said) => self.member.heard(said, now),
-                Err(error) => self.member.unreadable(&error, now),
+            BusEvent::Message(text) => match (Change::from_json(&text), Announcement::from_json(&text)) {
+                (Some(change), _) => self.reshard.hear(change.generation),
+                // It has begun anew, as we are about to.
+                (None, Ok(said)) if said.generation > self.reshard.agreed.generation => {
+                    self.reshard.hear(said.generation);
+                }
+                (None, Ok(said)) => self.member.heard(said, now),
+                (None, Err(error)) => self.member.unreadable(&error, now),
             },
             BusEvent::Gone(node) => self.member.gone(&node, now),
         }
@@ -189,7 +230,11 @@ impl Cluster {
 
     fn tell_connection(&mut self, was_connected: bool, now: Instant) {
         match (was_connected, self.is_connected()) {
-            (false, true) => self.member.connected(now),
+            (false, true) => {
+                self.member.connected(now);
+                // What was said meanwhile is lost.
+                self.reshard.looks.look(&self.reshard.record);
+            }
             (true, false) => self.member.disconnected(now),
             _ => {}
         }
@@ -200,6 +245,12 @@ impl Cluster {
         while let Some(action) = self.member.poll_action() {
             match action {
                 Action::Announce(announcement) => self.links.bus.publish(announcement.to_json()),
+                // What others give back for the change is not to be taken; what runs here already is no such thing.
+                Action::Acquire(shards)
+                    if self.reshard.is_called() && !shards.iter().any(|shard| self.pool.runs(*shard)) =>
+                {
+                    self.postponed = Some(shards);
+                }
                 Action::Acquire(shards) => self.links.leases.acquire(&shards),
                 Action::Start(shard) => match Shard::new(shard, self.shard_count) {
                     Some(shard) => self.pool.start(shard),
@@ -209,6 +260,7 @@ impl Cluster {
                 Action::Abandon(shard) => self.pool.abandon(shard),
                 Action::Release(shard) => {
                     self.refused.remove(&shard);
+                    self.reshard.former.released(shard);
                     self.view.shard_left(shard);
                     self.links.leases.release(shard);
                 }
@@ -219,6 +271,11 @@ impl Cluster {
             }
         }
         false
+    }
+
+    fn clear_leftovers(&mut self) {
+        let Reshard { former, leftovers, .. } = &mut self.reshard;
+        former.clear(&self.held, self.shard_count, leftovers);
     }
 
     fn tell(&self, notice: &Notice) {

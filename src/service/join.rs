@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::cluster::{Cluster, Ears, Links};
+use super::leftovers::Leftovers;
 use super::pool::Pool;
+use super::reshard::{Former, Looks, Reshard};
 use super::view::View;
 use super::{Amqp, FIRST_RETRY, LONGEST_RETRY, Service, ServiceError, tell_start};
 use crate::amqp::admin::Admin;
@@ -25,6 +27,7 @@ use crate::amqp::topology::{self, Queue};
 use crate::clock::unix_millis;
 use crate::cluster::agreement::{self, Agreed, Alive, Answer, Decision, Question, Record};
 use crate::cluster::announcement::{Announcement, Mode};
+use crate::cluster::change::Change;
 use crate::cluster::fence::Fence;
 use crate::cluster::member::{Member, Settings, Want};
 use crate::cluster::node::NodeId;
@@ -33,6 +36,7 @@ use crate::discord::commands::Commands;
 use crate::discord::rest_types::GatewayBot;
 use crate::discord::shard::Shared;
 use crate::spectacles::answers::Answers;
+use crate::spectacles::leftovers;
 use crate::spectacles::post::Post;
 use crate::spectacles::reroute::{self, Reroute};
 use crate::spectacles::sends::Sends;
@@ -91,7 +95,7 @@ impl Service {
             view: self.view.clone(),
         };
         let Some(agreed) = super::until(stop, newcomer.agree()).await else { return Ok(None) };
-        let Newcomer { node, name, bus, heard, bus_is_up, .. } = newcomer;
+        let Newcomer { node, name, record, bus, heard, bus_is_up, .. } = newcomer;
         let mine = config.discord.shards.shards(agreed.shard_count)?;
         let declared = declare_commands(&amqp.administration, group, agreed.shard_count);
         if super::until(stop, declared).await.is_none() {
@@ -99,12 +103,32 @@ impl Service {
         }
         amqp.events.set_shard_count(agreed.shard_count);
         let commands = Arc::new(Commands::new(agreed.shard_count));
-        self.carry_commands(group, amqp, &commands, told_of_leases.deliveries);
+        let post = self.carry_commands(group, amqp, &commands, told_of_leases.deliveries);
         let want = match mode {
             Mode::Static => Want::These(mine.iter().map(|shard| shard.id()).collect()),
             Mode::Leased => Want::Fair,
         };
         tell_start(&mine, told);
+        let leftovers = Arc::new(Leftovers {
+            store: shared.store.clone(),
+            broker: shared.broker.clone(),
+            commands: leftovers::Leftovers::new(amqp.consumption.clone(), group, commands.clone(), post),
+        });
+        let reshard = Reshard {
+            node: node.clone(),
+            name: name.clone(),
+            mode,
+            plan: config.discord.shards.clone(),
+            group: group.to_owned(),
+            record,
+            administration: amqp.administration.clone(),
+            events: amqp.events.clone(),
+            commands: commands.clone(),
+            leftovers,
+            agreed,
+            looks: Looks::default(),
+            former: Former::default(),
+        };
         let settings = Settings {
             node,
             name,
@@ -125,6 +149,8 @@ impl Service {
             view: self.view.clone(),
             held: BTreeSet::new(),
             refused: BTreeMap::new(),
+            reshard,
+            postponed: None,
         }))
     }
 
@@ -135,7 +161,7 @@ impl Service {
         amqp: &Amqp,
         commands: &Arc<Commands>,
         for_shards: mpsc::Receiver<Delivery>,
-    ) {
+    ) -> Arc<Post> {
         let messenger = Messenger::new(amqp.administration.clone());
         let (answers, driver) = Answers::new(messenger.clone());
         self.run(driver.run(self.carriers.clone()));
@@ -144,13 +170,14 @@ impl Service {
         let (consumer, for_guilds) = Consumer::new(amqp.consumption.clone(), Queue::send(group), reroute::PREFETCH);
         // The consumer ends right after it: what it has passed on by then is acknowledged, and what waits goes back to its
         // queue at once, for other processes, and not only when our shards have stopped.
-        let (reroute, consume) = (Reroute::new(commands.clone(), post), CancellationToken::new());
+        let (reroute, consume) = (Reroute::new(commands.clone(), post.clone()), CancellationToken::new());
         self.run(consumer.run(consume.clone()));
         let stop = self.intake.clone();
         self.run(async move {
             let _consume = consume.drop_guard();
             reroute.run(for_guilds, stop).await;
         });
+        post
     }
 
     pub(super) fn run(&mut self, task: impl Future<Output = ()> + Send + 'static) {
@@ -291,6 +318,8 @@ impl Newcomer {
             Some(BusEvent::Up) => self.bus_is_up = true,
             Some(BusEvent::Down) => self.bus_is_up = false,
             Some(BusEvent::Gone(node)) => _ = self.alive.remove(&node),
+            // The record is looked at before joining, and once more after it.
+            Some(BusEvent::Message(text)) if Change::from_json(&text).is_some() => {}
             Some(BusEvent::Message(text)) => match Announcement::from_json(&text) {
                 Ok(said) if said.is_goodbye() => _ = self.alive.remove(&said.node),
                 Ok(said) if said.is_newcomer() => {}
@@ -312,7 +341,7 @@ enum Asked {
 
 /// Why the count could not be agreed on.
 #[derive(Debug, thiserror::Error)]
-enum AskError {
+pub(super) enum AskError {
     #[error(transparent)]
     Amqp(#[from] AdminError),
     #[error(transparent)]
@@ -320,7 +349,7 @@ enum AskError {
 }
 
 /// Declares the queues for commands, until that is done.
-async fn declare_commands(admin: &Admin, group: &str, shard_count: u32) {
+pub(super) async fn declare_commands(admin: &Admin, group: &str, shard_count: u32) {
     let mut delay = FIRST_RETRY;
     while let Err(error) = topology::declare_commands(admin, group, shard_count).await {
         warn!(%error, again_in = ?delay, "the queues for commands cannot be declared yet");

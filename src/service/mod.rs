@@ -22,7 +22,9 @@
 
 mod cluster;
 mod join;
+mod leftovers;
 mod pool;
+mod reshard;
 mod view;
 
 use std::future::Future;

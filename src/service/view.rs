@@ -63,9 +63,9 @@ impl View {
         missing.waits_for = None;
     }
 
-    /// The process cannot run shards yet, for this reason.
+    /// The process cannot run shards yet, or for now, for this reason.
     pub(super) fn waits_for(&self, reason: String) {
-        lock(&self.missing).waits_for = Some(reason);
+        *lock(&self.missing) = Missing { waits_for: Some(reason), ..Missing::default() };
     }
 
     /// A shard that is to run here is held by another process.

@@ -43,6 +43,16 @@ impl SessionStore for FileSessionStore {
             off_thread(&path, move |path| replace(path, &text)).await.map_err(|error| unreachable(&path, &error))
         })
     }
+
+    fn remove(&self, shard: ShardId) -> StoreFuture<'_, ()> {
+        let path = self.path(shard);
+        Box::pin(async move {
+            match off_thread(&path, |path| fs::remove_file(path)).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unreachable(&path, &error)),
+                _ => Ok(()),
+            }
+        })
+    }
 }
 
 /// Writes a file as a whole or not at all, and waits until the disk has it.
@@ -91,6 +101,10 @@ mod tests {
         assert_eq!(store.load(ShardId::new(3)).await.expect("read"), Some(record(3, 11)));
         let again = FileSessionStore::new(folder.path().join("not/yet/there"));
         assert_eq!(again.load(ShardId::new(4)).await.expect("read"), Some(record(4, 5)));
+        for _ in 0..2 {
+            again.remove(ShardId::new(4)).await.expect("removed");
+            assert_eq!(again.load(ShardId::new(4)).await.expect("no file is no error"), None);
+        }
     }
 
     #[tokio::test]

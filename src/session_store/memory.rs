@@ -29,6 +29,11 @@ impl SessionStore for MemorySessionStore {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).insert(record.shard_id, record);
         Box::pin(std::future::ready(Ok(())))
     }
+
+    fn remove(&self, shard: ShardId) -> StoreFuture<'_, ()> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).remove(&shard);
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 #[cfg(test)]
@@ -45,5 +50,7 @@ mod tests {
         }
         assert_eq!(store.load(ShardId::new(0)).await.expect("never fails"), Some(record(0, 2)));
         assert_eq!(store.load(ShardId::new(1)).await.expect("never fails"), Some(record(1, 9)));
+        store.remove(ShardId::new(1)).await.expect("never fails");
+        assert_eq!(store.load(ShardId::new(1)).await.expect("never fails"), None);
     }
 }

@@ -8,6 +8,7 @@
 pub mod answers;
 pub mod demand;
 pub mod events;
+pub mod leftovers;
 pub mod post;
 pub mod reroute;
 pub mod route;

@@ -92,6 +92,22 @@ pub fn check(packet: &[u8], content_type: Option<&str>, shard: ShardId, count: u
     Ok(())
 }
 
+/// The guild that a packet names itself, if it does.
+pub fn guild_of(packet: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Packet<'a> {
+        #[serde(borrow)]
+        d: Data<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Data<'a> {
+        #[serde(borrow)]
+        guild_id: &'a RawValue,
+    }
+    let packet: Packet<'_> = serde_json::from_slice(packet).ok()?;
+    id(packet.d.guild_id).ok()
+}
+
 /// Read without a tree; a field that comes twice is an error, so that what is checked is what is sent.
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -251,6 +267,15 @@ mod tests {
 
     fn rejected(body: &str) -> Rejected {
         read(body.as_bytes(), None).expect_err(body)
+    }
+
+    #[test]
+    fn a_packet_may_name_its_guild() {
+        assert_eq!(guild_of(br#"{"op":4,"d":{"guild_id":"41771983423143937"}}"#), Some(41_771_983_423_143_937));
+        assert_eq!(guild_of(br#"{"op":8,"d":{"guild_id":7,"limit":0}}"#), Some(7));
+        for text in [r#"{"op":3,"d":{}}"#, r#"{"op":3}"#, r#"{"op":8,"d":{"guild_id":["7"]}}"#, "no"] {
+            assert_eq!(guild_of(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

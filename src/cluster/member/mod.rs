@@ -118,6 +118,22 @@ impl Member {
         }
     }
 
+    /// A process that was a member before: its announcements go on counting, so that none of them is taken for an old one.
+    #[must_use]
+    pub fn counting_from(self, sequence: u64) -> Self {
+        Self { sequence, ..self }
+    }
+
+    /// The number of its last announcement.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The other processes that live, as they last announced themselves.
+    pub fn others(&self) -> impl Iterator<Item = &Announcement> {
+        self.others.iter().map(|other| &other.said)
+    }
+
     // ---- the connection that holds the leases ----
 
     /// The leases' connection is up, and announcements are heard.
