@@ -370,6 +370,7 @@ impl Service {
         self.intake.cancel();
         self.carriers.cancel();
         let tasks = all_ended(&mut self.tasks).await;
+        // Not before: what waits on a connection that closes is thrown away, the last acknowledgements and answers too.
         self.links.cancel();
         tasks.and(all_ended(&mut self.connections).await)
     }
