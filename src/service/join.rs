@@ -33,6 +33,7 @@ use crate::cluster::member::{Member, Settings, Want};
 use crate::cluster::node::NodeId;
 use crate::config::{ClusterMode, Config};
 use crate::discord::commands::Commands;
+use crate::discord::ids::BotId;
 use crate::discord::rest_types::GatewayBot;
 use crate::discord::shard::Shared;
 use crate::spectacles::answers::Answers;
@@ -84,6 +85,7 @@ impl Service {
             mode,
             configured: config.discord.shards.count(),
             advised: told.shards,
+            bot: BotId::of_token(&config.discord.token),
             record: ClusterRecord::new(amqp.administration.clone(), group),
             send: Queue::send(group),
             administration: amqp.administration.clone(),
@@ -197,6 +199,7 @@ struct Newcomer {
     mode: Mode,
     configured: Option<u32>,
     advised: u32,
+    bot: Option<BotId>,
     record: ClusterRecord,
     /// Every process that has joined consumes it.
     send: Queue,
@@ -236,22 +239,21 @@ impl Newcomer {
             if let Some(warning) = answer.warning {
                 warn!("{warning}");
             }
-            match answer.decision {
+            let why = match answer.decision {
                 Decision::Use(agreed) => return agreed,
                 Decision::Store(Record { shard_count, generation, .. }) => return Agreed { shard_count, generation },
-                Decision::Wait(why) => {
-                    let why = why.to_string();
-                    let known = said.as_ref().is_some_and(|(text, at)| *text == why && at.elapsed() < SAY_AGAIN);
-                    if !known {
-                        error!("not joining: {why}");
-                        self.view.waits_for(why.clone());
-                        said = Some((why, Instant::now()));
-                    }
-                    self.bus.watch(self.alive.keys().cloned().collect());
-                    let before = self.alive.len();
-                    self.listen(ASK_AGAIN, |alive| alive.len() < before).await;
-                }
+                Decision::Wait(why) => why.to_string(),
+                Decision::OtherBot(why) => why.to_string(),
+            };
+            let known = said.as_ref().is_some_and(|(text, at)| *text == why && at.elapsed() < SAY_AGAIN);
+            if !known {
+                error!("not joining: {why}");
+                self.view.waits_for(why.clone());
+                said = Some((why, Instant::now()));
             }
+            self.bus.watch(self.alive.keys().cloned().collect());
+            let before = self.alive.len();
+            self.listen(ASK_AGAIN, |alive| alive.len() < before).await;
         }
     }
 
@@ -278,18 +280,21 @@ impl Newcomer {
                 configured: self.configured,
                 mode: self.mode,
                 advised: self.advised,
+                bot: self.bot.as_ref(),
                 name: &self.name,
                 now: unix_millis(),
             });
             match (&answer.decision, stored) {
                 (Decision::Store(new), Some(old))
-                    if new.shard_count != old.shard_count && seen.as_ref() != Some(&old) =>
+                    if (new.shard_count, &new.bot) != (old.shard_count, &old.bot) && seen.as_ref() != Some(&old) =>
                 {
                     *to_replace = Some(old);
                     (None, Ok(Asked::LookAgain))
                 }
                 (Decision::Store(new), _) => (Some(new.to_json()), Ok(Asked::Answered(answer))),
-                (Decision::Use(_) | Decision::Wait(_), _) => (None, Ok(Asked::Answered(answer))),
+                (Decision::Use(_) | Decision::Wait(_) | Decision::OtherBot(_), _) => {
+                    (None, Ok(Asked::Answered(answer)))
+                }
             }
         });
         answer.await?
