@@ -15,7 +15,7 @@ const OUTSIDE: [&str; 10] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 50] = [
+const SANS_IO: [&str; 51] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -66,6 +66,7 @@ const SANS_IO: [&str; 50] = [
     "simulator/world",
     "spectacles/demand",
     "spectacles/route",
+    "spectacles/tally",
 ];
 
 /// Own sockets, tasks or files, or wait for them.

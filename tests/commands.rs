@@ -371,13 +371,12 @@ async fn what_waits_for_a_shard_is_routed_anew_when_the_count_has_changed() {
     let mut process = Process::start(&url, &group, 16).await.reroute();
     let mut worker = Worker::connect(&url, &group).await;
     let ask = |guild: u64, number: usize| (send(guild, &packet(number)), number.to_string());
+    worker.publish("SEND", &send(guild_of(14), &packet(0))).await;
+    assert_eq!(worker.wait_for("14").await.headers["x-optic-shard-count"], "16");
     for (body, id) in [ask(guild_of(14), 1), ask(guild_of(6), 2)] {
         worker.ask("SEND", body.as_bytes(), &id).await;
     }
     worker.publish("14", &packet(3)).await;
-    assert_eq!(worker.wait_for("14").await.headers["x-optic-shard-count"], "16");
-    let (body, id) = ask(guild_of(14), 1);
-    worker.ask("SEND", body.as_bytes(), &id).await;
 
     process.commands.set_shard_count(8);
     let mut six = process.run_shard(6).await;
@@ -400,16 +399,20 @@ async fn what_waits_for_a_shard_is_routed_anew_when_the_count_has_changed() {
 #[tokio::test]
 async fn while_rabbitmq_takes_no_messages_commands_wait_and_none_is_lost_or_doubled() {
     let (private, group) = (PrivateBroker::start().await, unique_group());
-    let process = Process::start(private.url(), &group, 4).await;
+    let process = Process::start(private.url(), &group, 5).await;
     let worker = Worker::connect(private.url(), &group).await;
     for number in 0..50 {
         worker.publish("SEND", &send(guild_of(number % 4), &packet(number as usize))).await;
     }
     worker.publish("SEND", "nonsense").await;
+    worker.publish("4", &packet(99)).await;
     private.block().await;
-    let process = process.reroute();
+    let mut process = process.reroute();
     // RabbitMQ tells of it who publishes: some have been by now.
     eventually("the alarm is known", || process.administration.is_blocked()).await;
+    // A shard's commands need nothing published.
+    let mut four = process.run_shard(4).await;
+    assert_eq!(written(&mut four).await, packet(99));
     private.unblock().await;
     for number in 0..50 {
         let there = worker.wait_for(&(number % 4).to_string()).await;
@@ -417,7 +420,7 @@ async fn while_rabbitmq_takes_no_messages_commands_wait_and_none_is_lost_or_doub
     }
     assert_eq!(worker.wait_for("REJECTED").await.body, "nonsense");
     process.stop().await;
-    for queue in ["0", "1", "2", "3", "SEND", "REJECTED"] {
+    for queue in ["0", "1", "2", "3", "4", "SEND", "REJECTED"] {
         assert_eq!(worker.take(queue).await, None, "{queue}");
     }
 }

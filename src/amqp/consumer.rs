@@ -10,7 +10,7 @@ use lapin::types::FieldTable;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::admin::{Admin, bounded};
 use super::delivery::{Delivery, From};
@@ -62,7 +62,11 @@ impl Consumer {
                 Err(why) => why,
             };
             if last_failure.as_ref() != Some(&why) {
-                warn!(queue = %self.name, %why, "not consuming, trying on");
+                match why {
+                    // The connection tells of itself.
+                    AdminError::Unreachable(_) => debug!(queue = %self.name, %why, "not consuming, trying on"),
+                    _ => warn!(queue = %self.name, %why, "not consuming, trying on"),
+                }
                 last_failure = Some(why);
             }
             tokio::select! {

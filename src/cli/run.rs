@@ -27,7 +27,10 @@ pub async fn run(environment: &Environment) -> Result<()> {
 
 /// Runs the service until `stop`, and gives its failures their exit codes.
 async fn serve(config: Config, stop: CancellationToken) -> Result<()> {
-    service::run(config, Arc::default(), stop).await.map_err(failed)
+    tokio::select! {
+        done = service::run(config, Arc::default(), stop) => done.map_err(failed),
+        () = crate::memory::keep_tidy() => unreachable!("it has no end"),
+    }
 }
 
 /// A service's failure as the end of the process.

@@ -123,6 +123,27 @@ impl Announcement {
         }
     }
 
+    /// What a process says that only wants to know who is there: it has no count yet, and is not counted.
+    pub fn newcomer(node: NodeId, name: String, mode: Mode) -> Self {
+        Self {
+            node,
+            name,
+            mode,
+            shard_count: 0,
+            generation: 0,
+            owned: BTreeSet::new(),
+            leaving: false,
+            hello: true,
+            settling: true,
+            sequence: 0,
+        }
+    }
+
+    /// Whether its process has not joined.
+    pub fn is_newcomer(&self) -> bool {
+        self.shard_count == 0
+    }
+
     /// Whether it is the last word of its process.
     pub fn is_goodbye(&self) -> bool {
         self.leaving && self.owned.is_empty()

@@ -47,6 +47,9 @@ const ANSWERS: Duration = Duration::from_secs(1);
 /// A process that may not join asks again this often, also when it heard of nobody's end.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
+/// A process that made the record is seen by others within this.
+const LOOK_TWICE: Duration = Duration::from_secs(3);
+
 /// How often it says why it waits.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
@@ -88,6 +91,7 @@ impl Service {
             heard,
             bus_is_up: false,
             alive: BTreeMap::new(),
+            to_replace: None,
             view: self.view.clone(),
         };
         let Some(agreed) = super::until(stop, newcomer.agree()).await else { return Ok(None) };
@@ -164,7 +168,8 @@ impl Service {
         let post = Arc::new(Post::new(messenger, group, answers));
         self.run(Sends::new(commands.clone(), post.clone()).run(for_shards, self.carriers.clone()));
         let (consumer, for_guilds) = Consumer::new(amqp.consumption.clone(), Queue::send(group), reroute::PREFETCH);
-        self.run(consumer.run(self.intake.clone()));
+        // Ends after the other: what that has passed on by then is acknowledged.
+        self.run(consumer.run(self.carriers.clone()));
         self.run(Reroute::new(commands.clone(), post.clone()).run(for_guilds, self.intake.clone()));
         post
     }
@@ -192,6 +197,8 @@ struct Newcomer {
     heard: mpsc::Receiver<BusEvent>,
     bus_is_up: bool,
     alive: BTreeMap<NodeId, Alive>,
+    /// The record that was found with another count, and with nobody there who goes by it.
+    to_replace: Option<Record>,
     view: Arc<View>,
 }
 
@@ -208,6 +215,13 @@ impl Newcomer {
                     self.view.waits_for(format!("the number of shards is not agreed on: {error}"));
                     self.listen(delay, |_| false).await;
                     delay = (delay * 2).min(LONGEST_RETRY);
+                    continue;
+                }
+            };
+            let answer = match answer {
+                Asked::Answered(answer) => answer,
+                Asked::LookAgain => {
+                    self.listen(LOOK_TWICE, |_| false).await;
                     continue;
                 }
             };
@@ -234,7 +248,7 @@ impl Newcomer {
     }
 
     /// Looks who is there, and at the record, under its lock.
-    async fn ask(&mut self) -> Result<Answer, AskError> {
+    async fn ask(&mut self) -> Result<Asked, AskError> {
         let others = topology::consumers(&self.administration, &self.send).await?;
         if others > 0 {
             self.hello().await;
@@ -244,6 +258,7 @@ impl Newcomer {
             self.alive.clear();
         }
         let alive: Vec<Alive> = self.alive.values().cloned().collect();
+        let (seen, to_replace) = (self.to_replace.take(), &mut self.to_replace);
         let answer = self.record.update(|stored| {
             let stored = match stored.as_deref().map(Record::from_json).transpose() {
                 Ok(stored) => stored,
@@ -258,11 +273,16 @@ impl Newcomer {
                 name: &self.name,
                 now: unix_millis(),
             });
-            let new = match &answer.decision {
-                Decision::Store(record) => Some(record.to_json()),
-                Decision::Use(_) | Decision::Wait(_) => None,
-            };
-            (new, Ok(answer))
+            match (&answer.decision, stored) {
+                (Decision::Store(new), Some(old))
+                    if new.shard_count != old.shard_count && seen.as_ref() != Some(&old) =>
+                {
+                    *to_replace = Some(old);
+                    (None, Ok(Asked::LookAgain))
+                }
+                (Decision::Store(new), _) => (Some(new.to_json()), Ok(Asked::Answered(answer))),
+                (Decision::Use(_) | Decision::Wait(_), _) => (None, Ok(Asked::Answered(answer))),
+            }
         });
         answer.await?
     }
@@ -272,19 +292,7 @@ impl Newcomer {
         while !self.bus_is_up {
             self.hear().await;
         }
-        let hello = Announcement {
-            node: self.node.clone(),
-            name: self.name.clone(),
-            mode: self.mode,
-            // Of no count yet: nobody takes us for one of theirs.
-            shard_count: 0,
-            generation: 0,
-            owned: BTreeSet::new(),
-            leaving: false,
-            hello: true,
-            settling: true,
-            sequence: 0,
-        };
+        let hello = Announcement::newcomer(self.node.clone(), self.name.clone(), self.mode);
         self.bus.publish(hello.to_json());
     }
 
@@ -308,17 +316,21 @@ impl Newcomer {
             Some(BusEvent::Message(text)) if Change::from_json(&text).is_some() => {}
             Some(BusEvent::Message(text)) => match Announcement::from_json(&text) {
                 Ok(said) if said.is_goodbye() => _ = self.alive.remove(&said.node),
-                // Without a count it has not joined itself.
-                Ok(said) if said.node != self.node && said.shard_count > 0 => {
-                    self.alive.insert(said.node.clone(), Alive::from(&said));
-                }
-                Ok(_) => {}
+                Ok(said) if said.is_newcomer() => {}
+                Ok(said) => _ = self.alive.insert(said.node.clone(), Alive::from(&said)),
                 Err(error) => warn!(%error, "an announcement is passed over"),
             },
             // The bus failed, which ends the service.
             None => std::future::pending().await,
         }
     }
+}
+
+/// What a look at the record brought.
+enum Asked {
+    Answered(Answer),
+    /// The record is to be replaced, and may have been made a moment ago by a process that cannot be seen yet.
+    LookAgain,
 }
 
 /// Why the count could not be agreed on.

@@ -197,7 +197,7 @@ impl Cluster {
     pub(super) async fn begin_anew(&mut self, stop: &CancellationToken) -> Result<bool, ServiceError> {
         self.reshard.former = Former::default();
         let mut sequence = self.member.sequence();
-        let joined = self.member.others().filter(|said| said.shard_count > 0);
+        let joined = self.member.others();
         let mut others: BTreeMap<NodeId, Alive> = joined.map(|said| (said.node.clone(), Alive::from(said))).collect();
         let record = loop {
             self.view.waits_for("the number of shards is being changed".to_owned());
@@ -293,7 +293,7 @@ impl Cluster {
                 self.reshard.looks.hear(said.generation);
                 if said.is_goodbye() {
                     others.remove(&said.node);
-                } else if said.node != self.reshard.node && said.shard_count > 0 {
+                } else if said.node != self.reshard.node && !said.is_newcomer() {
                     others.insert(said.node.clone(), Alive::from(&said));
                 }
             }

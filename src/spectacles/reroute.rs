@@ -51,10 +51,8 @@ struct Rows {
     under_way: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
 }
 
-enum Done {
-    Aside,
-    Passed(Routed, Result<(), Undone>),
-}
+/// One that was passed on, or not; `None` for one that was set aside.
+type Done = Option<(Routed, Result<(), Undone>)>;
 
 impl Reroute {
     /// Passes on what comes by the count of `commands`.
@@ -76,7 +74,7 @@ impl Reroute {
         }
         let rest = async {
             while let Some(done) = rows.under_way.next().await {
-                if let Done::Passed(routed, outcome) = done {
+                if let Some((routed, outcome)) = done {
                     settle(routed.delivery, outcome);
                 }
             }
@@ -94,7 +92,7 @@ impl Reroute {
                     let Delivery { body, properties, .. } = &delivery;
                     let outcome = post.set_aside(&rejected, SEND, body, properties, || delivery.is_held()).await;
                     settle(delivery, outcome);
-                    Done::Aside
+                    None
                 }));
                 return;
             }
@@ -116,12 +114,12 @@ impl Reroute {
         rows.under_way.push(Box::pin(async move {
             let Routed { way, packet, delivery } = &routed;
             let outcome = post.forward(*way, packet, &delivery.properties, || delivery.is_held()).await;
-            Done::Passed(routed, outcome)
+            Some((routed, outcome))
         }));
     }
 
     fn done(&self, rows: &mut Rows, done: Done) {
-        let Done::Passed(Routed { way, delivery, .. }, outcome) = done else { return };
+        let Some((Routed { way, delivery, .. }, outcome)) = done else { return };
         settle(delivery, outcome);
         let shard = way.shard();
         let Some(row) = rows.waiting.get_mut(&shard) else { return };

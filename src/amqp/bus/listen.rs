@@ -9,7 +9,7 @@ use lapin::{Channel, Consumer};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::super::admin::{Generation, bounded};
 use super::super::error::AdminError;
@@ -61,7 +61,11 @@ impl BusDriver {
             };
             if last_failure.as_ref() != Some(&why) {
                 // In exclusive use means: by ourselves, over a connection that RabbitMQ does not know to be lost yet.
-                warn!(%why, "not on the bus of the cluster, trying on");
+                match why {
+                    // The connection tells of itself.
+                    AdminError::Unreachable(_) => debug!(%why, "not on the bus of the cluster, trying on"),
+                    _ => warn!(%why, "not on the bus of the cluster, trying on"),
+                }
                 last_failure = Some(why);
             }
             tokio::select! {

@@ -301,6 +301,9 @@ impl Member {
         if said.is_goodbye() {
             return self.gone(&said.node, now);
         }
+        if said.is_newcomer() {
+            return self.answer_by(now);
+        }
         let (node, hello) = (said.node.clone(), said.hello);
         match self.others.heard(said, now) {
             Heard::Nothing => return,
@@ -315,7 +318,14 @@ impl Member {
                 self.look_by_if_connected(now + COALESCE);
             }
         }
-        if hello && self.connected {
+        if hello {
+            self.answer_by(now);
+        }
+    }
+
+    /// Somebody wants to know who is there. Not all answer in one moment.
+    fn answer_by(&mut self, now: Instant) {
+        if self.connected {
             let others = u32::try_from(self.others.len()).unwrap_or(u32::MAX);
             let wait = (ANSWER + ANSWER_EACH.saturating_mul(others)).min(LONGEST_ANSWER);
             self.announce_by(now + wait);

@@ -91,6 +91,36 @@ fn commands_wait_for_a_live_session_and_for_room() {
 }
 
 #[test]
+fn a_flood_of_commands_is_delayed_and_no_heartbeat_with_it() {
+    let mut shard = Scenario::connected_at(6);
+    let (start, mut commands, mut sent, mut beats) = (shard.now, 0, Vec::new(), 0);
+    while commands < 300 {
+        match shard.session.command_room(shard.now) {
+            Ok(()) => {
+                shard.session.command_sent(shard.now);
+                sent.push(shard.now);
+                commands += 1;
+            }
+            Err(CommandWait::Until(until)) => {
+                shard.after(SECOND.min(until - shard.now));
+                for did in shard.did() {
+                    assert!(matches!(did, Did::Heartbeat(_) | Did::Store), "{did:?}");
+                    if did != Did::Store {
+                        sent.push(shard.now);
+                        beats += 1;
+                    }
+                }
+            }
+            Err(CommandWait::NotConnected) => panic!("closed"),
+        }
+    }
+    let elapsed = shard.now - start;
+    assert!(elapsed <= 123 * SECOND, "{elapsed:?}");
+    assert!(elapsed.as_millis() / INTERVAL.as_millis() <= beats, "{beats} heartbeats in {elapsed:?}");
+    assert!(sent.windows(121).all(|window| window[120] - window[0] >= 60 * SECOND));
+}
+
+#[test]
 fn heartbeats_asked_for_in_a_flood_leave_our_own_their_room() {
     let mut shard = Scenario::connected_at(6);
     for _ in 0..1_000 {
