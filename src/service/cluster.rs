@@ -63,7 +63,7 @@ pub(super) struct Cluster {
     pub(super) refused: BTreeMap<ShardId, End>,
     /// For when the bot gets another number of shards.
     pub(super) reshard: Reshard,
-    /// Leases that the member wants, to be asked for if the number of shards stays.
+    /// Leases that the member wants, to be asked for once it is known that the number of shards stays.
     pub(super) postponed: Option<Vec<ShardId>>,
 }
 
@@ -87,11 +87,11 @@ impl Cluster {
     pub(super) async fn run(mut self, stop: CancellationToken, intake: CancellationToken) -> Result<(), ServiceError> {
         let mut result = Ok(());
         let mut leaving = None;
+        // Between our joining and our listening it may have changed.
+        self.reshard.looks.look(&self.reshard.record);
         if self.is_connected() {
             self.member.connected(Instant::now());
         }
-        // Between our joining and our listening it may have changed.
-        self.reshard.looks.look(&self.reshard.record);
         let mut begins_anew = false;
         loop {
             if self.carry_out() {
@@ -231,11 +231,16 @@ impl Cluster {
     fn tell_connection(&mut self, was_connected: bool, now: Instant) {
         match (was_connected, self.is_connected()) {
             (false, true) => {
-                self.member.connected(now);
                 // What was said meanwhile is lost.
                 self.reshard.looks.look(&self.reshard.record);
+                self.member.connected(now);
             }
-            (true, false) => self.member.disconnected(now),
+            (true, false) => {
+                self.member.disconnected(now);
+                if self.postponed.take().is_some() {
+                    self.member.acquired(&[], &[], now);
+                }
+            }
             _ => {}
         }
     }
@@ -245,12 +250,8 @@ impl Cluster {
         while let Some(action) = self.member.poll_action() {
             match action {
                 Action::Announce(announcement) => self.links.bus.publish(announcement.to_json()),
-                // What others give back for the change is not to be taken; what runs here already is no such thing.
-                Action::Acquire(shards)
-                    if self.reshard.is_called() && !shards.iter().any(|shard| self.pool.runs(*shard)) =>
-                {
-                    self.postponed = Some(shards);
-                }
+                // What others give back for a change is not to be taken, nor what we had before one that we did not hear of.
+                Action::Acquire(shards) if self.reshard.looks.is_under_way() => self.postponed = Some(shards),
                 Action::Acquire(shards) => self.links.leases.acquire(&shards),
                 Action::Start(shard) => match Shard::new(shard, self.shard_count) {
                     Some(shard) => self.pool.start(shard),

@@ -95,7 +95,7 @@ impl Service {
             view: self.view.clone(),
         };
         let Some(agreed) = super::until(stop, newcomer.agree()).await else { return Ok(None) };
-        let Newcomer { node, name, record, bus, heard, bus_is_up, .. } = newcomer;
+        let Newcomer { node, name, bus, heard, bus_is_up, .. } = newcomer;
         let mine = config.discord.shards.shards(agreed.shard_count)?;
         let declared = declare_commands(&amqp.administration, group, agreed.shard_count);
         if super::until(stop, declared).await.is_none() {
@@ -120,12 +120,13 @@ impl Service {
             mode,
             plan: config.discord.shards.clone(),
             group: group.to_owned(),
-            record,
+            record: ClusterRecord::new(amqp.consumption.clone(), group),
             administration: amqp.administration.clone(),
             events: amqp.events.clone(),
             commands: commands.clone(),
             leftovers,
             agreed,
+            next: None,
             looks: Looks::default(),
             former: Former::default(),
         };
@@ -335,7 +336,7 @@ enum Asked {
 
 /// Why the count could not be agreed on.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AskError {
+enum AskError {
     #[error(transparent)]
     Amqp(#[from] AdminError),
     #[error(transparent)]
