@@ -5,7 +5,7 @@ mod common;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use common::{Bed, Fleet, OpticProcess, Received, Worker, broker, eventually, unique_group};
+use common::{Bed, FaultyLink, Fleet, OpticProcess, Received, Worker, broker, eventually, unique_group};
 use optic::simulator::Settings;
 use serde_json::{Value, json};
 
@@ -215,6 +215,61 @@ async fn a_bot_gets_fewer_shards_and_nothing_stays_behind() {
     fleet.stop_all().await;
 }
 
+/// It cannot know of the change, and may go on with its shards at any moment.
+#[tokio::test]
+async fn a_process_that_stands_still_is_waited_for_and_has_nothing_of_before_when_it_wakes() {
+    let bed = bed(6);
+    let consumer = bed.consumer(&broker()).await;
+    let link = FaultyLink::to(address_of(&broker())).await;
+    let mut fleet = Fleet::of(&bed);
+    fleet.start("anna");
+    fleet.start("bert");
+    fleet.start_with("carl", &[("AMQP_URL", &link.through(&broker()))]);
+    fleet.shared_as(&[2, 2, 2]).await;
+    bed.gateway.stored().await;
+    let before = sessions(&bed);
+    bed.gateway.control("start", "rate=200");
+    traffic(&bed, 200).await;
+    fleet.pause("carl").await;
+    let mut command = command(&bed.group, "4");
+    command.wait_for_output("2 of the former shards still run").await;
+    for node in ["anna", "bert"] {
+        Bed::health_until(fleet.process(node), "it waits for carl", |status, body| {
+            status == 503 && body.contains("waiting until carl run")
+        })
+        .await;
+    }
+    let of_four = || bed.gateway.shards().into_iter().filter(|shard| shard.count == 4 && shard.live > 0).count();
+    assert_eq!(of_four(), 0);
+    // RabbitMQ drops it, as it does with a process that stays silent.
+    link.cut();
+    assert_eq!(command.wait().await.code(), Some(0));
+    eventually("the new shards", || of_four() == 4).await;
+    traffic(&bed, 100).await;
+    fleet.go_on("carl").await;
+    fleet.shared_as(&[1, 1, 2]).await;
+    traffic(&bed, 200).await;
+    bed.gateway.control("stop", "");
+    assert_switched(&bed, &before, &consumer).await;
+    fleet.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_second_change_overtakes_the_first_and_a_process_that_dies_holds_up_neither() {
+    let bed = bed(4);
+    let mut fleet = three(&bed, &[1, 1, 2]).await;
+    let mut first = command(&bed.group, "6");
+    first.wait_for_output("from 4 to 6 shards").await;
+    fleet.kill("bert").await;
+    reshard(&bed, "5").await;
+    fleet.shared_as(&[2, 3]).await;
+    assert!(bed.gateway.shards().iter().filter(|shard| shard.live > 0).all(|shard| shard.count == 5));
+    assert!(first.wait().await.code().is_some());
+    fleet.start("dora");
+    fleet.shared_as(&[1, 2, 2]).await;
+    fleet.stop_all().await;
+}
+
 #[tokio::test]
 async fn processes_that_are_set_to_a_count_follow_and_say_what_to_set() {
     let bed = bed(4).with("CLUSTER_MODE", "").with("DISCORD_SHARD_COUNT", "2");
@@ -258,4 +313,10 @@ async fn what_cannot_be_changed_is_said_and_nothing_is() {
     fleet.start("bert");
     fleet.shared_as(&[3]).await;
     fleet.stop_all().await;
+}
+
+/// `host:port` of an AMQP URL.
+fn address_of(url: &str) -> &str {
+    let after_login = url.split('@').nth(1).expect("a URL with user and password");
+    after_login.split('/').next().expect("split gives one part at least")
 }

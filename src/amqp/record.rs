@@ -27,7 +27,7 @@ pub struct ClusterRecord {
 }
 
 impl ClusterRecord {
-    /// The record of a group, over a connection that may publish.
+    /// The record of a group. Who only reads it may use the connection that never publishes.
     pub fn new(administration: Admin, group: &str) -> Self {
         Self { admin: administration, group: group.to_owned() }
     }

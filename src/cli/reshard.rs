@@ -167,7 +167,7 @@ impl Progress {
         if said.generation > self.generation {
             return Err("the number of shards was changed once more by somebody else".to_owned());
         }
-        if said.shard_count == 0 {
+        if said.is_newcomer() {
             return Ok(None);
         }
         match said.is_goodbye() {

@@ -69,7 +69,7 @@ pub(super) struct Cluster {
     pub(super) refused: BTreeMap<ShardId, End>,
     /// For when the bot gets another number of shards.
     pub(super) reshard: Reshard,
-    /// Leases that the member wants, to be asked for if the number of shards stays.
+    /// Leases that the member wants, to be asked for once it is known that the number of shards stays.
     pub(super) postponed: Option<Vec<ShardId>>,
     /// When it counts as known which shards are to run here, though no lease was granted or refused.
     pub(super) settled_at: Option<Instant>,
@@ -96,9 +96,9 @@ impl Cluster {
     pub(super) async fn run(mut self, stop: CancellationToken, intake: CancellationToken) -> Result<(), ServiceError> {
         let mut result = Ok(());
         let mut leaving = None;
-        self.tell_connection(Instant::now());
         // Between our joining and our listening it may have changed.
         self.reshard.looks.look(&self.reshard.record);
+        self.tell_connection(Instant::now());
         let mut begins_anew = false;
         loop {
             if self.carry_out() {
@@ -250,13 +250,16 @@ impl Cluster {
             (false, true) if *bus_is_up => {
                 *connected = true;
                 self.settled_at = Some(now + SETTLED_AFTER);
-                self.member.connected(now);
                 // What was said meanwhile is lost.
                 self.reshard.looks.look(&self.reshard.record);
+                self.member.connected(now);
             }
             (true, false) => {
                 *connected = false;
                 self.member.disconnected(now);
+                if self.postponed.take().is_some() {
+                    self.member.acquired(&[], &[], now);
+                }
             }
             _ => {}
         }
@@ -267,12 +270,8 @@ impl Cluster {
         while let Some(action) = self.member.poll_action() {
             match action {
                 Action::Announce(announcement) => self.links.bus.publish(announcement.to_json()),
-                // What others give back for the change is not to be taken; what runs here already is no such thing.
-                Action::Acquire(shards)
-                    if self.reshard.is_called() && !shards.iter().any(|shard| self.pool.runs(*shard)) =>
-                {
-                    self.postponed = Some(shards);
-                }
+                // What others give back for a change is not to be taken, nor what we had before one that we did not hear of.
+                Action::Acquire(shards) if self.reshard.looks.is_under_way() => self.postponed = Some(shards),
                 Action::Acquire(shards) => self.links.leases.acquire(&shards),
                 Action::Start(shard) => match Shard::new(shard, self.shard_count) {
                     Some(shard) => self.pool.start(shard),

@@ -99,7 +99,7 @@ impl Service {
         let ending = stop.child_token();
         let agreeing = async { Ok(super::until(&ending, newcomer.agree()).await) };
         let Some(agreed) = self.beside(agreeing, &ending).await? else { return Ok(None) };
-        let Newcomer { node, name, record, bus, heard, bus_is_up, .. } = newcomer;
+        let Newcomer { node, name, bus, heard, bus_is_up, .. } = newcomer;
         let mine = config.discord.shards.shards(agreed.shard_count)?;
         let declared = declare_commands(&amqp.administration, group, agreed.shard_count);
         if self.beside(async { Ok(super::until(&ending, declared).await) }, &ending).await?.is_none() {
@@ -124,12 +124,13 @@ impl Service {
             mode,
             plan: config.discord.shards.clone(),
             group: group.to_owned(),
-            record,
+            record: ClusterRecord::new(amqp.consumption.clone(), group),
             administration: amqp.administration.clone(),
             events: amqp.events.clone(),
             commands: commands.clone(),
             leftovers,
             agreed,
+            next: None,
             looks: Looks::default(),
             former: Former::default(),
         };
@@ -349,7 +350,7 @@ enum Asked {
 
 /// Why the count could not be agreed on.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AskError {
+enum AskError {
     #[error(transparent)]
     Amqp(#[from] AdminError),
     #[error(transparent)]

@@ -84,11 +84,6 @@ impl Pool {
         self.running.values().for_each(Orders::stop);
     }
 
-    /// Whether a shard runs here.
-    pub(super) fn runs(&self, shard: ShardId) -> bool {
-        self.running.contains_key(&shard)
-    }
-
     /// Whether no shard runs here.
     pub(super) fn is_empty(&self) -> bool {
         self.tasks.is_empty()

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::cluster::Cluster;
-use super::join::{AskError, declare_commands};
+use super::join::declare_commands;
 use super::leftovers::{Clearing, Leftovers};
 use super::{FIRST_RETRY, LONGEST_RETRY, ServiceError, until};
 use crate::amqp::admin::Admin;
@@ -48,6 +48,7 @@ pub(super) struct Reshard {
     pub(super) mode: Mode,
     pub(super) plan: ShardPlan,
     pub(super) group: String,
+    /// Over the connection that an alarm does not block: it is only read.
     pub(super) record: ClusterRecord,
     pub(super) administration: Admin,
     pub(super) events: Arc<Events>,
@@ -55,6 +56,8 @@ pub(super) struct Reshard {
     pub(super) leftovers: Arc<Leftovers>,
     /// What this process goes by.
     pub(super) agreed: Agreed,
+    /// The count that comes after it, once that is known.
+    pub(super) next: Option<u32>,
     pub(super) looks: Looks,
     pub(super) former: Former,
 }
@@ -82,6 +85,11 @@ impl Looks {
         if self.under_way.is_none() {
             self.under_way = Some(Box::pin(read(record.clone())));
         }
+    }
+
+    /// Whether a look is under way: what it brings decides whether leases are asked for at all.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
     }
 
     /// What the record says, when it was looked at. Cancel safe.
@@ -133,17 +141,13 @@ impl Reshard {
         }
     }
 
-    /// Whether the record is said to be a later one than what this process goes by.
-    pub(super) fn is_called(&self) -> bool {
-        self.looks.heard > self.agreed.generation
-    }
-
     /// Takes in what the record says; whether this process is to begin anew.
     pub(super) fn looked(&mut self, record: Option<Record>) -> bool {
         match record {
             Some(record) if record.generation > self.agreed.generation => {
                 info!(shards = record.shard_count, set_by = record.set_by, "the bot gets another number of shards");
                 self.looks.hear(record.generation);
+                self.next = Some(record.shard_count);
                 true
             }
             record => {
@@ -196,8 +200,12 @@ impl Cluster {
     /// The shards that this process is set to run are not there any more.
     pub(super) async fn begin_anew(&mut self, stop: &CancellationToken) -> Result<bool, ServiceError> {
         self.reshard.former = Former::default();
+        // Before anybody can know that we have left: nothing is sent to a shard that is no more.
+        if let Some(next) = self.reshard.next.take() {
+            self.reshard.commands.set_shard_count(next);
+        }
         let mut sequence = self.member.sequence();
-        let joined = self.member.others().filter(|said| said.shard_count > 0);
+        let joined = self.member.others();
         let mut others: BTreeMap<NodeId, Alive> = joined.map(|said| (said.node.clone(), Alive::from(said))).collect();
         let record = loop {
             self.view.waits_for("the number of shards is being changed".to_owned());
@@ -235,6 +243,7 @@ impl Cluster {
     /// Until nobody runs shards of before.
     async fn wait_for_the_others(&mut self, agreed: Agreed, others: &mut BTreeMap<NodeId, Alive>, sequence: &mut u64) {
         let mut announce_at = Instant::now();
+        let mut said = None;
         loop {
             let behind = |other: &&Alive| other.agreed.generation < agreed.generation;
             if self.reshard.looks.heard > agreed.generation {
@@ -243,7 +252,12 @@ impl Cluster {
             let names: Vec<&str> = others.values().filter(behind).map(|other| other.name.as_str()).collect();
             let is_done = names.is_empty();
             if !is_done {
-                self.view.waits_for(format!("it waits for {} to stop their shards", names.join(", ")));
+                let why = format!("waiting until {} run no shard of before the change", names.join(", "));
+                if said.as_ref() != Some(&why) {
+                    info!("{why}");
+                    self.view.waits_for(why.clone());
+                    said = Some(why);
+                }
             }
             let now = Instant::now();
             if announce_at <= now || is_done {
@@ -262,7 +276,11 @@ impl Cluster {
                     None => pending().await,
                 },
                 event = self.ears.bus.recv() => match event {
-                    Some(event) => self.note_other(event, others),
+                    Some(event) => {
+                        if self.note_other(event, others) {
+                            announce_at = Instant::now();
+                        }
+                    }
                     None => pending().await,
                 },
                 () = tokio::time::sleep_until(announce_at.into()) => {}
@@ -279,25 +297,25 @@ impl Cluster {
         }
     }
 
-    fn note_other(&mut self, event: BusEvent, others: &mut BTreeMap<NodeId, Alive>) {
+    /// Whether somebody wants to know who is there.
+    fn note_other(&mut self, event: BusEvent, others: &mut BTreeMap<NodeId, Alive>) -> bool {
         match event {
             BusEvent::Up => self.links.bus_is_up = true,
             BusEvent::Down => self.links.bus_is_up = false,
             BusEvent::Gone(node) => _ = others.remove(&node),
-            BusEvent::Message(text) => {
-                if let Some(change) = Change::from_json(&text) {
-                    return self.reshard.looks.hear(change.generation);
-                }
-                // What cannot be read was told of by the member, and is again.
-                let Ok(said) = Announcement::from_json(&text) else { return };
-                self.reshard.looks.hear(said.generation);
-                if said.is_goodbye() {
-                    others.remove(&said.node);
-                } else if said.node != self.reshard.node && said.shard_count > 0 {
+            BusEvent::Message(text) => match (Change::from_json(&text), Announcement::from_json(&text)) {
+                (Some(change), _) => self.reshard.looks.hear(change.generation),
+                (None, Ok(said)) if said.is_newcomer() => return true,
+                (None, Ok(said)) if said.is_goodbye() => _ = others.remove(&said.node),
+                (None, Ok(said)) if said.node != self.reshard.node => {
+                    self.reshard.looks.hear(said.generation);
                     others.insert(said.node.clone(), Alive::from(&said));
                 }
-            }
+                // Our own; or what cannot be read, which the member tells of.
+                (None, _) => {}
+            },
         }
+        false
     }
 
     fn start_over(&mut self, record: &Record, mine: BTreeSet<ShardId>, sequence: u64) {
@@ -331,10 +349,14 @@ impl Cluster {
 async fn read(record: ClusterRecord) -> Option<Record> {
     let mut delay = FIRST_RETRY;
     loop {
-        let read = record.read().await.map_err(AskError::from);
-        let read = read.and_then(|text| Ok(text.as_deref().map(Record::from_json).transpose()?));
-        match read {
-            Ok(record) => return record,
+        match record.read().await {
+            Ok(text) => match text.as_deref().map(Record::from_json).transpose() {
+                Ok(record) => return record,
+                Err(error) => {
+                    warn!(%error, "the number of shards is not looked at");
+                    return None;
+                }
+            },
             Err(error) => {
                 warn!(%error, again_in = ?delay, "the number of shards cannot be looked at");
                 tokio::time::sleep(delay).await;

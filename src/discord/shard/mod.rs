@@ -250,6 +250,7 @@ impl Driver {
             };
             match happened {
                 Happened::Abandon => {
+                    warn!("the lease is lost: what was not confirmed is left to whoever resumes the session");
                     self.abandon();
                     self.intake.session.shut_down(Instant::now());
                 }
