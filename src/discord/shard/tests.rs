@@ -209,6 +209,7 @@ struct Running {
     broker: Arc<Confirming>,
     store: Arc<MemorySessionStore>,
     fence: Fence,
+    status: Arc<Status>,
     discord: simulator::Handle,
     stop: CancellationToken,
     tasks: tokio::task::JoinSet<()>,
@@ -247,13 +248,24 @@ impl Running {
         };
         let session = Session::new(settings(), gateway, None, 7, Instant::now());
         let (_, receiver) = mpsc::channel(1);
-        let driver = Driver::new(session, Seq::ZERO, shared, Arc::new(Status::new(shard())), receiver);
+        let status = Arc::new(Status::new(shard()));
+        let driver = Driver::new(session, Seq::ZERO, shared, status.clone(), receiver);
         let until = stop.clone();
         tasks.spawn(async move { gate.run(until).await });
         let orders = Orders::default();
         let driver = tokio::spawn(driver.run(orders.clone()));
         broker.taken.subscribe().wait_for(|taken| taken.len() >= 5).await.expect("the broker is there");
-        Self { broker, store, fence, discord, stop, tasks, orders, driver }
+        Self { broker, store, fence, status, discord, stop, tasks, orders, driver }
+    }
+
+    /// Waits until the shard is as wanted.
+    async fn until(&self, wanted: impl Fn(&Now) -> bool) {
+        let reached = async {
+            while !wanted(&self.status.now()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reached).await.expect("in time");
     }
 
     /// The driver's end, and the number that is stored then.
@@ -324,6 +336,22 @@ async fn a_turn_that_comes_too_late_or_is_lost_is_asked_for_again() {
     let gate = IdentifyGate::shared(IdentifyQueue::new(limit, pace, now), now, turnstile.clone());
     let running = Running::with(gate).await;
     assert_eq!(turnstile.0.load(std::sync::atomic::Ordering::Relaxed), 3);
+    running.orders.stop();
+    assert_eq!(running.end().await.0, End::ShutDown);
+}
+
+#[tokio::test]
+async fn while_the_lease_is_in_doubt_no_connection_is_begun() {
+    let running = Running::start().await;
+    let connections = running.discord.stats().connections;
+    running.fence.set_certain(false);
+    running.discord.control("close", "code=4000", b"").expect("a connection is open");
+    running.until(|now| now.state == State::Suspended && now.paused).await;
+    assert_eq!(running.discord.stats().connections, connections, "another process may have the session");
+    running.fence.set_certain(true);
+    running.until(|now| now.state == State::Connected && !now.paused).await;
+    let stats = running.discord.stats();
+    assert_eq!((stats.connections, stats.resumes), (connections + 1, 1));
     running.orders.stop();
     assert_eq!(running.end().await.0, End::ShutDown);
 }
