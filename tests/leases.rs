@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use common::{FaultyLink, PrivateBroker, broker, eventually, must, unique_group};
-use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use optic::amqp::admin::Admin;
@@ -253,10 +253,10 @@ async fn workers_may_declare_the_queues_too_in_their_way_or_another() {
     let (url, group) = (broker(), unique_group());
     let (_connection, channel) = worker(&url).await;
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-    let mut quorum = FieldTable::default();
-    quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    let mut limit = FieldTable::default();
+    limit.insert("x-max-length".into(), AMQPValue::LongInt(100));
     let theirs = format!("{group}:1");
-    channel.queue_declare(theirs.as_str().into(), durable, quorum).await.expect("declared");
+    channel.queue_declare(theirs.as_str().into(), durable, limit).await.expect("declared");
 
     let (admin, driver) = Admin::new(&Secret::new(url.as_str()), "optic test").expect("a URL");
     tokio::spawn(driver.run(CancellationToken::new()));
@@ -276,11 +276,44 @@ async fn workers_may_declare_the_queues_too_in_their_way_or_another() {
     command(&channel, &group, 1, "behind").await;
     first.release(1).await;
     second.acquire_at_last(1).await;
-    // A quorum queue has its own mind about the order of what was given back.
-    let mut bodies = second.bodies(2).await;
-    bodies.sort();
-    assert_eq!(bodies, ["behind", "held"]);
+    assert_eq!(second.bodies(2).await, ["held", "behind"]);
     assert!(!held.is_held());
+}
+
+#[tokio::test]
+async fn a_quorum_queue_is_no_lease_and_what_is_in_it_stays_there() {
+    let (url, group) = (broker(), unique_group());
+    let (_connection, channel) = worker(&url).await;
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    for shard in [0, 1, 3] {
+        let mut quorum = FieldTable::default();
+        quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        channel.queue_declare(format!("{group}:{shard}").into(), durable, quorum).await.expect("declared");
+    }
+    let (mut first, mut second) = (Process::start(&url, &group).await, Process::start(&url, &group).await);
+    assert_eq!(first.acquire(&[3]).await, (vec![], vec![3]));
+    command(&channel, &group, 3, "kept").await;
+    // The first of them excludes nobody, one in the middle does not either.
+    assert_eq!(first.acquire(&[0, 1, 2, 3, 4]).await, (vec![2, 4], vec![3, 0, 1]));
+    assert_eq!(second.acquire(&[2, 3]).await, (vec![], vec![2, 3]));
+    assert_eq!(first.acquire(&[0, 1, 2]).await, (vec![2], vec![0, 1]), "and so it stays");
+    command(&channel, &group, 2, "to the others").await;
+    assert_eq!(first.bodies(1).await, ["to the others"]);
+
+    let queue = format!("{group}:3");
+    let kept = must("the command in the queue", async {
+        loop {
+            let got = channel.basic_get(queue.as_str().into(), BasicGetOptions { no_ack: true }).await;
+            if let Some(message) = got.expect("reachable") {
+                return message;
+            }
+        }
+    })
+    .await;
+    assert_eq!(kept.data, b"kept");
+    channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
+    let mut third = Process::start(&url, &group).await;
+    assert_eq!(third.acquire(&[3]).await, (vec![3], vec![]), "declared anew, it is classic");
 }
 
 #[tokio::test]
@@ -412,13 +445,13 @@ async fn a_broker_that_restarts_is_told_in_order() {
 }
 
 #[tokio::test]
-async fn a_right_that_is_missing_is_a_refusal_of_all_and_no_attempt_for_each() {
+async fn a_right_that_is_missing_says_nothing_about_who_has_the_shards() {
     let node = PrivateBroker::start().await;
     node.ctl(&["add_user", "lean", "hunter2"]).await;
     node.ctl(&["set_permissions", "lean", ".*", ".*", "^g$"]).await;
     let url = format!("amqp://lean:hunter2@{}/%2f", node.address());
     let mut process = Process::start(&url, "g").await;
-    assert_eq!(process.acquire(&[0, 1]).await, (vec![], vec![0, 1]));
+    assert_eq!(process.acquire(&[0, 1]).await, (vec![], vec![]), "neither ours nor another's");
     node.ctl(&["set_permissions", "lean", ".*", ".*", ".*"]).await;
     must("the leases", async { while process.acquire(&[0, 1]).await.0 != [0, 1] {} }).await;
 }

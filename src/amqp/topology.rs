@@ -1,5 +1,8 @@
 //! Names in RabbitMQ, and declaring what they name: spec/amqp.md, "Names" and "Declaring".
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use futures_util::future::{try_join, try_join_all};
 use lapin::options::{
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
@@ -49,7 +52,7 @@ impl Queue {
     pub fn rejected(group: &str) -> Self {
         const WEEK: i32 = 7 * 24 * 3600 * 1000;
         let limits = [("x-max-length", AMQPValue::LongInt(10_000)), ("x-message-ttl", AMQPValue::LongInt(WEEK))];
-        Self { arguments: drop_head(limits), ..Self::shared(group, "REJECTED") }
+        Self { arguments: classic(drop_head(limits)), ..Self::shared(group, "REJECTED") }
     }
 
     /// A process's queue on the bus, `G:optic:node.<id>`: a process is there as long as this has a consumer.
@@ -59,18 +62,18 @@ impl Queue {
             ("x-max-length", AMQPValue::LongInt(1000)),
             ("x-message-ttl", AMQPValue::LongInt(30_000)),
         ];
-        Self { name: format!("{group}:optic:node.{node}"), binding: None, arguments: drop_head(limits) }
+        Self { name: format!("{group}:optic:node.{node}"), binding: None, arguments: classic(drop_head(limits)) }
     }
 
     /// The cluster's record, `G:optic:record`: one message.
     pub fn record(group: &str) -> Self {
         let limits = [("x-max-length", AMQPValue::LongInt(1))];
-        Self { name: format!("{group}:optic:record"), binding: None, arguments: drop_head(limits) }
+        Self { name: format!("{group}:optic:record"), binding: None, arguments: classic(drop_head(limits)) }
     }
 
     /// The lock for the record, `G:optic:lock`: never holds a message, its consumer holds the lock.
     pub fn lock(group: &str) -> Self {
-        Self { name: format!("{group}:optic:lock"), binding: None, arguments: FieldTable::default() }
+        Self { name: format!("{group}:optic:lock"), binding: None, arguments: classic(FieldTable::default()) }
     }
 
     fn shared(group: &str, key: &str) -> Self {
@@ -84,24 +87,24 @@ impl Queue {
     }
 
     /// Declares it, whatever its properties are, and binds it, if it is to be bound, to its exchange, which is declared first.
-    /// Gives how many consumers it has. `channel` may be another afterwards.
-    pub(super) async fn declare(&self, admin: &Admin, channel: &mut Channel) -> Result<u32, AdminError> {
+    /// `channel` may be another afterwards.
+    pub(super) async fn declare(&self, admin: &Admin, channel: &mut Channel) -> Result<Declared, AdminError> {
         if let Some((group, _)) = &self.binding {
             exchange(channel, group).await?;
         }
-        let consumers = declare_queue(admin, channel, &self.name, self.arguments.clone()).await?;
+        let declared = declare_queue(admin, channel, &self.name, self.arguments.clone()).await?;
         self.bind(channel).await?;
-        Ok(consumers)
+        Ok(declared)
     }
 
     /// The same, where the exchange exists, and other properties are an error.
-    async fn declare_once(&self, channel: &Channel) -> Result<u32, AdminError> {
+    async fn declare_once(&self, channel: &Channel) -> Result<Declared, AdminError> {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let declared = channel.queue_declare(short(&self.name)?, options, self.arguments.clone());
         let action = format!("declare the queue \"{}\"", self.name);
         let declared = bounded(&action, declared);
         let (queue, ()) = try_join(declared, self.bind(channel)).await?;
-        Ok(queue.consumer_count())
+        Ok(Declared { consumers: queue.consumer_count(), is_of_another_kind: false })
     }
 
     async fn bind(&self, channel: &Channel) -> Result<(), AdminError> {
@@ -110,6 +113,21 @@ impl Queue {
             None => Ok(()),
         }
     }
+}
+
+/// What was found when a queue was declared.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Declared {
+    pub(super) consumers: u32,
+    /// It exists with other properties, and is used as it is.
+    pub(super) is_of_another_kind: bool,
+}
+
+/// Whatever the virtual host's default type is: in a quorum queue an exclusive consumer excludes nobody, and the lengths and
+/// ages of these are meant for a classic one.
+fn classic(mut arguments: FieldTable) -> FieldTable {
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
+    arguments
 }
 
 fn drop_head<const N: usize>(limits: [(&str, AMQPValue); N]) -> FieldTable {
@@ -140,25 +158,25 @@ pub async fn declare_commands(admin: &Admin, group: &str, shard_count: u32) -> R
 /// So many declarations wait for their answers at a time: enough to hide the round trips.
 const PIPELINED: usize = 64;
 
-/// Declares the group's exchange and these queues of the group, and binds them; gives how many consumers each has.
-pub(super) async fn declare_all(admin: &Admin, group: &str, queues: &[Queue]) -> Result<Vec<u32>, AdminError> {
+/// Declares the group's exchange and these queues of the group, and binds them; gives what was found, in their order.
+pub(super) async fn declare_all(admin: &Admin, group: &str, queues: &[Queue]) -> Result<Vec<Declared>, AdminError> {
     let mut channel = admin.channel().await?;
     exchange(&channel, group).await?;
-    let mut consumers = Vec::with_capacity(queues.len());
+    let mut found = Vec::with_capacity(queues.len());
     for queues in queues.chunks(PIPELINED) {
         match try_join_all(queues.iter().map(|queue| queue.declare_once(&channel))).await {
-            Ok(counts) => consumers.extend(counts),
+            Ok(declared) => found.extend(declared),
             // One of them exists with other properties, and the channel is closed for all: which one shows one by one.
             Err(AdminError::Conflict { .. }) => {
                 channel = admin.channel().await?;
                 for queue in queues {
-                    consumers.push(queue.declare(admin, &mut channel).await?);
+                    found.push(queue.declare(admin, &mut channel).await?);
                 }
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(consumers)
+    Ok(found)
 }
 
 /// How many consumers each of these has, all of which exist.
@@ -259,26 +277,35 @@ pub(super) async fn fanout(channel: &Channel, exchange: &str) -> Result<(), Admi
     bounded(&format!("declare the fanout, durable exchange \"{exchange}\""), declared).await
 }
 
-/// Declares a durable queue, or takes it as it is, and gives how many consumers it has: the worker that declared it with arguments of its own (or the broker's
+/// Declares a durable queue, or takes it as it is: the worker that declared it with arguments of its own (or the broker's
 /// default type, when it was another) has its reasons. A refusal closes the channel: `channel` is then a new one.
 pub(super) async fn declare_queue(
     admin: &Admin,
     channel: &mut Channel,
     queue: &str,
     arguments: FieldTable,
-) -> Result<u32, AdminError> {
+) -> Result<Declared, AdminError> {
     let name = short(queue)?;
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     let action = format!("declare the queue \"{queue}\"");
     match bounded(&action, channel.queue_declare(name, options, arguments)).await {
-        Ok(queue) => Ok(queue.consumer_count()),
+        Ok(queue) => Ok(Declared { consumers: queue.consumer_count(), is_of_another_kind: false }),
         Err(AdminError::Conflict { reason, .. }) => {
-            info!(%queue, %reason, "the queue exists with other properties and is used as it is");
+            if is_first_time(queue) {
+                info!(%queue, %reason, "the queue exists with other properties and is used as it is");
+            }
             *channel = admin.channel().await?;
-            look_at(channel, queue).await
+            Ok(Declared { consumers: look_at(channel, queue).await?, is_of_another_kind: true })
         }
         Err(error) => Err(error),
     }
+}
+
+/// Queues with other properties, by name: each is told of once in a process, over whatever connection it was found.
+static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+fn is_first_time(queue: &str) -> bool {
+    TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.to_owned())
 }
 
 pub(super) async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Result<(), AdminError> {
@@ -309,6 +336,24 @@ mod tests {
         assert_eq!(identify_queue("gateway", 3), "gateway:optic:identify.3");
         assert_eq!(Queue::commands("gateway", ShardId::new(7)).name(), "gateway:7");
         assert_eq!(Queue::node("gateway", &NodeId::of_run("web-1", 1)).name(), "gateway:optic:node.web-1.00000001");
+    }
+
+    #[test]
+    fn queues_of_ours_alone_are_classic_and_those_that_workers_declare_have_no_arguments() {
+        let node = NodeId::of_run("web-1", 1);
+        for ours in [Queue::lock("g"), Queue::record("g"), Queue::rejected("g"), Queue::node("g", &node)] {
+            let kind = ours.arguments.inner().get("x-queue-type");
+            assert_eq!(kind, Some(&AMQPValue::LongString("classic".into())), "{}", ours.name());
+        }
+        for theirs in [Queue::commands("g", ShardId::new(0)), Queue::send("g")] {
+            assert!(theirs.arguments.inner().is_empty(), "{}", theirs.name());
+        }
+    }
+
+    #[test]
+    fn other_properties_are_told_once_for_each_queue() {
+        assert!(is_first_time("told-once:0") && is_first_time("told-once:1"));
+        assert!(!is_first_time("told-once:0"));
     }
 
     #[test]

@@ -16,12 +16,12 @@ use tokio::sync::mpsc::Permit;
 use tokio::sync::mpsc::error::SendError;
 use tokio::time::{Instant as TokioInstant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::super::admin::{Admin, Generation, bounded};
 use super::super::delivery::{Delivery, From};
 use super::super::error::AdminError;
-use super::attempt::{self, PREFETCH, Taken};
+use super::attempt::{self, Known, PREFETCH, Taken};
 use super::held::{Held, Lease, LeaseId, Signal, What};
 use super::{Asked, LeaseEvent, LeasesDriver};
 use crate::discord::ids::ShardId;
@@ -43,6 +43,7 @@ pub(super) async fn run(parts: LeasesDriver, stop: CancellationToken) {
         held: Held::default(),
         attempt: None,
         attempts: 0,
+        known: Arc::default(),
         work: FuturesUnordered::new(),
         told: VecDeque::new(),
         waiting: VecDeque::new(),
@@ -106,6 +107,8 @@ struct Driver {
     /// The attempt under way.
     attempt: Option<AttemptId>,
     attempts: u64,
+    /// What attempts found out about the queues.
+    known: Arc<Known>,
     work: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
     /// What is to be told.
     told: VecDeque<LeaseEvent>,
@@ -192,10 +195,10 @@ impl Driver {
         self.attempts += 1;
         let attempt = AttemptId(self.attempts);
         self.attempt = Some(attempt);
-        let (admin, group) = (self.admin.clone(), self.group.clone());
+        let (admin, group, known) = (self.admin.clone(), self.group.clone(), self.known.clone());
         let wanted: Vec<ShardId> = shards.iter().copied().filter(|shard| !self.held.contains(*shard)).collect();
         self.work.push(Box::pin(async move {
-            let taken = attempt::take(&admin, &group, &wanted).await;
+            let taken = attempt::take(&admin, &group, &wanted, &known).await;
             Done::Attempted { attempt, asked: shards, taken }
         }));
     }
@@ -283,20 +286,23 @@ impl Driver {
         let taken = match taken {
             Ok(taken) => taken,
             Err(why) => {
-                let granted: Vec<_> = asked.iter().copied().filter(|shard| self.is_ours(*shard)).collect();
-                let refused = asked.into_iter().filter(|shard| !granted.contains(shard)).collect();
                 if self.last_failure.as_ref() != Some(&why) {
-                    warn!(%why, "no shard could be taken");
+                    match why {
+                        AdminError::Forbidden { .. } => error!(%why, "no shard could be taken, trying on"),
+                        _ => warn!(%why, "no shard could be taken, trying on"),
+                    }
                     self.last_failure = Some(why);
                 }
-                return LeaseEvent::Acquired { granted, refused };
+                // Nobody said that another has the rest: they are asked for again, and what runs runs on behind the fence.
+                let granted = asked.into_iter().filter(|shard| self.is_ours(*shard)).collect();
+                return LeaseEvent::Acquired { granted, refused: Vec::new() };
             }
         };
         self.last_failure = None;
-        for (shard, consumer) in taken.consumers {
+        for (shard, channel, consumer) in taken.consumers {
             let signals = self.signals.clone();
             let handle = consumer.clone();
-            let lease = self.held.insert(shard, taken.channel.clone(), consumer);
+            let lease = self.held.insert(shard, channel, consumer);
             // What was delivered so far is handed to it at once.
             handle.set_delegate(move |delivered: DeliveryResult| {
                 let what = match delivered {
@@ -312,8 +318,8 @@ impl Driver {
                 ready(())
             });
         }
-        let (granted, refused) = asked.into_iter().partition(|shard| self.is_ours(*shard));
-        LeaseEvent::Acquired { granted, refused }
+        let granted = asked.into_iter().filter(|shard| self.is_ours(*shard)).collect();
+        LeaseEvent::Acquired { granted, refused: taken.refused }
     }
 
     fn take_signal(&mut self, signal: Signal) {
@@ -332,6 +338,7 @@ impl Driver {
                 info!(%shard, "RabbitMQ took the lease of a shard back: its queue was deleted or its channel closed");
                 self.waiting.retain(|delivery| delivery.from != From::Shard(shard));
                 self.held.remove(shard);
+                self.known.forget(shard);
                 match self.told.back_mut() {
                     Some(LeaseEvent::Lost(shards)) => shards.push(shard),
                     _ => self.told.push_back(LeaseEvent::Lost(vec![shard])),

@@ -35,11 +35,12 @@ pub enum LeaseEvent {
     Connected,
     /// The connection is lost, and all leases with it.
     Disconnected,
-    /// The answer to [`Leases::acquire`], one for each. Both are empty when the connection was lost meanwhile, or is down.
+    /// The answer to [`Leases::acquire`], one for each. What is in neither is as it was, and may be asked for again: the attempt
+    /// failed (the log says why), or the connection was lost meanwhile or is down.
     Acquired {
         /// Ours from now on.
         granted: Vec<ShardId>,
-        /// Another has them, or RabbitMQ refused for a reason that is in the log.
+        /// Another has them, or their queue excludes nobody, which is in the log.
         refused: Vec<ShardId>,
     },
     /// The answer to [`Leases::release`]: what was held is back in its queue, and another may take the lease.
@@ -116,7 +117,10 @@ impl Leases {
     pub async fn held_by_anyone(&self, shards: &[ShardId]) -> Result<BTreeSet<ShardId>, AdminError> {
         let queues: Vec<Queue> = shards.iter().map(|shard| Queue::commands(&self.group, *shard)).collect();
         let consumers = match consumers_of(&self.admin, &queues).await {
-            Err(AdminError::NotFound { .. }) => declare_all(&self.admin, &self.group, &queues).await?,
+            Err(AdminError::NotFound { .. }) => {
+                let declared = declare_all(&self.admin, &self.group, &queues).await?;
+                declared.into_iter().map(|declared| declared.consumers).collect()
+            }
             looked => looked?,
         };
         Ok(shards.iter().zip(consumers).filter(|(_, consumers)| *consumers > 0).map(|(shard, _)| *shard).collect())
