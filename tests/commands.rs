@@ -53,31 +53,35 @@ struct Process {
     /// For what carries commands.
     stop: CancellationToken,
     tasks: JoinSet<()>,
-    /// For connections and consumers, which carry it.
-    stop_carriers: CancellationToken,
-    carriers: JoinSet<()>,
+    /// For the consumers, which bring it.
+    stop_consumers: CancellationToken,
+    consumers: JoinSet<()>,
+    /// For the connections below all that: lapin throws away what waits on one that closes.
+    stop_connections: CancellationToken,
+    connections: JoinSet<()>,
 }
 
 impl Process {
     /// Connects and declares; consumes nothing yet.
     async fn start(url: &str, group: &str, shard_count: u32) -> Self {
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        let (stop_carriers, mut carriers) = (CancellationToken::new(), JoinSet::new());
+        let (stop_consumers, mut consumers) = (CancellationToken::new(), JoinSet::new());
+        let (stop_connections, mut connections) = (CancellationToken::new(), JoinSet::new());
         let mut connect = |name: &str| {
             let (admin, driver) = Admin::new(&Secret::new(url), name).expect("an address");
-            carriers.spawn(driver.run(stop_carriers.clone()));
+            connections.spawn(driver.run(stop_connections.clone()));
             admin
         };
         let (administration, consumption) = (connect("administration"), connect("consumption"));
         declare_commands(&consumption, group, shard_count).await.expect("declared");
         let messenger = Messenger::new(administration.clone());
         let (answers, driver) = Answers::new(messenger.clone());
-        carriers.spawn(driver.run(stop_carriers.clone()));
+        tasks.spawn(driver.run(stop.clone()));
         let commands = Arc::new(Commands::new(shard_count));
         let post = Arc::new(Post::new(messenger, group, answers));
         let (leases, driver, LeaseReceivers { events, deliveries }) =
             Leases::new(consumption.clone(), group, Fence::closed(Instant::now()));
-        carriers.spawn(driver.run(stop_carriers.clone()));
+        consumers.spawn(driver.run(stop_consumers.clone()));
         tasks.spawn(Sends::new(commands.clone(), post.clone()).run(deliveries, stop.clone()));
         Self {
             commands,
@@ -89,15 +93,17 @@ impl Process {
             lease_events: events,
             stop,
             tasks,
-            stop_carriers,
-            carriers,
+            stop_consumers,
+            consumers,
+            stop_connections,
+            connections,
         }
     }
 
     /// Takes part in `G:SEND`.
     fn reroute(mut self) -> Self {
         let (consumer, deliveries) = Consumer::new(self.consumption.clone(), Queue::send(&self.group), PREFETCH);
-        self.carriers.spawn(consumer.run(self.stop_carriers.clone()));
+        self.consumers.spawn(consumer.run(self.stop_consumers.clone()));
         let reroute = Reroute::new(self.commands.clone(), self.post.clone());
         self.tasks.spawn(reroute.run(deliveries, self.stop.clone()));
         self
@@ -130,8 +136,10 @@ impl Process {
         .await;
     }
 
-    async fn stop(mut self) {
-        for (stop, tasks) in [(self.stop, &mut self.tasks), (self.stop_carriers, &mut self.carriers)] {
+    async fn stop(self) {
+        for (stop, mut tasks) in
+            [(self.stop, self.tasks), (self.stop_consumers, self.consumers), (self.stop_connections, self.connections)]
+        {
             stop.cancel();
             while let Some(ended) = tasks.join_next().await {
                 ended.expect("no panic");

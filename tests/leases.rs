@@ -352,6 +352,37 @@ async fn a_batch_shares_a_channel_which_ends_with_its_last_lease() {
 }
 
 #[tokio::test]
+async fn a_command_with_more_headers_than_fit_in_a_frame_is_delivered_after_one_new_connection() {
+    let (url, group) = (broker(), unique_group());
+    let mut process = Process::start(&url, &group).await;
+    process.acquire(&[0]).await;
+    let (_connection, channel) = worker(&url).await;
+    let large = async |body: &'static str| {
+        let mut headers = FieldTable::default();
+        headers.insert("trace".into(), AMQPValue::LongString("x".repeat(9 * 1024).into()));
+        let properties = BasicProperties::default().with_headers(headers);
+        channel
+            .basic_publish(
+                group.as_str().into(),
+                "0".into(),
+                BasicPublishOptions::default(),
+                body.as_bytes(),
+                properties,
+            )
+            .await
+            .expect("published");
+    };
+    large("with much").await;
+    assert_eq!(process.event().await, LeaseEvent::Disconnected);
+    assert_eq!(process.event().await, LeaseEvent::Connected);
+    process.acquire_at_last(0).await;
+    assert_eq!(process.bodies(1).await, ["with much"]);
+    large("and again").await;
+    assert_eq!(process.bodies(1).await, ["and again"]);
+    process.release(0).await;
+}
+
+#[tokio::test]
 async fn a_broker_that_restarts_is_told_in_order() {
     let node = PrivateBroker::start().await;
     let mut process = Process::start(node.url(), "g").await;

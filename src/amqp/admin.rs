@@ -11,11 +11,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::options::ConfirmSelectOptions;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
-use lapin::{Connection, ConnectionProperties, DefaultConnectionBuilder};
+use lapin::{Connection, ConnectionProperties, DefaultConnectionBuilder, ErrorKind};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -35,8 +36,14 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The largest frame: lapin allocates 32 of them for each direction, and what goes over this connection is small.
 const FRAME_MAX: u32 = 8192;
-/// Seconds between heartbeats, unless the address says otherwise: a dead peer is noticed after two.
-const HEARTBEAT: u16 = 15;
+/// The largest frame once a larger one came. RabbitMQ sends a message's properties and headers in one frame, however large it
+/// is: with less, such a message would close each connection that it is delivered to.
+const FRAME_MAX_FOR_LARGE_HEADERS: u32 = 131_072;
+/// Seconds between heartbeats, unless the address says otherwise: a dead peer is noticed after two. The same as where events are
+/// published.
+const HEARTBEAT: u16 = 10;
+/// The same for the connection that holds the leases.
+const HEARTBEAT_FOR_LEASES: u16 = 15;
 /// The shortest on a connection that holds leases: RabbitMQ must free those of a silent process only when its fence
 /// ([`crate::cluster::fence`]) has long been closed.
 const SHORTEST_FOR_LEASES: u16 = 8;
@@ -94,7 +101,7 @@ impl Admin {
     /// [`AdminError::Address`] when a file for TLS that it names cannot be read.
     pub fn for_leases(address: &Address, name: &str) -> Result<(Self, AdminDriver), AdminError> {
         let seconds = match address.heartbeat() {
-            None => HEARTBEAT,
+            None => HEARTBEAT_FOR_LEASES,
             Some(0) => 0,
             Some(seconds) => seconds.saturating_add(seconds / 2).max(SHORTEST_FOR_LEASES),
         };
@@ -129,6 +136,16 @@ impl Admin {
     /// Whether RabbitMQ has told this connection that an alarm is on. It tells a connection only once it publishes.
     pub fn is_blocked(&self) -> bool {
         matches!(&*self.link.borrow(), Link::Up(connection, _) if connection.status().blocked())
+    }
+
+    /// What was agreed upon as the interval of heartbeats; `None` where there are none, or no connection.
+    pub(super) fn heartbeat(&self) -> Option<Duration> {
+        match &*self.link.borrow() {
+            Link::Up(connection, _) => Some(connection.configuration().heartbeat())
+                .filter(|seconds| *seconds > 0)
+                .map(|seconds| Duration::from_secs(seconds.into())),
+            Link::Down(_) => None,
+        }
     }
 
     /// The connection there is now; `None` also when it is lost and only the driver has not noticed yet.
@@ -207,7 +224,7 @@ impl fmt::Debug for Admin {
 
 impl AdminDriver {
     /// Connects, and again whenever the connection is lost, until `stop`; then closes it in order.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut pause = FIRST_PAUSE;
         let mut generation = Generation(0);
         loop {
@@ -228,15 +245,27 @@ impl AdminDriver {
                     let lost = tokio::select! {
                         biased;
                         () = stop.cancelled() => None,
-                        why = end_of(&connection, &mut events) => Some(why),
+                        ended = end_of(&connection, &mut events) => Some(ended),
                     };
-                    self.link.send_replace(Link::Down(lost.clone()));
-                    let Some(why) = lost else {
+                    let Some(ended) = lost else {
+                        self.link.send_replace(Link::Down(None));
                         // Lost or refused, it is closed all the same.
                         let _ = bounded("close the connection", connection.close(200, "OK".into())).await;
                         return;
                     };
+                    let why = match &ended {
+                        Some(error) => AdminError::of("keep the connection", error),
+                        None => AdminError::Unreachable("the connection was closed".to_owned()),
+                    };
+                    self.link.send_replace(Link::Down(Some(why.clone())));
                     warn!(connection = %self.name, %why, "lost the connection to RabbitMQ");
+                    if ended.is_some_and(|error| self.takes_larger_frames_after(&error)) {
+                        warn!(
+                            connection = %self.name, frame_max = FRAME_MAX_FOR_LARGE_HEADERS,
+                            "a message came with more headers than fit in a frame of {FRAME_MAX} bytes: connecting anew \
+                             with larger frames, which cost some MiB of memory until Optic is started again"
+                        );
+                    }
                     why
                 }
                 Err(why) => {
@@ -257,6 +286,16 @@ impl AdminDriver {
         }
     }
 
+    /// Whether a connection that ended by this is made anew with larger frames.
+    fn takes_larger_frames_after(&mut self, error: &lapin::Error) -> bool {
+        let is_cause = match error.kind() {
+            ErrorKind::ProtocolError(error) => *error.kind() == AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR),
+            _ => false,
+        };
+        let larger = Some(FRAME_MAX_FOR_LARGE_HEADERS);
+        is_cause && self.uri.query.frame_max.replace(FRAME_MAX_FOR_LARGE_HEADERS) != larger
+    }
+
     async fn connect(&self) -> Result<Connection, AdminError> {
         let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
         let builder = DefaultConnectionBuilder::new().map_err(|error| AdminError::of_connect(&error))?;
@@ -269,26 +308,32 @@ impl AdminDriver {
     }
 }
 
-/// Waits until the connection is no more, and says why.
+/// Waits until the connection is no more; the error that ended it, if lapin told.
 async fn end_of(
     connection: &Connection,
     events: &mut (impl futures_util::Stream<Item = lapin::Event> + Unpin),
-) -> AdminError {
+) -> Option<lapin::Error> {
     while connection.status().connected() {
         // Not every end is told (an unknown close code is not), so the state is looked at from time to time.
         let Ok(event) = timeout(LOOK_AFTER, events.next()).await else { continue };
         match event {
             // Also a channel's error comes here; the state tells which it was.
             Some(lapin::Event::Error(error)) if !connection.status().connected() => {
-                return AdminError::of("keep the connection", &error);
+                return Some(error);
             }
             Some(lapin::Event::ConnectionBlocked(reason)) => warn!(%reason, "RabbitMQ takes no messages (alarm)"),
             Some(lapin::Event::ConnectionUnblocked) => info!("RabbitMQ takes messages again"),
             Some(_) => {}
-            None => break,
+            None => return None,
         }
     }
-    AdminError::Unreachable("the connection was closed".to_owned())
+    // It ended while something else was told: why may be behind that.
+    while let Some(Some(event)) = events.next().now_or_never() {
+        if let lapin::Event::Error(error) = event {
+            return Some(error);
+        }
+    }
+    None
 }
 
 /// An operation with its limit in time and its error classified.
@@ -376,7 +421,7 @@ mod tests {
             let seconds = |made: Result<(Admin, AdminDriver), AdminError>| made.expect("valid").1.uri.query.heartbeat;
             (seconds(Admin::at(&address, "test")), seconds(Admin::for_leases(&address, "test")))
         };
-        assert_eq!(heartbeats("/%2f"), (Some(15), Some(15)));
+        assert_eq!(heartbeats("/%2f"), (Some(10), Some(15)));
         assert_eq!(heartbeats("/%2f?heartbeat=20"), (Some(20), Some(30)));
         assert_eq!(heartbeats("/%2f?heartbeat=2"), (Some(2), Some(8)), "not before the fence is closed");
         assert_eq!(heartbeats("/%2f?heartbeat=0"), (Some(0), Some(0)));

@@ -1,6 +1,6 @@
 //! Sessions in RabbitMQ: a durable queue of length one for each shard (spec/amqp.md, "Sessions").
 //!
-//! How they are kept there: [`super::stored`].
+//! How they are kept there: `stored.rs`.
 
 use std::collections::HashSet;
 use std::sync::{Mutex as StdMutex, PoisonError};
@@ -24,7 +24,8 @@ use crate::session_store::{SessionStore, StoreError, StoreFuture, StoredSession}
 /// lapin hands it to another publish of the channel, and 256 shards at a stop are done within a second all the same.
 const CHANNELS: usize = 4;
 
-/// How long a load or a save may take in all, with waiting for its turn and for a connection.
+/// How long a load or a save may take once it is its turn, with waiting for a connection. Not counted is the time in line: where
+/// many wait, the last of them are no less entitled to it, and each before them takes no longer than this.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The session store in RabbitMQ.
@@ -59,16 +60,16 @@ impl AmqpSessionStore {
         shard: ShardId,
         operation: impl AsyncFnOnce(&mut Channel) -> Result<T, AdminError>,
     ) -> Result<T, AdminError> {
-        let done = timeout(PATIENCE, self.on_channel_in_turn(shard, operation)).await;
+        let mut slot = self.channels[shard.get() as usize % CHANNELS].lock().await;
+        let done = timeout(PATIENCE, self.on_channel_in_turn(&mut slot, operation)).await;
         done.unwrap_or_else(|_| Err(AdminError::Unreachable(format!("not done within {} s", PATIENCE.as_secs()))))
     }
 
     async fn on_channel_in_turn<T>(
         &self,
-        shard: ShardId,
+        slot: &mut Option<Channel>,
         operation: impl AsyncFnOnce(&mut Channel) -> Result<T, AdminError>,
     ) -> Result<T, AdminError> {
-        let mut slot = self.channels[shard.get() as usize % CHANNELS].lock().await;
         // lapin sends nothing at all on a blocked connection, and would keep all of it in memory.
         self.admin.unblocked().await?;
         // Taken out: a caller that stops waiting in the middle leaves no channel of unknown state behind.
@@ -168,4 +169,26 @@ impl SessionStore for AmqpSessionStore {
 /// For the store's user every failure of RabbitMQ is one: not now.
 fn unreachable(error: AdminError) -> StoreError {
     StoreError::Unreachable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_is_counted_from_ones_turn() {
+        let (admin, _driver) = Admin::new(&Secret::new("amqp://127.0.0.1:1/%2f"), "test").expect("valid");
+        let store = AmqpSessionStore::new(admin, "g", AmqpSessionStore::DEFAULT_PREFIX);
+        let asked = async |shard: u32| store.on_channel(ShardId::new(shard), async |channel| Ok(channel.id())).await;
+        let turn = store.channels[0].lock().await;
+        let began = tokio::time::Instant::now();
+        let held_up = async {
+            tokio::time::sleep(2 * PATIENCE).await;
+            drop(turn);
+        };
+        let (waited, ()) = tokio::join!(asked(0), held_up);
+        assert!(matches!(waited, Err(AdminError::Unreachable(_))), "there is no RabbitMQ");
+        assert_eq!(began.elapsed(), 3 * PATIENCE, "it had its time, after its turn had come");
+    }
 }

@@ -227,8 +227,15 @@ mod tests {
 
     #[test]
     fn it_is_done_when_all_new_shards_are_held_and_no_former_one() {
-        let stored =
-            Record { version: 1, generation: 1, shard_count: 4, set_by: "a".to_owned(), set_at: 0, most: None };
+        let stored = Record {
+            version: 1,
+            generation: 1,
+            shard_count: 4,
+            set_by: "a".to_owned(),
+            set_at: 0,
+            bot: None,
+            most: None,
+        };
         let record = agreement::reshard(Some(&stored), 3, NAME, 0).expect("another count");
         let mut progress = Progress::new(&record);
         let mut hear = |said: Announcement| (progress.heard(&said).expect("not changed again"), progress.is_done());

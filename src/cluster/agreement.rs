@@ -9,6 +9,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::announcement::{Announcement, Mode};
+use crate::discord::ids::BotId;
 
 /// What the cluster keeps: its shard count, and how often that changed. Fields that are not known are passed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct Record {
     pub set_by: String,
     /// When that was, in Unix milliseconds.
     pub set_at: u64,
+    /// Whose cluster it is, as far as the token of the process that set it told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bot: Option<BotId>,
     /// The most shards that the bot ever had, if it has fewer now: what those above the count left behind is cleared away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<u32>,
@@ -126,6 +130,8 @@ pub struct Question<'a> {
     pub mode: Mode,
     /// What Discord advises.
     pub advised: u32,
+    /// Whose token this process has, as far as it tells.
+    pub bot: Option<&'a BotId>,
     /// This process's name.
     pub name: &'a str,
     /// Now, in Unix milliseconds.
@@ -150,6 +156,8 @@ pub enum Decision {
     Store(Record),
     /// Do not join while they live; ask again when one of them is gone.
     Wait(Differs),
+    /// The same, for they are another bot's.
+    OtherBot(OtherBot),
 }
 
 /// Somebody lives who goes by another count. Its text says what to do.
@@ -187,6 +195,30 @@ impl fmt::Display for Differs {
     }
 }
 
+/// Somebody lives who is another bot's. Its text says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherBot {
+    /// Whose token this process has.
+    pub ours: BotId,
+    /// Whose cluster it is.
+    pub theirs: BotId,
+    /// The names of its processes.
+    pub whose: Vec<String>,
+}
+
+impl fmt::Display for OtherBot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ours, theirs, whose } = self;
+        let names: Vec<&str> = whose.iter().take(5).map(String::as_str).collect();
+        write!(
+            f,
+            "this process has the token of bot {ours}, but this group is that of bot {theirs} ({}): set another \
+             BROKER_GROUP for each bot, or another virtual host in AMQP_URL; waiting until they are gone",
+            names.join(", ")
+        )
+    }
+}
+
 /// Discord advises more shards than there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooFewShards {
@@ -212,24 +244,38 @@ pub fn agree(question: &Question<'_>) -> Answer {
     let count = match &decision {
         Decision::Use(agreed) => Some(agreed.shard_count),
         Decision::Store(record) => Some(record.shard_count),
-        Decision::Wait(_) => None,
+        Decision::Wait(_) | Decision::OtherBot(_) => None,
     };
     let too_few = |shard_count| TooFewShards { shard_count, advised: question.advised };
     Answer { decision, warning: count.filter(|count| *count < question.advised).map(too_few) }
 }
 
 fn decide(question: &Question<'_>) -> Decision {
-    let Question { stored, alive, configured, mode, advised, name, now } = *question;
+    let Question { stored, alive, configured, mode, advised, bot, name, now } = *question;
     let store = |shard_count, generation| {
         let most = stored.and_then(|stored| stored.most_before(shard_count));
         let (version, set_by) = (Record::VERSION, name.to_owned());
-        Decision::Store(Record { version, generation, shard_count, set_by, set_at: now, most })
+        // Who cannot tell leaves what is known.
+        let bot = bot.or(stored.and_then(|stored| stored.bot.as_ref())).cloned();
+        Decision::Store(Record { version, generation, shard_count, set_by, set_at: now, bot, most })
     };
     // A record can be lost, with its queue: then it stands in the announcements.
     let newest = alive.iter().map(|other| other.agreed).max_by_key(|agreed| agreed.generation);
     let Some(known) = stored.map(Record::agreed).or(newest) else {
         return store(configured.unwrap_or(advised).max(1), 1);
     };
+    if let Some(theirs) = stored.and_then(|stored| stored.bot.clone())
+        && let Some(ours) = bot.filter(|ours| **ours != theirs)
+    {
+        // With nobody there the group is another bot's from now on.
+        return match alive {
+            [] => store(configured.unwrap_or(advised).max(1), known.generation + 1),
+            alive => {
+                let whose = alive.iter().map(|other| other.name.clone()).collect();
+                Decision::OtherBot(OtherBot { ours: ours.clone(), theirs, whose })
+            }
+        };
+    }
     let kept = match mode {
         Mode::Static if alive.is_empty() => advised.max(1),
         Mode::Static | Mode::Leased => known.shard_count,
@@ -279,6 +325,7 @@ pub fn reshard(stored: Option<&Record>, shard_count: u32, name: &str, now: u64) 
             shard_count,
             set_by: name.to_owned(),
             set_at: now,
+            bot: stored.bot.clone(),
             most: stored.most_before(shard_count),
         }),
     }
@@ -287,11 +334,12 @@ pub fn reshard(stored: Option<&Record>, shard_count: u32, name: &str, now: u64) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     const NOW: u64 = 1_700_000_000_000;
 
     fn record(shard_count: u32, generation: u64) -> Record {
-        Record { version: 1, generation, shard_count, set_by: "first".to_owned(), set_at: 5, most: None }
+        Record { version: 1, generation, shard_count, set_by: "first".to_owned(), set_at: 5, bot: None, most: None }
     }
 
     fn alive(name: &str, shard_count: u32, generation: u64) -> Alive {
@@ -299,7 +347,7 @@ mod tests {
     }
 
     fn ask(stored: Option<&Record>, alive: &[Alive], configured: Option<u32>, mode: Mode) -> Decision {
-        agree(&Question { stored, alive, configured, mode, advised: 4, name: "ours", now: NOW }).decision
+        agree(&Question { stored, alive, configured, mode, advised: 4, bot: None, name: "ours", now: NOW }).decision
     }
 
     fn uses(shard_count: u32, generation: u64) -> Decision {
@@ -326,6 +374,31 @@ mod tests {
                 assert_eq!(ask(Some(&stored), &others, configured, mode), uses(8, 3));
             }
         }
+    }
+
+    #[test]
+    fn two_bots_do_not_share_a_group_and_one_may_follow_another() {
+        let bot = |token: &str| BotId::of_token(&Secret::new(token)).expect("a token's first part");
+        let (ours, theirs) = (bot("MTIz.x.y"), bot("NDU2.x.y"));
+        let stored = Record { bot: Some(theirs.clone()), ..record(8, 3) };
+        let question = |alive| Question {
+            stored: Some(&stored),
+            alive,
+            configured: None,
+            mode: Mode::Leased,
+            advised: 4,
+            bot: Some(&ours),
+            name: "ours",
+            now: NOW,
+        };
+        let others = [alive("a", 8, 3)];
+        let Decision::OtherBot(why) = agree(&question(&others)).decision else { panic!("it joins") };
+        let text = why.to_string();
+        assert!(text.contains("bot 123") && text.contains("bot 456 (a)") && text.contains("BROKER_GROUP"), "{text}");
+        let Decision::Store(new) = agree(&question(&[])).decision else { panic!("it does not begin") };
+        assert_eq!((new.bot, new.shard_count, new.generation), (Some(ours.clone()), 4, 4));
+        let unknown = Question { bot: None, ..question(&[]) };
+        assert_eq!(agree(&unknown).decision, uses(8, 3), "a token that tells nothing is let in");
     }
 
     #[test]
@@ -392,7 +465,8 @@ mod tests {
         let answer = |configured, advised| {
             let stored = record(8, 3);
             let (stored, mode) = (Some(&stored), Mode::Leased);
-            agree(&Question { stored, alive: &[], configured, mode, advised, name: "ours", now: NOW }).warning
+            agree(&Question { stored, alive: &[], configured, mode, advised, bot: None, name: "ours", now: NOW })
+                .warning
         };
         assert_eq!(answer(None, 8), None);
         assert_eq!(answer(Some(16), 16), None);

@@ -2,15 +2,15 @@
 //!
 //! A lease is only known to be ours as far as RabbitMQ answered lately. Whoever publishes asks the fence first, so that a
 //! process that was cut off or paused does not publish beside the one that took its shards over. Open means two things:
-//! no lease is in doubt, and RabbitMQ answered within [`VALID`]. Rules: spec/cluster.md, "The fence".
+//! no lease is in doubt, and RabbitMQ answered within [`VALID`] or less. Rules: spec/cluster.md, "The fence".
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// For how long an answer of RabbitMQ stands for our leases. RabbitMQ frees a silent connection's leases after two of its
-/// heartbeats, 30 s, at the earliest.
+/// For how long an answer of RabbitMQ stands for our leases, at most. RabbitMQ frees a silent connection's leases after two of
+/// its heartbeats, 30 s, at the earliest; where a shorter heartbeat was agreed upon, [`Fence::set_heartbeat`] tells.
 pub const VALID: Duration = Duration::from_secs(12);
 
 /// Shared by who holds leases and who must not publish without them.
@@ -26,20 +26,23 @@ struct State {
     certain: bool,
     /// Until when the last answer counts; `None`: for ever.
     valid_until: Option<Instant>,
+    /// For how long an answer counts.
+    valid_for: Duration,
 }
 
 impl Fence {
     /// A fence that is closed until leases are held.
     pub fn closed(now: Instant) -> Self {
-        Self::with(State { certain: false, valid_until: Some(now) })
+        Self::with(false, Some(now))
     }
 
     /// A fence that is always open: nobody else can run our shards.
     pub fn open() -> Self {
-        Self::with(State { certain: true, valid_until: None })
+        Self::with(true, None)
     }
 
-    fn with(state: State) -> Self {
+    fn with(certain: bool, valid_until: Option<Instant>) -> Self {
+        let state = State { certain, valid_until, valid_for: VALID };
         Self { state: Arc::new(Mutex::new(state)), changed: watch::Sender::new(0) }
     }
 
@@ -55,10 +58,18 @@ impl Fence {
         self.tell();
     }
 
+    /// What was agreed upon for the connection that holds the leases, where there are heartbeats at all: RabbitMQ frees the leases of
+    /// a silent process after two of them, and before that the fence has to be closed. Gives for how long an answer counts now.
+    pub fn set_heartbeat(&self, heartbeat: Option<Duration>) -> Duration {
+        let valid_for = heartbeat.map_or(VALID, |heartbeat| VALID.min(heartbeat * 3 / 2));
+        self.lock().valid_for = valid_for;
+        valid_for
+    }
+
     /// RabbitMQ answered to what was asked at `asked`, on the connection that holds the leases.
     pub fn answered(&self, asked: Instant) {
-        let until = asked + VALID;
         let mut state = self.lock();
+        let until = asked + state.valid_for;
         let later = state.valid_until.is_some_and(|known| known < until);
         if later {
             state.valid_until = Some(until);
@@ -122,6 +133,21 @@ mod tests {
         assert!(!fence.is_open(start + 6 * SECOND));
         fence.answered(start + 7 * SECOND);
         assert!(!fence.is_open(start + 7 * SECOND), "leases are in doubt again");
+    }
+
+    #[test]
+    fn it_closes_before_two_heartbeats_are_over_however_short_they_are() {
+        let start = Instant::now();
+        let fence = Fence::closed(start);
+        fence.set_certain(true);
+        assert_eq!(fence.set_heartbeat(Some(4 * SECOND)), 6 * SECOND);
+        fence.answered(start);
+        assert!(fence.is_open(start + 5 * SECOND) && !fence.is_open(start + 6 * SECOND));
+        for long in [Some(8 * SECOND), Some(15 * SECOND), None] {
+            assert_eq!(fence.set_heartbeat(long), VALID);
+        }
+        fence.answered(start);
+        assert!(fence.is_open(start + VALID - SECOND));
     }
 
     #[test]

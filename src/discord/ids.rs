@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::secret::Secret;
+
 /// A shard's number, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -31,6 +33,45 @@ impl ShardId {
 impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A bot's user id, as its token tells it. Public, unlike the token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BotId(String);
+
+impl BotId {
+    /// The id in a token's first part, which is its digits in base64; `None` for what is no such token.
+    pub fn of_token(token: &Secret) -> Option<Self> {
+        let first = token.expose().split('.').next()?;
+        let mut digits = String::new();
+        let (mut bits, mut held) = (0u32, 0);
+        for c in first.trim_end_matches('=').bytes() {
+            let value = match c {
+                b'A'..=b'Z' => c - b'A',
+                b'a'..=b'z' => c - b'a' + 26,
+                b'0'..=b'9' => c - b'0' + 52,
+                b'+' | b'-' => 62,
+                b'/' | b'_' => 63,
+                _ => return None,
+            };
+            bits = bits << 6 & 0xffff | u32::from(value);
+            held += 6;
+            if held >= 8 {
+                held -= 8;
+                let digit = char::from((bits >> held & 0xff) as u8);
+                digits.push(Some(digit).filter(char::is_ascii_digit)?);
+            }
+        }
+        // A snowflake has at most twenty.
+        (1..=20).contains(&digits.len()).then_some(Self(digits))
+    }
+}
+
+impl fmt::Display for BotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -122,5 +163,20 @@ impl SessionId {
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_tells_whose_it_is_and_nothing_else_does() {
+        let id = |token: &str| BotId::of_token(&Secret::new(token)).map(|id| id.to_string());
+        assert_eq!(id("MTE4MDAwMDAwMDAwMDAwMDAwMQ.GabcDE.secret").as_deref(), Some("1180000000000000001"));
+        assert_eq!(id("MTIz.x.y").as_deref(), Some("123"));
+        for none in ["", "hunter2.test.token", "any", "....", "MTIz!.x", &"MTIz".repeat(30)] {
+            assert_eq!(id(none), None, "{none:?}");
+        }
     }
 }

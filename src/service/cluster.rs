@@ -33,6 +33,9 @@ use crate::discord::session::End;
 /// After the order to end, everything is to be handed over within this; a shard's own end takes 3 s at most.
 const LEAVING: Duration = Duration::from_secs(4);
 
+/// After a connection, a process that has no shard by then has no share.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+
 /// What comes from RabbitMQ.
 pub(super) struct Ears {
     pub(super) leases: mpsc::Receiver<LeaseEvent>,
@@ -45,6 +48,9 @@ pub(super) struct Links {
     pub(super) bus: Bus,
     pub(super) leases_are_up: bool,
     pub(super) bus_is_up: bool,
+    /// Whether the member was told that it is connected. It loses that with the leases alone: without the bus it is deaf for a
+    /// while, and holds what it holds.
+    pub(super) connected: bool,
 }
 
 /// The cluster as seen from this process.
@@ -65,6 +71,8 @@ pub(super) struct Cluster {
     pub(super) reshard: Reshard,
     /// Leases that the member wants, to be asked for once it is known that the number of shards stays.
     pub(super) postponed: Option<Vec<ShardId>>,
+    /// When it counts as known which shards are to run here, though no lease was granted or refused.
+    pub(super) settled_at: Option<Instant>,
 }
 
 /// What was waited for.
@@ -75,6 +83,7 @@ enum Happened {
     Ended(Option<Result<(ShardId, End), ServiceError>>),
     Looked(Option<Record>),
     Cleared,
+    Settled,
     Due,
     TooLate,
 }
@@ -89,9 +98,7 @@ impl Cluster {
         let mut leaving = None;
         // Between our joining and our listening it may have changed.
         self.reshard.looks.look(&self.reshard.record);
-        if self.is_connected() {
-            self.member.connected(Instant::now());
-        }
+        self.tell_connection(Instant::now());
         let mut begins_anew = false;
         loop {
             if self.carry_out() {
@@ -146,6 +153,7 @@ impl Cluster {
                     }
                 }
                 Happened::Cleared => {}
+                Happened::Settled => self.settled(),
                 Happened::Due => self.member.handle_timeout(now),
                 Happened::TooLate => {
                     warn!("not every shard was handed over in time; others take them over as of a process that died");
@@ -177,16 +185,19 @@ impl Cluster {
             record = self.reshard.looks.looked() => Happened::Looked(record),
             () = self.reshard.former.cleared() => Happened::Cleared,
             () = at(deadline) => Happened::Due,
+            () = at(self.settled_at) => Happened::Settled,
             () = at(leaving) => Happened::TooLate,
         }
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        self.links.leases_are_up && self.links.bus_is_up
+    /// It is known which shards are to run here.
+    fn settled(&mut self) {
+        if self.settled_at.take().is_some() {
+            self.view.joined();
+        }
     }
 
     fn lease(&mut self, event: LeaseEvent, now: Instant) {
-        let was_connected = self.is_connected();
         match event {
             LeaseEvent::Connected => self.links.leases_are_up = true,
             LeaseEvent::Disconnected => {
@@ -194,6 +205,7 @@ impl Cluster {
                 self.held.clear();
             }
             LeaseEvent::Acquired { granted, refused } => {
+                self.settled();
                 self.held.extend(&granted);
                 self.member.acquired(&granted, &refused, now);
                 self.clear_leftovers();
@@ -207,11 +219,10 @@ impl Cluster {
                 self.member.lease_lost(&shards, now);
             }
         }
-        self.tell_connection(was_connected, now);
+        self.tell_connection(now);
     }
 
     fn heard(&mut self, event: BusEvent, now: Instant) {
-        let was_connected = self.is_connected();
         match event {
             BusEvent::Up => self.links.bus_is_up = true,
             BusEvent::Down => self.links.bus_is_up = false,
@@ -221,22 +232,31 @@ impl Cluster {
                 (None, Ok(said)) if said.generation > self.reshard.agreed.generation => {
                     self.reshard.hear(said.generation);
                 }
-                (None, Ok(said)) => self.member.heard(said, now),
+                (None, Ok(said)) => {
+                    if self.want == Want::Fair {
+                        self.view.run_elsewhere(&said.owned);
+                    }
+                    self.member.heard(said, now);
+                }
                 (None, Err(error)) => self.member.unreadable(&error, now),
             },
             BusEvent::Gone(node) => self.member.gone(&node, now),
         }
-        self.tell_connection(was_connected, now);
+        self.tell_connection(now);
     }
 
-    fn tell_connection(&mut self, was_connected: bool, now: Instant) {
-        match (was_connected, self.is_connected()) {
-            (false, true) => {
+    pub(super) fn tell_connection(&mut self, now: Instant) {
+        let Links { leases_are_up, bus_is_up, connected, .. } = &mut self.links;
+        match (*connected, *leases_are_up) {
+            (false, true) if *bus_is_up => {
+                *connected = true;
+                self.settled_at = Some(now + SETTLED_AFTER);
                 // What was said meanwhile is lost.
                 self.reshard.looks.look(&self.reshard.record);
                 self.member.connected(now);
             }
             (true, false) => {
+                *connected = false;
                 self.member.disconnected(now);
                 if self.postponed.take().is_some() {
                     self.member.acquired(&[], &[], now);

@@ -33,6 +33,7 @@ use crate::cluster::member::{Member, Settings, Want};
 use crate::cluster::node::NodeId;
 use crate::config::{ClusterMode, Config};
 use crate::discord::commands::Commands;
+use crate::discord::ids::BotId;
 use crate::discord::rest_types::GatewayBot;
 use crate::discord::shard::Shared;
 use crate::spectacles::answers::Answers;
@@ -84,6 +85,7 @@ impl Service {
             mode,
             configured: config.discord.shards.count(),
             advised: told.shards,
+            bot: BotId::of_token(&config.discord.token),
             record: ClusterRecord::new(amqp.administration.clone(), group),
             send: Queue::send(group),
             administration: amqp.administration.clone(),
@@ -94,11 +96,13 @@ impl Service {
             to_replace: None,
             view: self.view.clone(),
         };
-        let Some(agreed) = super::until(stop, newcomer.agree()).await else { return Ok(None) };
+        let ending = stop.child_token();
+        let agreeing = async { Ok(super::until(&ending, newcomer.agree()).await) };
+        let Some(agreed) = self.beside(agreeing, &ending).await? else { return Ok(None) };
         let Newcomer { node, name, bus, heard, bus_is_up, .. } = newcomer;
         let mine = config.discord.shards.shards(agreed.shard_count)?;
         let declared = declare_commands(&amqp.administration, group, agreed.shard_count);
-        if super::until(stop, declared).await.is_none() {
+        if self.beside(async { Ok(super::until(&ending, declared).await) }, &ending).await?.is_none() {
             return Ok(None);
         }
         amqp.events.set_shard_count(agreed.shard_count);
@@ -138,12 +142,11 @@ impl Service {
             want: want.clone(),
             running: BTreeSet::new(),
         };
-        self.view.joined();
         Ok(Some(Cluster {
             member: Member::new(settings, Instant::now()),
             want,
             shard_count: agreed.shard_count,
-            links: Links { leases, bus, leases_are_up: false, bus_is_up },
+            links: Links { leases, bus, leases_are_up: false, bus_is_up, connected: false },
             ears: Ears { leases: told_of_leases.events, bus: heard },
             fence,
             pool: Pool::new(config.discord.clone(), shared, commands, self.view.clone()),
@@ -152,6 +155,7 @@ impl Service {
             refused: BTreeMap::new(),
             reshard,
             postponed: None,
+            settled_at: None,
         }))
     }
 
@@ -169,9 +173,15 @@ impl Service {
         let post = Arc::new(Post::new(messenger, group, answers));
         self.run(Sends::new(commands.clone(), post.clone()).run(for_shards, self.carriers.clone()));
         let (consumer, for_guilds) = Consumer::new(amqp.consumption.clone(), Queue::send(group), reroute::PREFETCH);
-        // Ends after the other: what that has passed on by then is acknowledged.
-        self.run(consumer.run(self.carriers.clone()));
-        self.run(Reroute::new(commands.clone(), post.clone()).run(for_guilds, self.intake.clone()));
+        // The consumer ends right after it: what it has passed on by then is acknowledged, and what waits goes back to its
+        // queue at once, for other processes, and not only when our shards have stopped.
+        let (reroute, consume) = (Reroute::new(commands.clone(), post.clone()), CancellationToken::new());
+        self.run(consumer.run(consume.clone()));
+        let stop = self.intake.clone();
+        self.run(async move {
+            let _consume = consume.drop_guard();
+            reroute.run(for_guilds, stop).await;
+        });
         post
     }
 
@@ -190,6 +200,7 @@ struct Newcomer {
     mode: Mode,
     configured: Option<u32>,
     advised: u32,
+    bot: Option<BotId>,
     record: ClusterRecord,
     /// Every process that has joined consumes it.
     send: Queue,
@@ -229,22 +240,21 @@ impl Newcomer {
             if let Some(warning) = answer.warning {
                 warn!("{warning}");
             }
-            match answer.decision {
+            let why = match answer.decision {
                 Decision::Use(agreed) => return agreed,
                 Decision::Store(Record { shard_count, generation, .. }) => return Agreed { shard_count, generation },
-                Decision::Wait(why) => {
-                    let why = why.to_string();
-                    let known = said.as_ref().is_some_and(|(text, at)| *text == why && at.elapsed() < SAY_AGAIN);
-                    if !known {
-                        error!("not joining: {why}");
-                        self.view.waits_for(why.clone());
-                        said = Some((why, Instant::now()));
-                    }
-                    self.bus.watch(self.alive.keys().cloned().collect());
-                    let before = self.alive.len();
-                    self.listen(ASK_AGAIN, |alive| alive.len() < before).await;
-                }
+                Decision::Wait(why) => why.to_string(),
+                Decision::OtherBot(why) => why.to_string(),
+            };
+            let known = said.as_ref().is_some_and(|(text, at)| *text == why && at.elapsed() < SAY_AGAIN);
+            if !known {
+                error!("not joining: {why}");
+                self.view.waits_for(why.clone());
+                said = Some((why, Instant::now()));
             }
+            self.bus.watch(self.alive.keys().cloned().collect());
+            let before = self.alive.len();
+            self.listen(ASK_AGAIN, |alive| alive.len() < before).await;
         }
     }
 
@@ -271,18 +281,21 @@ impl Newcomer {
                 configured: self.configured,
                 mode: self.mode,
                 advised: self.advised,
+                bot: self.bot.as_ref(),
                 name: &self.name,
                 now: unix_millis(),
             });
             match (&answer.decision, stored) {
                 (Decision::Store(new), Some(old))
-                    if new.shard_count != old.shard_count && seen.as_ref() != Some(&old) =>
+                    if (new.shard_count, &new.bot) != (old.shard_count, &old.bot) && seen.as_ref() != Some(&old) =>
                 {
                     *to_replace = Some(old);
                     (None, Ok(Asked::LookAgain))
                 }
                 (Decision::Store(new), _) => (Some(new.to_json()), Ok(Asked::Answered(answer))),
-                (Decision::Use(_) | Decision::Wait(_), _) => (None, Ok(Asked::Answered(answer))),
+                (Decision::Use(_) | Decision::Wait(_) | Decision::OtherBot(_), _) => {
+                    (None, Ok(Asked::Answered(answer)))
+                }
             }
         });
         answer.await?
@@ -291,6 +304,7 @@ impl Newcomer {
     /// Asks all to announce themselves.
     async fn hello(&mut self) {
         while !self.bus_is_up {
+            self.view.waits_for("it is not on the bus of the cluster yet".to_owned());
             self.hear().await;
         }
         let hello = Announcement::newcomer(self.node.clone(), self.name.clone(), self.mode);
@@ -321,7 +335,7 @@ impl Newcomer {
                 Ok(said) => _ = self.alive.insert(said.node.clone(), Alive::from(&said)),
                 Err(error) => warn!(%error, "an announcement is passed over"),
             },
-            // The bus failed, which ends the service.
+            // The bus failed, and whoever waits for its task ends the service.
             None => std::future::pending().await,
         }
     }

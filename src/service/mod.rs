@@ -71,7 +71,7 @@ const WINDOW: Window = Window { messages: 4096, bytes: 8 << 20 };
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
-/// How long the connections to RabbitMQ have for their goodbyes.
+/// How long what carries events and commands has for its last words, and then the connections to RabbitMQ for their goodbyes.
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Why the service ended.
@@ -119,10 +119,14 @@ struct Service {
     view: Arc<View>,
     /// A failure of one is the service's.
     tasks: JoinSet<Result<(), ServiceError>>,
+    /// The connections to RabbitMQ, which the others use.
+    connections: JoinSet<Result<(), ServiceError>>,
     /// What feeds shards stops with them,
     intake: CancellationToken,
-    /// then what carries their last events and records.
+    /// then what carries their last events and records,
     carriers: CancellationToken,
+    /// and last the connections.
+    links: CancellationToken,
 }
 
 /// Discord, as it told of itself at the start.
@@ -143,7 +147,8 @@ struct Amqp {
 
 impl Service {
     fn new(view: Arc<View>) -> Self {
-        Self { view, tasks: JoinSet::new(), intake: CancellationToken::new(), carriers: CancellationToken::new() }
+        let (intake, carriers, links) = Default::default();
+        Self { view, tasks: JoinSet::new(), connections: JoinSet::new(), intake, carriers, links }
     }
 
     async fn serve(&mut self, config: &Config, stop: &CancellationToken) -> Result<(), ServiceError> {
@@ -215,33 +220,35 @@ impl Service {
         // Before anything else: what cannot be is told at once.
         config.discord.shards.shards(discord.told.shards)?;
         let fence = Fence::closed(Instant::now());
-        let carriers = self.start_amqp(config, amqp, &fence)?;
+        let rabbit = self.start_amqp(config, amqp, &fence)?;
         let group = amqp.group.as_str();
         let store: Arc<dyn SessionStore> = match &config.store {
             config::Store::Amqp { prefix } => {
-                Arc::new(AmqpSessionStore::new(carriers.administration.clone(), group, prefix))
+                Arc::new(AmqpSessionStore::new(rabbit.administration.clone(), group, prefix))
             }
             config::Store::File { folder } => Arc::new(FileSessionStore::new(folder)),
             config::Store::Memory => Arc::new(MemorySessionStore::new()),
         };
+        let view = self.view.clone();
         let ready = async {
-            if let Some(publisher) = self.view.publisher.get() {
+            if let Some(publisher) = view.publisher.get() {
                 let mut state = publisher.watch_state();
                 // The sender lives as long as the publisher does.
                 let _ = state.wait_for(|state| *state != BrokerState::Disconnected).await;
             }
-            declare(&carriers.administration, amqp).await;
+            declare(&rabbit.administration, amqp).await;
         };
-        if until(stop, ready).await.is_none() {
+        let ending = stop.child_token();
+        if self.beside(async { Ok(until(&ending, ready).await) }, &ending).await?.is_none() {
             return Ok(());
         }
         let queue = IdentifyQueue::new(discord.told.session_start_limit, identify_queue::PACE, Instant::now());
-        let (administration, consumption) = (carriers.administration.clone(), carriers.consumption.clone());
+        let (administration, consumption) = (rabbit.administration.clone(), rabbit.consumption.clone());
         let (turnstile, driver) = AmqpTurnstile::new(administration, consumption, group, Rules::DISCORD);
         self.run(driver.run(self.intake.clone()));
         let gate = IdentifyGate::shared(queue, discord.asked, Arc::new(turnstile));
-        let shared = self.share(config, discord, carriers.events.clone(), store, fence.clone(), gate);
-        let Some(cluster) = self.join(config, group, &discord.told, &carriers, fence, shared, stop).await? else {
+        let shared = self.share(config, discord, rabbit.events.clone(), store, fence.clone(), gate);
+        let Some(cluster) = self.join(config, group, &discord.told, &rabbit, fence, shared, stop).await? else {
             return Ok(());
         };
         let ending = stop.child_token();
@@ -293,12 +300,13 @@ impl Service {
             fence: fence.clone(),
         };
         let (publisher, driver) = Publisher::new(settings, feedback.clone());
-        let stop = self.carriers.clone();
-        self.tasks.spawn(async move {
+        let stop = self.links.clone();
+        self.connections.spawn(async move {
             driver.run(stop).await;
             Ok(())
         });
         let _ = self.view.publisher.set(publisher.clone());
+        let _ = self.view.fence.set(fence.clone());
         let administration = self.start_admin(Admin::at(&address, &format!("optic {group} administration")))?;
         let consumption = self.start_admin(Admin::for_leases(&address, &format!("optic {group} consumption")))?;
         let _ = self.view.admin.set(administration.clone());
@@ -319,8 +327,8 @@ impl Service {
         made: Result<(Admin, AdminDriver), crate::amqp::error::AdminError>,
     ) -> Result<Admin, ServiceError> {
         let (admin, driver) = made.map_err(|error| ServiceError::Address(error.to_string()))?;
-        let stop = self.carriers.clone();
-        self.tasks.spawn(async move {
+        let stop = self.links.clone();
+        self.connections.spawn(async move {
             driver.run(stop).await;
             Ok(())
         });
@@ -328,16 +336,21 @@ impl Service {
     }
 
     /// Does the work that ends by `ending`, and watches the other tasks meanwhile: should one fail, the work is ended in order.
-    async fn beside(
+    async fn beside<T>(
         &mut self,
-        work: impl Future<Output = Result<(), ServiceError>>,
+        work: impl Future<Output = Result<T, ServiceError>>,
         ending: &CancellationToken,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<T, ServiceError> {
         tokio::pin!(work);
         let failure = loop {
             tokio::select! {
                 biased;
                 Some(ended) = self.tasks.join_next() => {
+                    if let Err(failure) = task_ended(ended) {
+                        break failure;
+                    }
+                }
+                Some(ended) = self.connections.join_next() => {
                     if let Err(failure) = task_ended(ended) {
                         break failure;
                     }
@@ -356,17 +369,25 @@ impl Service {
         self.view.stopping.cancel();
         self.intake.cancel();
         self.carriers.cancel();
-        let mut result = Ok(());
-        let rest = async {
-            while let Some(ended) = self.tasks.join_next().await {
-                result = std::mem::replace(&mut result, Ok(())).and(task_ended(ended));
-            }
-        };
-        if tokio::time::timeout(GOODBYE, rest).await.is_err() {
-            self.tasks.shutdown().await;
-        }
-        result
+        let tasks = all_ended(&mut self.tasks).await;
+        // Not before: what waits on a connection that closes is thrown away, the last acknowledgements and answers too.
+        self.links.cancel();
+        tasks.and(all_ended(&mut self.connections).await)
     }
+}
+
+/// Waits until all have ended, as far as they do so in time; the first failure.
+async fn all_ended(tasks: &mut JoinSet<Result<(), ServiceError>>) -> Result<(), ServiceError> {
+    let mut result = Ok(());
+    let rest = async {
+        while let Some(ended) = tasks.join_next().await {
+            result = std::mem::replace(&mut result, Ok(())).and(task_ended(ended));
+        }
+    };
+    if tokio::time::timeout(GOODBYE, rest).await.is_err() {
+        tasks.shutdown().await;
+    }
+    result
 }
 
 /// Waits for shards that nobody else can have: until `stop`, or until none is left.

@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::view::View;
-use super::{FIRST_RETRY, LONGEST_RETRY, ServiceError, failed};
+use super::{ServiceError, failed};
 use crate::config;
 use crate::discord::commands::Commands;
 use crate::discord::ids::{Shard, ShardId};
@@ -18,6 +18,10 @@ use crate::discord::session::{End, Session};
 use crate::discord::shard::status::Status;
 use crate::discord::shard::{Driver, Orders, Shared};
 use crate::session_store::{SessionStore, StoreError, StoredSession};
+
+/// Waits between tries to load a session: the shard is dark meanwhile.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LONGEST_RETRY: Duration = Duration::from_secs(2);
 
 /// The shards of this process.
 pub(super) struct Pool {
@@ -68,8 +72,10 @@ impl Pool {
 
     /// Ends a shard that another process has. Its end comes by [`next_ended`](Self::next_ended).
     pub(super) fn abandon(&self, shard: ShardId) {
-        if let Some(orders) = self.running.get(&shard) {
-            orders.abandon();
+        match self.running.get(&shard) {
+            Some(orders) => orders.abandon(),
+            // One that Discord refused may have left something unconfirmed.
+            None => self.shared.broker.discard(shard),
         }
     }
 
@@ -109,6 +115,7 @@ impl Pool {
 /// A shard's stored session. A store that cannot be reached is asked again: to identify instead would lose events.
 async fn load(store: &dyn SessionStore, shard: ShardId) -> Option<StoredSession> {
     let mut delay = FIRST_RETRY;
+    let mut told = false;
     loop {
         match store.load(shard).await {
             Ok(stored) => return stored,
@@ -117,7 +124,9 @@ async fn load(store: &dyn SessionStore, shard: ShardId) -> Option<StoredSession>
                 return None;
             }
             Err(error @ StoreError::Unreachable(_)) => {
-                warn!(%shard, %error, again_in = ?delay, "waiting for the session store");
+                if !std::mem::replace(&mut told, true) {
+                    warn!(%shard, %error, "waiting for the session store, trying on");
+                }
                 tokio::time::sleep(delay).await;
                 delay = (delay * 2).min(LONGEST_RETRY);
             }

@@ -346,10 +346,8 @@ impl Cluster {
         self.shard_count = shard_count;
         self.held.clear();
         self.refused.clear();
-        self.view.joined();
-        if self.is_connected() {
-            self.member.connected(now);
-        }
+        self.links.connected = false;
+        self.tell_connection(now);
         self.reshard.looks.look(&self.reshard.record);
     }
 }

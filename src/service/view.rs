@@ -1,13 +1,15 @@
 //! What can be seen of a running service: health now, whatever shows more later. Written by the service, read by anybody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::amqp::admin::Admin;
 use crate::amqp::publisher::{Counters, Publisher};
 use crate::broker::{Broker, BrokerState};
+use crate::cluster::fence::Fence;
 use crate::discord::ids::ShardId;
 use crate::discord::session::State;
 use crate::discord::shard::status::Status;
@@ -22,6 +24,8 @@ pub struct View {
     pub(super) broker: OnceLock<Arc<dyn Broker>>,
     pub(super) publisher: OnceLock<Publisher>,
     pub(super) admin: OnceLock<Admin>,
+    /// Where leases are held.
+    pub(super) fence: OnceLock<Fence>,
     pub(super) stopping: CancellationToken,
 }
 
@@ -68,6 +72,11 @@ impl View {
         *lock(&self.missing) = Missing { waits_for: Some(reason), ..Missing::default() };
     }
 
+    /// These shards run elsewhere, as they are to.
+    pub(super) fn run_elsewhere(&self, shards: &BTreeSet<ShardId>) {
+        lock(&self.missing).held.retain(|shard, _| !shards.contains(shard));
+    }
+
     /// A shard that is to run here is held by another process.
     pub(super) fn held(&self, shard: ShardId, by: String) {
         lock(&self.missing).held.insert(shard, by);
@@ -94,7 +103,11 @@ impl Health for View {
         let mut also_missing = Vec::new();
         {
             let missing = lock(&self.missing);
-            if !missing.joined {
+            if missing.joined {
+                if self.fence.get().is_some_and(|fence| !fence.is_open(Instant::now())) {
+                    also_missing.push("its leases are in doubt, and nothing is published".to_owned());
+                }
+            } else {
                 also_missing.push(missing.waits_for.clone().unwrap_or_else(|| "no shard is started yet".to_owned()));
             }
             also_missing.extend(missing.held.iter().map(|(shard, by)| format!("shard {shard} is held by {by}")));

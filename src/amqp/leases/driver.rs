@@ -26,8 +26,10 @@ use super::held::{Held, Lease, LeaseId, Signal, What};
 use super::{Asked, LeaseEvent, LeasesDriver};
 use crate::discord::ids::ShardId;
 
-/// RabbitMQ is asked so often whether it is there: far more often than the fence needs it.
+/// RabbitMQ is asked so often whether it is there: far more often than the fence needs it, unless heartbeats are short.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// Below this, a connection or process that is slow for a moment closes the fence.
+const FENCE_SHOULD_STAND: Duration = Duration::from_secs(8);
 
 pub(super) async fn run(parts: LeasesDriver, stop: CancellationToken) {
     let LeasesDriver { leases, fence, events, deliveries } = parts;
@@ -47,6 +49,8 @@ pub(super) async fn run(parts: LeasesDriver, stop: CancellationToken) {
         signals,
         probe: None,
         probe_at: None,
+        probe_every: PROBE_EVERY,
+        has_warned_of_heartbeat: false,
         last_failure: None,
     };
     loop {
@@ -113,6 +117,8 @@ struct Driver {
     probe: Option<Channel>,
     /// When to ask next, unless a question is under way or nobody is there.
     probe_at: Option<TokioInstant>,
+    probe_every: Duration,
+    has_warned_of_heartbeat: bool,
     /// Told in the log once, until something else happens.
     last_failure: Option<AdminError>,
 }
@@ -135,7 +141,24 @@ impl Driver {
         if link.is_some() {
             self.is_up = true;
             self.told.push_back(LeaseEvent::Connected);
+            self.mind_the_heartbeat();
             self.ask_whether_it_is_there();
+        }
+    }
+
+    /// The fence goes by the heartbeat that was agreed upon: the lower of ours and RabbitMQ's.
+    fn mind_the_heartbeat(&mut self) {
+        let heartbeat = self.admin.heartbeat();
+        let valid_for = self.fence.set_heartbeat(heartbeat);
+        // Two answers may be late before the fence closes.
+        self.probe_every = PROBE_EVERY.min(valid_for / 4);
+        if valid_for < FENCE_SHOULD_STAND && !std::mem::replace(&mut self.has_warned_of_heartbeat, true) {
+            warn!(
+                ?heartbeat,
+                ?valid_for,
+                "RabbitMQ's heartbeat is so short that shards pause as soon as RabbitMQ is slow for some seconds: \
+                 set it to 10 s or more"
+            );
         }
     }
 
@@ -245,10 +268,10 @@ impl Driver {
                     Ok((channel, asked)) if self.stands() => {
                         self.fence.answered(asked);
                         self.probe = Some(channel);
-                        self.probe_at = Some(TokioInstant::from_std(asked + PROBE_EVERY));
+                        self.probe_at = Some(TokioInstant::from_std(asked + self.probe_every));
                     }
                     // The next question gets a channel of its own. If it is the connection, that is told soon.
-                    Ok(_) | Err(_) => self.probe_at = Some(TokioInstant::now() + PROBE_EVERY),
+                    Ok(_) | Err(_) => self.probe_at = Some(TokioInstant::now() + self.probe_every),
                 }
                 self.held.give_back_overdue(Instant::now());
             }

@@ -110,6 +110,8 @@ pub struct Driver {
     save_again: bool,
     store_at: Option<Instant>,
     store_is_down: bool,
+    /// The wait for the fence: meanwhile no connection is begun.
+    fenced: Option<Wait<'static>>,
     /// Since when the window is full, and the wait for room.
     paused: Option<(Instant, Wait<'static>)>,
     command: Option<Command>,
@@ -132,6 +134,7 @@ enum Happened {
     Abandon,
     Stop,
     Due,
+    Fence,
     Room,
     Turn(Pass),
     Saved(Result<(), StoreError>),
@@ -174,6 +177,7 @@ impl Driver {
             save_again: false,
             store_at: None,
             store_is_down: false,
+            fenced: None,
             paused: None,
             command: None,
             command_at: None,
@@ -210,8 +214,20 @@ impl Driver {
             // Cancel safe, all of it: what is dropped here is only the waiting. Top to bottom: a flood must neither hold
             // up a stop nor silence a heartbeat.
             let happened = {
-                let Self { link, intake, shared, parting, turn, saving, paused, command, commands, sending, .. } =
-                    &mut self;
+                let Self {
+                    link,
+                    intake,
+                    shared,
+                    parting,
+                    turn,
+                    saving,
+                    fenced,
+                    paused,
+                    command,
+                    commands,
+                    sending,
+                    ..
+                } = &mut self;
                 let reading = paused.is_none();
                 let takes_commands =
                     command.is_none() && sending.is_none() && intake.session.state() == State::Connected;
@@ -220,6 +236,7 @@ impl Driver {
                     () = &mut abandoned => Happened::Abandon,
                     () = &mut stopped => Happened::Stop,
                     () = &mut timer, if armed.is_some() => Happened::Due,
+                    () = of(fenced.as_mut()) => Happened::Fence,
                     () = of(paused.as_mut().map(|(_, room)| room)) => Happened::Room,
                     pass = of(turn.as_mut()) => Happened::Turn(pass),
                     result = of(saving.as_mut().map(|saving| &mut saving.done)) => Happened::Saved(result),
@@ -233,24 +250,29 @@ impl Driver {
             };
             match happened {
                 Happened::Abandon => {
+                    warn!("the lease is lost: what was not confirmed is left to whoever resumes the session");
                     self.abandon();
                     self.intake.session.shut_down(Instant::now());
                 }
                 Happened::Stop => {
                     // While the last confirms are awaited, the lease may be lost after all.
-                    let abandoned = tokio::select! {
+                    tokio::select! {
                         biased;
-                        () = &mut abandoned => true,
-                        () = self.stop() => false,
-                    };
-                    if abandoned {
-                        self.abandon();
+                        () = &mut abandoned => {}
+                        () = self.stop() => {}
                     }
+                    // Whoever runs the shard next begins from what is stored: nothing of it may come out of here after that.
+                    self.abandon();
                     self.intake.session.shut_down(Instant::now());
                 }
                 Happened::Due => {
                     armed = None;
                     self.due(Instant::now());
+                }
+                Happened::Fence => {
+                    self.fenced = None;
+                    self.intake.session.wake(Instant::now());
+                    self.show();
                 }
                 Happened::Room => self.resume_reading(Instant::now()),
                 Happened::Turn(pass) => {
@@ -408,6 +430,14 @@ impl Driver {
     }
 
     fn connect(&mut self, url: &str, resume: bool) {
+        let now = Instant::now();
+        if !self.shared.fence.is_open(now) {
+            // Another process may have the session, and a resume would take it away from there. Connections that stand go on.
+            info!("no connection to Discord is begun while the lease is in doubt");
+            let fence = self.shared.fence.clone();
+            self.fenced = Some(Box::pin(async move { fence.opened().await }));
+            return self.intake.session.suspend(now);
+        }
         match Url::parse(url) {
             Ok(url) => {
                 debug!(host = url.host_str(), resume, "connecting");
@@ -442,7 +472,7 @@ impl Driver {
             state: session.state(),
             session: session.session_id().cloned(),
             latency: session.latency(),
-            paused: self.paused.is_some(),
+            paused: self.paused.is_some() || self.fenced.is_some(),
         });
     }
 
@@ -526,6 +556,7 @@ impl Driver {
     /// What comes before the end: the last confirms, and a last record of the session.
     async fn stop(&mut self) {
         self.turn = None;
+        self.fenced = None;
         if tokio::time::timeout(FLUSH_TIMEOUT, self.shared.broker.flushed()).await.is_err() {
             warn!(
                 broker = %self.shared.broker.state(),
@@ -535,10 +566,12 @@ impl Driver {
         self.store_last().await;
     }
 
-    /// Another process has the shard, and resumes from what is stored: all that was not confirmed comes to it.
+    /// Another process has the shard, or may have it from now on, and resumes from what is stored: all that was not confirmed
+    /// comes to it.
     fn abandon(&mut self) {
         self.abandoned = true;
         self.turn = None;
+        self.fenced = None;
         self.saving = None;
         self.shared.broker.discard(self.shard.id());
     }
@@ -550,6 +583,7 @@ impl Driver {
                 self.saved(result);
             }
             self.save_again = false;
+            self.shared.fence.opened().await;
             self.store(Instant::now());
             if let Some(saving) = &mut self.saving {
                 let result = (&mut saving.done).await;
