@@ -209,9 +209,19 @@ async fn a_bot_gets_fewer_shards_and_nothing_stays_behind() {
     assert!(aside.body.contains(r#""op":3"#));
     assert_eq!(bed.gateway.stats().mistakes, BTreeMap::new());
 
-    // And back again: shards 4 and 5 are as new.
+    // And back again: of shards 4 and 5 there is nothing left to tell.
+    bed.gateway.stored().await;
     reshard(&bed, "6").await;
     fleet.shared_as(&[2, 2, 2]).await;
+    let received = consumer
+        .wait_until("the gaps of four shards more", |received| {
+            received.iter().filter(|message| message.is_gap()).count() >= 10
+        })
+        .await;
+    let old_session =
+        |gap: &Received| serde_json::from_slice::<Value>(&gap.body).expect("JSON")["old_session"].to_string();
+    let told: HashSet<String> = received.iter().filter(|message| message.is_gap()).map(old_session).collect();
+    assert_eq!((told.len(), received.iter().filter(|message| message.is_gap()).count()), (10, 10));
     fleet.stop_all().await;
 }
 

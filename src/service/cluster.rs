@@ -146,8 +146,9 @@ impl Cluster {
                         }
                     } else {
                         self.clear_leftovers();
-                        if let Some(shards) = postponed {
-                            self.links.leases.acquire(&shards);
+                        match postponed {
+                            Some(shards) if !self.reshard.looks.is_under_way() => self.links.leases.acquire(&shards),
+                            postponed => self.postponed = postponed,
                         }
                     }
                 }

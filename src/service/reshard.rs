@@ -68,6 +68,8 @@ pub(super) struct Looks {
     under_way: Option<Pin<Box<dyn Future<Output = Option<Record>> + Send>>>,
     /// The latest generation that was heard of.
     heard: u64,
+    /// Something was heard while a look was under way, which may have come too early for it.
+    again: bool,
 }
 
 /// Shards that the bot has no more, and the clearing away after them.
@@ -137,6 +139,7 @@ impl Reshard {
     pub(super) fn hear(&mut self, generation: u64) {
         self.looks.hear(generation);
         if generation > self.agreed.generation {
+            self.looks.again |= self.looks.is_under_way();
             self.looks.look(&self.record);
         }
     }
@@ -155,6 +158,9 @@ impl Reshard {
                 self.looks.heard = self.agreed.generation;
                 if let Some(record) = record.filter(|record| record.agreed() == self.agreed) {
                     self.former.shards = record.former_shards();
+                }
+                if std::mem::take(&mut self.looks.again) {
+                    self.looks.look(&self.record);
                 }
                 false
             }
@@ -217,7 +223,8 @@ impl Cluster {
                 }
                 continue;
             };
-            self.reshard.looks.hear(record.generation);
+            // What was heard of before is in it; what was only said is not waited for in a circle.
+            self.reshard.looks.heard = record.generation;
             let waited = self.wait_for_the_others(record.agreed(), &mut others, &mut sequence);
             if until(stop, waited).await.is_none() {
                 let goodbye = self.reshard.announcement(record.agreed(), true, sequence + 1);
