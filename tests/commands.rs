@@ -278,6 +278,44 @@ async fn what_cannot_be_sent_is_set_aside_with_its_reason_and_who_asked_is_told(
 }
 
 #[tokio::test]
+async fn of_a_large_body_that_is_set_aside_the_beginning_is_kept() {
+    const KEPT: usize = 64 << 10;
+    let (url, group) = (broker(), unique_group());
+    let process = Process::start(&url, &group, 1).await.reroute();
+    let worker = Worker::connect(&url, &group).await;
+    for (bytes, told) in
+        [(KEPT, None), (KEPT + 1, Some((KEPT + 1).to_string())), (1 << 20, Some((1 << 20).to_string()))]
+    {
+        worker.publish("SEND", &"x".repeat(bytes)).await;
+        let aside = worker.wait_for("REJECTED").await;
+        assert_eq!((aside.body.len(), aside.headers.get("x-optic-bytes").cloned()), (KEPT, told));
+    }
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_into_a_queue_of_optics_own_is_not_given() {
+    let (url, group) = (broker(), unique_group());
+    let mut process = Process::start(&url, &group, 2).await.reroute();
+    let mut shard = process.run_shard(1).await;
+    let worker = Worker::connect(&url, &group).await;
+    for own in ["optic:session.0", "answers"] {
+        worker.declare(own).await;
+    }
+    for own in ["optic:session.0", "0", "REJECTED", "answers"] {
+        let to = BasicProperties::default().with_reply_to(format!("{group}:{own}").into());
+        worker.publish_with("1", packet(1).as_bytes(), to).await;
+        assert_eq!(written(&mut shard).await, packet(1));
+    }
+    // Answers go out in order: with the last one there, no other is on its way.
+    assert_eq!(is(&worker.wait_for("answers").await), json!({"ok": true, "shard": 1}));
+    for own in ["optic:session.0", "0", "REJECTED", "answers"] {
+        assert_eq!(worker.take(own).await, None, "{own}");
+    }
+    process.stop().await;
+}
+
+#[tokio::test]
 async fn a_body_in_message_pack_is_set_aside_and_its_sender_can_read_why() {
     let (url, group) = (broker(), unique_group());
     let process = Process::start(&url, &group, 1).await.reroute();

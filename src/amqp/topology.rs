@@ -29,6 +29,13 @@ pub fn session_queue(group: &str, prefix: &str, shard: ShardId) -> String {
     format!("{group}:{prefix}.{shard}")
 }
 
+/// Whether Optic itself reads this queue of the group, or keeps something there: `G:optic:…`, `G:SEND`, `G:REJECTED`, `G:<digits>`.
+pub fn is_ours(group: &str, queue: &str) -> bool {
+    let Some(rest) = queue.strip_prefix(group).and_then(|rest| rest.strip_prefix(':')) else { return false };
+    let is_shard = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
+    rest.starts_with("optic:") || rest == "SEND" || rest == "REJECTED" || is_shard
+}
+
 /// A durable queue, how it is declared, and the exchange and key that it is bound with.
 #[derive(Clone, Debug)]
 pub struct Queue {
@@ -48,10 +55,14 @@ impl Queue {
         Self::shared(group, "SEND")
     }
 
-    /// Commands that were set aside, `G:REJECTED`: at most 10,000, each for a week.
+    /// Commands that were set aside, `G:REJECTED`: at most 10,000 and 64 MiB, each for a week.
     pub fn rejected(group: &str) -> Self {
         const WEEK: i32 = 7 * 24 * 3600 * 1000;
-        let limits = [("x-max-length", AMQPValue::LongInt(10_000)), ("x-message-ttl", AMQPValue::LongInt(WEEK))];
+        let limits = [
+            ("x-max-length", AMQPValue::LongInt(10_000)),
+            ("x-max-length-bytes", AMQPValue::LongInt(64 << 20)),
+            ("x-message-ttl", AMQPValue::LongInt(WEEK)),
+        ];
         Self { arguments: classic(drop_head(limits)), ..Self::shared(group, "REJECTED") }
     }
 
@@ -347,6 +358,18 @@ mod tests {
         }
         for theirs in [Queue::commands("g", ShardId::new(0)), Queue::send("g")] {
             assert!(theirs.arguments.inner().is_empty(), "{}", theirs.name());
+        }
+    }
+
+    #[test]
+    fn our_own_queues_are_told_from_those_of_workers() {
+        for ours in ["a:b:optic:session.0", "a:b:optic:record", "a:b:SEND", "a:b:REJECTED", "a:b:0", "a:b:17"] {
+            assert!(is_ours("a:b", ours), "{ours}");
+        }
+        for other in
+            ["amq.rabbitmq.reply-to.x", "a:b", "a:b:", "a:b:MESSAGE_CREATE", "a:b:7x", "a:b:x:7", "a:c:7", "SEND"]
+        {
+            assert!(!is_ours("a:b", other), "{other}");
         }
     }
 

@@ -25,6 +25,14 @@ pub enum Rejected {
         /// What is wrong with it.
         reason: String,
     },
+    /// Half a pair of surrogates, which some writers of JSON make of text that was cut: no reader of UTF-8 can take it.
+    #[error(
+        "the packet has \"{escape}\", half a character (a surrogate without its pair): text was cut in the middle of it"
+    )]
+    LoneSurrogate {
+        /// As it is written there.
+        escape: String,
+    },
     /// No `op`, or `null`.
     #[error("the packet has no \"op\"")]
     NoOp,
@@ -70,6 +78,9 @@ pub fn check(packet: &[u8]) -> Result<Opcode, Rejected> {
     if !op.is_command() {
         return Err(Rejected::NotForWorkers { op });
     }
+    if let Some(escape) = lone_surrogate(text) {
+        return Err(Rejected::LoneSurrogate { escape: escape.to_owned() });
+    }
     // Every command's `d` is an object; anything else is a close 4001 or 4002.
     if !d.is_some_and(|d| d.get().starts_with('{')) {
         return Err(Rejected::NoData { op });
@@ -84,6 +95,28 @@ struct Packet<'a> {
     op: Option<&'a RawValue>,
     #[serde(borrow)]
     d: Option<&'a RawValue>,
+}
+
+/// The first escape in a JSON text that is half a character. A reader that skips over strings does not look at this either.
+fn lone_surrogate(json: &str) -> Option<&str> {
+    let unit = |at: usize| {
+        let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let mut at = 0;
+    // Outside of strings there is no backslash.
+    while let Some(found) = json[at..].find('\\') {
+        at += found;
+        let (high, low) = (0xd800..=0xdbff, 0xdc00..=0xdfff);
+        at += match unit(at) {
+            Some(first) if high.contains(&first) && unit(at + 6).is_some_and(|second| low.contains(&second)) => 12,
+            Some(first) if high.contains(&first) || low.contains(&first) => return json.get(at..at + 6),
+            Some(_) => 6,
+            // The backslash and the one that it is for, which may be a backslash.
+            None => 2,
+        };
+    }
+    None
 }
 
 fn not_a_packet(reason: impl ToString) -> Rejected {
@@ -139,6 +172,27 @@ mod tests {
     #[test]
     fn text_that_is_not_utf_8_is_rejected() {
         assert!(matches!(check(b"{\"op\":3,\"d\":{\"a\":\"\xff\"}}"), Err(Rejected::NotAPacket { .. })));
+    }
+
+    #[test]
+    fn half_a_character_is_rejected_and_a_whole_one_is_not() {
+        let packet = |text: &str| format!(r#"{{"op":3,"d":{{"a":"{text}"}}}}"#);
+        for whole in [r"\ud83d\ude00", r"\\ud800", r"\\\\udc00", r#"\n\u00e9\uD83D\uDE00\""#, r"\\\ud83d\ude00", "😀"]
+        {
+            assert_eq!(check(packet(whole).as_bytes()), Ok(Opcode::PresenceUpdate), "{whole}");
+        }
+        for (half, escape) in [
+            (r"\ud800", r"\ud800"),
+            (r"x\uDFFFx", r"\uDFFF"),
+            (r"\ud83d\ud83d\ude00", r"\ud83d"),
+            (r"\ude00\ud83d", r"\ude00"),
+            (r"\ud83d\\ude00", r"\ud83d"),
+            (r"\\\udbff", r"\udbff"),
+            (r"\ud83d\n", r"\ud83d"),
+        ] {
+            assert_eq!(check(packet(half).as_bytes()), Err(Rejected::LoneSurrogate { escape: escape.to_owned() }));
+        }
+        assert!(reason(r#"{"op":3,"d":{"\udc00":1}}"#).contains(r#"has "\udc00", half a character"#));
     }
 
     #[test]

@@ -49,12 +49,20 @@ impl Gateway {
     where
         F: Future<Output = Result<GatewayBot, RestError>>,
     {
+        // Who doubts says so once, and shards may wait for the answer: a question that failed stays asked.
+        let (mut pause, mut unanswered) = (PAUSE, false);
         loop {
+            let reason = async {
+                tokio::time::sleep(pause).await;
+                if !unanswered {
+                    self.in_doubt(gate).await;
+                }
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = async { tokio::time::sleep(PAUSE).await; self.in_doubt(gate).await } => {}
-                () = tokio::time::sleep(REFRESH) => {}
+                () = reason => {}
+                () = tokio::time::sleep(REFRESH.max(pause)) => {}
             }
             let asked = Instant::now();
             let answer = tokio::select! {
@@ -62,11 +70,18 @@ impl Gateway {
                 () = stop.cancelled() => return,
                 answer = ask() => answer,
             };
+            unanswered = answer.is_err();
+            pause = PAUSE;
             match answer {
                 Ok(answer) => self.told(&answer, asked, gate),
                 // The shards go on with what they have.
                 Err(error) => {
-                    warn!(%error, "Discord does not tell where its gateway is; the address told before is kept")
+                    pause = pause.max(error.retry_after().unwrap_or_default());
+                    warn!(
+                        %error,
+                        again_in_s = pause.as_secs(),
+                        "Discord does not tell where its gateway is; what it told before is kept"
+                    );
                 }
             }
         }
@@ -140,5 +155,38 @@ mod tests {
         };
         tokio::join!(watching, story);
         assert_eq!(asked.get(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_failed_is_asked_again_until_it_is_answered() {
+        let first = answer("wss://a.example", 10);
+        let gate = IdentifyGate::new(IdentifyQueue::new(first.session_start_limit, PACE, Instant::now()));
+        let gateway = Gateway::new(url(&first.url));
+        let start = tokio::time::Instant::now();
+        let asked = std::cell::RefCell::new(Vec::new());
+        let limited = 3 * PAUSE;
+        let ask = || {
+            asked.borrow_mut().push(start.elapsed().as_secs());
+            let n = asked.borrow().len();
+            async move {
+                match n {
+                    1 => Err(RestError::Failed { url: String::new(), reason: "a test".to_owned() }),
+                    2 => Err(RestError::RateLimited { retry_after: limited }),
+                    _ => Ok(answer("wss://b.example", 7)),
+                }
+            }
+        };
+        let stop = CancellationToken::new();
+        let watching = gateway.keep_fresh(ask, &gate, stop.clone());
+        let story = async {
+            // Once, as the gate does it before it waits for the reset.
+            gateway.doubt();
+            tokio::time::sleep(PAUSE * 20).await;
+            stop.cancel();
+        };
+        tokio::join!(watching, story);
+        assert_eq!(gate.remaining(), 7);
+        let minute = PAUSE.as_secs();
+        assert_eq!(*asked.borrow(), [minute, 2 * minute, 5 * minute], "and answered, not again without a reason");
     }
 }

@@ -1,6 +1,7 @@
 //! The identify gate: shards ask, and are let through as this process's [`IdentifyQueue`] says and then, where there are
 //! other processes, when the [`Turnstile`] between them does.
 //!
+//! Of each bucket at most one shard of this process is at the turnstile at a time, the lowest: a place there costs something.
 //! A shard waits for its turn by a future; dropping the future withdraws. One task, owned by the service, lets through.
 
 use std::collections::HashMap;
@@ -67,9 +68,12 @@ impl IdentifyGate {
     /// Waits for the shard's turn. The pass is to be spent at once; the start is counted whether it is or not.
     pub async fn turn(&self, shard: ShardId) -> Pass {
         loop {
+            // Until the pass is here, or nobody waits for it any more, no other shard of this bucket goes.
+            let place = Place { gate: self, shard };
             let Granted { bucket, at } = self.granted(shard).await;
             let Some(turnstile) = &self.shared.turnstile else { return Pass::until(at + VALID) };
             let pass = turnstile.enter(bucket, shard).await;
+            drop(place);
             // The others start sessions as well: their number is asked for while any are started.
             self.shared.limit_doubted.notify_one();
             let state = self.state();
@@ -84,12 +88,11 @@ impl IdentifyGate {
     /// Waits until this process's own queue lets the shard through.
     async fn granted(&self, shard: ShardId) -> Granted {
         let (sender, turn) = oneshot::channel();
-        let _withdrawal = {
+        {
             let mut state = self.state();
             state.queue.ask(shard);
             state.waiting.insert(shard, sender);
-            Withdrawal { gate: self, shard }
-        };
+        }
         self.shared.changed.notify_one();
         match turn.await {
             Ok(granted) => granted,
@@ -172,17 +175,19 @@ fn humane_time(wait: Duration) -> String {
     format!("{hours:02}:{minutes:02}:{seconds:02} UTC, in {} h {} min", minutes_left / 60, minutes_left % 60)
 }
 
-/// Takes the shard out of the queue when its future is dropped, granted or not.
-struct Withdrawal<'a> {
+/// A shard's place in the queue and at the turnstile, given up when it is dropped.
+struct Place<'a> {
     gate: &'a IdentifyGate,
     shard: ShardId,
 }
 
-impl Drop for Withdrawal<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.gate.state();
         state.queue.withdraw(self.shard);
         state.waiting.remove(&self.shard);
+        drop(state);
+        self.gate.shared.changed.notify_one();
     }
 }
 
@@ -239,6 +244,43 @@ mod tests {
         with(&gate, async { assert!(gate.turn(ShardId::new(6)).await.spend(Instant::now())) }).await;
         assert_eq!(*turnstile.came.lock().expect("no panic"), [(2, 6)]);
         gate.limit_doubted().await;
+    }
+
+    #[tokio::test]
+    async fn of_each_bucket_one_shard_is_at_the_turnstile_and_the_lowest_goes_next() {
+        let turnstile = Arc::new(Told::default());
+        let (now, pace) = (Instant::now(), Duration::from_millis(1));
+        let gate = IdentifyGate::shared(IdentifyQueue::new(limit(u32::MAX, 1), pace, now), now, turnstile.clone());
+        let came =
+            || -> Vec<u32> { turnstile.came.lock().expect("no panic").iter().map(|&(_, shard)| shard).collect() };
+        let comes = async |expected: &[u32]| {
+            while came().len() < expected.len() {
+                tokio::task::yield_now().await;
+            }
+            // The pace would let the next one go.
+            tokio::time::sleep(5 * pace).await;
+            assert_eq!(came(), expected);
+        };
+        let asks = |shard| {
+            let gate = gate.clone();
+            tokio::spawn(async move { gate.turn(ShardId::new(shard)).await })
+        };
+        let shards = [3, 2, 1, 0].map(asks);
+        while gate.state().queue.waiting() < shards.len() {
+            tokio::task::yield_now().await;
+        }
+        let [_, two, one, zero] = shards;
+        let story = async {
+            comes(&[0]).await;
+            turnstile.go.notify_one();
+            assert!(zero.await.expect("a pass").spend(Instant::now()));
+            comes(&[0, 1]).await;
+            // One that no longer waits makes room as well, there and before.
+            two.abort();
+            one.abort();
+            comes(&[0, 1, 3]).await;
+        };
+        with(&gate, story).await;
     }
 
     #[tokio::test]

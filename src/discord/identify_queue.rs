@@ -18,6 +18,8 @@ pub const PACE: Duration = Duration::from_millis(5_500);
 pub struct IdentifyQueue {
     pace: Duration,
     waiting: BTreeSet<ShardId>,
+    /// Let through here, and waiting for the turn among all processes: one in each bucket.
+    outside: BTreeSet<ShardId>,
     /// Grants younger than `pace`, oldest first.
     granted: VecDeque<(ShardId, Instant)>,
     max_concurrency: u32,
@@ -39,6 +41,7 @@ impl IdentifyQueue {
         let mut queue = Self {
             pace,
             waiting: BTreeSet::new(),
+            outside: BTreeSet::new(),
             granted: VecDeque::new(),
             max_concurrency: 1,
             total: 0,
@@ -55,7 +58,8 @@ impl IdentifyQueue {
     }
 
     /// The same limit, told when Discord was asked at `asked`, is used by other processes, which an identify gate over all of
-    /// them paces.
+    /// them paces. A shard that is let through holds its bucket until it [withdraws](Self::withdraw), its turn there over or
+    /// not wanted any more.
     #[must_use]
     pub fn shared(mut self, asked: Instant) -> Self {
         self.shared = true;
@@ -81,9 +85,10 @@ impl IdentifyQueue {
         self.waiting.insert(shard);
     }
 
-    /// The shard no longer wants to.
+    /// The shard no longer wants to, or has had its turn.
     pub fn withdraw(&mut self, shard: ShardId) {
         self.waiting.remove(&shard);
+        self.outside.remove(&shard);
     }
 
     /// The next shard that may identify now; to be asked until it says `None`.
@@ -100,8 +105,11 @@ impl IdentifyQueue {
         if self.remaining == 0 || self.is_in_doubt(now) || now < self.not_before {
             return None;
         }
-        let shard = self.waiting.iter().copied().find(|&shard| self.free_at(shard).is_none())?;
+        let shard = self.next_in_buckets().find(|&shard| self.free_at(shard).is_none())?;
         self.waiting.remove(&shard);
+        if self.shared {
+            self.outside.insert(shard);
+        }
         self.granted.push_back((shard, now));
         self.remaining -= 1;
         Some(shard)
@@ -109,7 +117,7 @@ impl IdentifyQueue {
 
     /// When [`poll`](Self::poll) may have another answer; `None`: not before someone asks.
     pub fn deadline(&self) -> Option<Instant> {
-        let first = self.waiting.iter().map(|&shard| self.free_at(shard)).min()?;
+        let first = self.next_in_buckets().map(|shard| self.free_at(shard)).min()?;
         if self.remaining == 0 || self.is_in_doubt(self.last_poll) {
             return Some(self.resets_at);
         }
@@ -146,6 +154,12 @@ impl IdentifyQueue {
     /// How many shards wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Those who wait in a bucket that nobody of this process holds.
+    fn next_in_buckets(&self) -> impl Iterator<Item = ShardId> {
+        let is_held = |shard| self.outside.iter().any(|&other| self.bucket(other) == self.bucket(shard));
+        self.waiting.iter().copied().filter(move |&shard| !is_held(shard))
     }
 
     /// When the shard's bucket is free again; `None`: it is.
@@ -250,8 +264,10 @@ mod tests {
         let mut queue = IdentifyQueue::new(limit(5, 2), PACE, start).shared(start);
         queue.ask(ShardId::new(0));
         assert_eq!(granted(&mut queue, start), [0]);
+        queue.withdraw(ShardId::new(0));
         queue.ask(ShardId::new(2));
         assert_eq!(granted(&mut queue, start + PACE), [2], "at most 2 of before are gone, and 2 may go now");
+        queue.withdraw(ShardId::new(2));
         queue.ask(ShardId::new(4));
         let later = start + 2 * PACE;
         assert_eq!(granted(&mut queue, later), NOBODY, "4 may be gone, and 2 do not fit");
@@ -263,6 +279,23 @@ mod tests {
             queue.exhausted_until(later + PACE).is_some(),
             "the last ones, less than there are buckets, stay unused"
         );
+    }
+
+    #[test]
+    fn with_other_processes_one_of_each_bucket_is_let_out_at_a_time() {
+        let start = Instant::now();
+        let mut queue = queue_of(&[0, 1, 2, 3, 4], limit(1000, 2), start).shared(start);
+        assert_eq!(granted(&mut queue, start), [0, 1]);
+        let later = start + 3 * PACE;
+        assert_eq!(granted(&mut queue, later), NOBODY);
+        assert_eq!(queue.deadline(), None, "that is told by who comes back");
+        queue.withdraw(ShardId::new(1));
+        assert_eq!(granted(&mut queue, later), [3]);
+        queue.withdraw(ShardId::new(0));
+        assert_eq!(granted(&mut queue, later), [2]);
+        queue.withdraw(ShardId::new(2));
+        assert_eq!(granted(&mut queue, later), NOBODY, "the pace counts all the same");
+        assert_eq!(queue.deadline(), Some(later + PACE));
     }
 
     proptest! {

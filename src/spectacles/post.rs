@@ -2,20 +2,19 @@
 //! acknowledged where it came from only once it is somewhere else.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::answers::{Answers, Outcome};
 use super::route::{Kind, Rejected};
-use super::tally::Tally;
+use super::tally::{Count, Tally};
 use crate::amqp::delivery::Properties;
 use crate::amqp::error::AdminError;
 use crate::amqp::messenger::{Message, Messenger, PublishError};
-use crate::amqp::topology::{Queue, queue_name};
+use crate::amqp::topology::{Queue, is_ours, queue_name};
 use crate::discord::ids::ShardId;
 
 /// After how long a command that cannot be published is given back to its queue: another process may be able to.
@@ -23,6 +22,11 @@ const GIVE_BACK: Duration = Duration::from_secs(300);
 /// Between two tries; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// As much of a body is kept of what is set aside: enough for whoever looks for the mistake.
+const KEPT: usize = 64 << 10;
+/// How long the body was, where it was cut.
+const BYTES: &str = "x-optic-bytes";
 
 /// The key under which commands are set aside.
 const REJECTED: &str = "REJECTED";
@@ -43,7 +47,10 @@ pub struct Post {
     group: String,
     answers: Answers,
     tally: Mutex<Tally>,
-    failing: AtomicBool,
+    /// Commands that could not be passed on at their first try.
+    delayed: Mutex<Count>,
+    /// Answers that were asked for in a queue of ours.
+    not_given: Mutex<Count>,
 }
 
 /// How a command came to its shard's queue, if by [`Post::forward`].
@@ -103,7 +110,8 @@ impl Way {
 impl Post {
     /// Publishes to the exchange of `group`.
     pub fn new(messenger: Messenger, group: &str, answers: Answers) -> Self {
-        Self { messenger, group: group.to_owned(), answers, tally: Mutex::default(), failing: AtomicBool::new(false) }
+        let (tally, delayed, not_given) = Default::default();
+        Self { messenger, group: group.to_owned(), answers, tally, delayed, not_given }
     }
 
     /// Publishes a packet that came with these properties to the shard of its guild, for as long as it is held. Who asked is
@@ -141,14 +149,15 @@ impl Post {
             ("x-optic-kind", rejected.kind().name().to_owned()),
             ("x-optic-source", source.clone()),
         ];
+        let cut = (body.len() > KEPT).then(|| (BYTES, body.len().to_string()));
         let aside = Properties {
             content_type: properties.content_type.clone(),
             correlation_id: properties.correlation_id.clone(),
             message_id: properties.message_id.clone(),
-            headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            headers: headers.into_iter().chain(cut).map(|(name, value)| (name.to_owned(), value)).collect(),
             ..Properties::default()
         };
-        self.carry(Destination::Rejected, &aside, body, is_held).await?;
+        self.carry(Destination::Rejected, &aside, &body[..body.len().min(KEPT)], is_held).await?;
         let tell = self.tally().count(rejected.kind(), Instant::now());
         if let Some(more) = tell {
             let to = queue_name(&self.group, None, REJECTED);
@@ -160,6 +169,14 @@ impl Post {
 
     /// Answers whoever sent a command with these properties, if an answer was asked for.
     pub fn answer(&self, asked: &Properties, outcome: &Outcome<'_>) {
+        let Some(to) = asked.reply_to.as_deref() else { return };
+        // The default exchange would take it into any queue: a stored session, say, would be an answer then.
+        if is_ours(&self.group, to) {
+            if let Some(more) = count(&self.not_given) {
+                warn!(reply_to = %to, more, "an answer is not given: its \"reply_to\" is a queue of Optic's own");
+            }
+            return;
+        }
         self.answers.give(asked, outcome);
     }
 
@@ -180,16 +197,13 @@ impl Post {
             Destination::Rejected => (REJECTED_LANE, REJECTED.to_owned()),
         };
         let message = Message { exchange: &self.group, key: &key, mandatory: true, persistent: true, properties, body };
-        let (since, mut pause, mut declared) = (Instant::now(), FIRST_PAUSE, false);
+        let (since, mut pause, mut declared, mut delayed) = (Instant::now(), FIRST_PAUSE, false, false);
         loop {
             if !is_held() {
                 return Err(Undone::NotHeld);
             }
             let error = match self.messenger.publish(lane, &message).await {
-                Ok(()) => {
-                    self.works();
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err(error) if error.is_undeclared() && !declared => match self.declare(to).await {
                     Ok(()) => {
                         declared = true;
@@ -199,7 +213,10 @@ impl Post {
                 },
                 Err(error) => error,
             };
-            self.fails(&error);
+            // Each counts once: one queue that takes nothing is no news while the others do.
+            if !std::mem::replace(&mut delayed, true) {
+                self.tell_delayed(&error);
+            }
             if since.elapsed() >= GIVE_BACK {
                 return Err(Undone::GivenUp);
             }
@@ -216,21 +233,20 @@ impl Post {
         self.messenger.declare(&queue).await
     }
 
-    fn fails(&self, error: &PublishError) {
-        if !self.failing.swap(true, Ordering::Relaxed) {
-            warn!(%error, "commands cannot be passed on: they wait");
-        }
-    }
-
-    fn works(&self) {
-        if self.failing.swap(false, Ordering::Relaxed) {
-            info!("commands are passed on again");
+    fn tell_delayed(&self, error: &PublishError) {
+        if let Some(more) = count(&self.delayed) {
+            warn!(%error, more, "a command cannot be passed on: it waits");
         }
     }
 
     fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Counts one, and says whether the log is to tell, and of how many more.
+fn count(of: &Mutex<Count>) -> Option<u64> {
+    of.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now())
 }
 
 #[cfg(test)]

@@ -243,7 +243,10 @@ impl Rejected {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Encoding(_) => Kind::Encoding,
-            Self::NotASend(_) | Self::Packet(command::Rejected::NotAPacket { .. }) => Kind::NotJson,
+            Self::NotASend(_)
+            | Self::Packet(command::Rejected::NotAPacket { .. } | command::Rejected::LoneSurrogate { .. }) => {
+                Kind::NotJson
+            }
             Self::NoGuildId => Kind::NoGuildId,
             Self::NotAnId(_) => Kind::BadGuildId,
             Self::NoPacket => Kind::NoPacket,

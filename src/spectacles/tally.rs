@@ -1,4 +1,4 @@
-//! How many commands were set aside, by kind, and when the log is to tell it.
+//! How many commands were set aside, by kind, and how often the log is to tell of that and of other things.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,9 @@ pub struct Tally {
     counts: [Count; Kind::ALL.len()],
 }
 
+/// How often something happened that the log tells of once a minute.
 #[derive(Clone, Copy, Debug, Default)]
-struct Count {
+pub struct Count {
     total: u64,
     untold: u64,
     told_at: Option<Instant>,
@@ -23,19 +24,25 @@ struct Count {
 impl Tally {
     /// Counts one. When the log is to tell of it: how many there were since the last that it told of.
     pub fn count(&mut self, kind: Kind, now: Instant) -> Option<u64> {
-        let count = &mut self.counts[kind as usize];
-        count.total += 1;
-        if count.told_at.is_some_and(|told| now < told + TELL) {
-            count.untold += 1;
-            return None;
-        }
-        count.told_at = Some(now);
-        Some(std::mem::take(&mut count.untold))
+        self.counts[kind as usize].count(now)
     }
 
     /// How many of a kind there were in all.
     pub const fn total(&self, kind: Kind) -> u64 {
         self.counts[kind as usize].total
+    }
+}
+
+impl Count {
+    /// Counts one. When the log is to tell of it: how many there were since the last that it told of.
+    pub fn count(&mut self, now: Instant) -> Option<u64> {
+        self.total += 1;
+        if self.told_at.is_some_and(|told| now < told + TELL) {
+            self.untold += 1;
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut self.untold))
     }
 }
 
