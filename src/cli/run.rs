@@ -27,10 +27,7 @@ pub async fn run(environment: &Environment) -> Result<()> {
 
 /// Runs the service until `stop`, and gives its failures their exit codes.
 async fn serve(config: Config, stop: CancellationToken) -> Result<()> {
-    tokio::select! {
-        done = service::run(config, Arc::default(), stop) => done.map_err(failed),
-        () = crate::memory::keep_tidy() => unreachable!("it has no end"),
-    }
+    service::run(config, Arc::default(), stop).await.map_err(failed)
 }
 
 /// A service's failure as the end of the process.
