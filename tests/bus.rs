@@ -73,12 +73,6 @@ async fn publish(channel: &Channel, group: &str, key: &str, body: &str) {
         .expect("published");
 }
 
-async fn link() -> FaultyLink {
-    let url = broker();
-    let (_, rest) = url.split_once('@').expect("user and password");
-    FaultyLink::to(rest.split('/').next().expect("host and port")).await
-}
-
 #[tokio::test]
 async fn everybody_hears_what_is_published_in_order() {
     let (url, group) = (broker(), unique_group());
@@ -103,7 +97,7 @@ async fn everybody_hears_what_is_published_in_order() {
 async fn who_loses_its_connection_is_missed_by_all_also_by_those_who_do_not_look() {
     const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
     let (url, group) = (broker(), unique_group());
-    let link = link().await;
+    let link = FaultyLink::to_the_broker().await;
     let mut killed = Process::start(&link.through(&url), &url, &group, "killed").await;
     let mut processes = Vec::new();
     for name in NAMES {
@@ -239,7 +233,7 @@ async fn the_record_is_changed_by_one_at_a_time() {
 #[tokio::test]
 async fn a_shared_queue_is_consumed_again_after_everything_that_can_happen_to_it() {
     let (url, group) = (broker(), unique_group());
-    let link = link().await;
+    let link = FaultyLink::to_the_broker().await;
     declare_commands(&connect(&url), &group, 1).await.expect("declared");
     let (consumer, mut deliveries) = Consumer::new(connect(&link.through(&url)), Queue::send(&group), 2);
     let stop = CancellationToken::new();

@@ -111,12 +111,6 @@ async fn command(channel: &Channel, group: &str, shard: u32, body: &str) {
         .expect("published");
 }
 
-async fn link() -> FaultyLink {
-    let url = broker();
-    let (_, rest) = url.split_once('@').expect("user and password");
-    FaultyLink::to(rest.split('/').next().expect("host and port")).await
-}
-
 #[tokio::test]
 async fn a_shard_is_held_by_one_and_what_is_free_of_a_batch_is_granted() {
     let (url, group) = (broker(), unique_group());
@@ -163,7 +157,7 @@ async fn two_that_want_the_same_at_once_never_have_the_same() {
 #[tokio::test]
 async fn a_lost_connection_closes_the_fence_and_frees_the_leases() {
     let (url, group) = (broker(), unique_group());
-    let link = link().await;
+    let link = FaultyLink::to_the_broker().await;
     let mut first = Process::start(&link.through(&url), &group).await;
     let mut second = Process::start(&url, &group).await;
     assert_eq!(first.acquire(&[0, 1]).await, (vec![0, 1], vec![]));
@@ -183,7 +177,7 @@ async fn a_lost_connection_closes_the_fence_and_frees_the_leases() {
 
 #[tokio::test]
 async fn a_silent_connection_closes_the_fence() {
-    let link = link().await;
+    let link = FaultyLink::to_the_broker().await;
     let process = Process::start(&link.through(&broker()), &unique_group()).await;
     process.fence.set_certain(true);
     must("the fence to open", process.fence.opened()).await;
@@ -319,7 +313,7 @@ async fn a_quorum_queue_is_no_lease_and_what_is_in_it_stays_there() {
 #[tokio::test]
 async fn what_is_settled_after_the_connection_was_lost_changes_nothing() {
     let (url, group) = (broker(), unique_group());
-    let link = link().await;
+    let link = FaultyLink::to_the_broker().await;
     let mut process = Process::start(&link.through(&url), &group).await;
     process.acquire(&[0]).await;
     let (_connection, channel) = worker(&url).await;

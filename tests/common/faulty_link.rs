@@ -34,6 +34,13 @@ enum Mode {
 }
 
 impl FaultyLink {
+    /// A link to the broker that all tests share.
+    pub async fn to_the_broker() -> Self {
+        let url = super::broker();
+        let (_, rest) = url.split_once('@').expect("user and password");
+        Self::to(rest.split('/').next().expect("host and port")).await
+    }
+
     /// A link to `target` (`host:port`).
     pub async fn to(target: &str) -> Self {
         let target = target.to_owned();
