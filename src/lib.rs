@@ -20,6 +20,10 @@ pub mod session_store;
 // Many processes, and which shards each of them runs.
 pub mod cluster;
 
+// Values in every encoding, and websocket clients on the same exchange.
+pub mod encoding;
+pub mod singyeong;
+
 // What carries events and keeps sessions: RabbitMQ, or standard output.
 pub mod amqp;
 pub mod spectacles;

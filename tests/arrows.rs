@@ -8,14 +8,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Knows no adapter.
-const CORE: [&str; 8] = ["broker", "clock", "cluster", "discord", "ledger", "secret", "session_store", "tls"];
+const CORE: [&str; 9] =
+    ["broker", "clock", "cluster", "discord", "encoding", "ledger", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 10] =
-    ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "spectacles", "stdio"];
+const OUTSIDE: [&str; 11] =
+    ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 51] = [
+const SANS_IO: [&str; 60] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -48,6 +49,7 @@ const SANS_IO: [&str; 51] = [
     "discord/send_limit",
     "discord/session",
     "discord/websocket",
+    "encoding",
     "ledger",
     "secret",
     "session_store",
@@ -64,13 +66,21 @@ const SANS_IO: [&str; 51] = [
     "simulator/traffic",
     "simulator/websocket",
     "simulator/world",
+    "singyeong/client",
+    "singyeong/close_code",
+    "singyeong/ids",
+    "singyeong/limits",
+    "singyeong/metadata",
+    "singyeong/packet",
+    "singyeong/query",
+    "singyeong/registry",
     "spectacles/demand",
     "spectacles/route",
     "spectacles/tally",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 17] = [
+const DRIVERS: [&str; 20] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -88,10 +98,13 @@ const DRIVERS: [&str; 17] = [
     "simulator/connection",
     "simulator/server",
     "simulator/session",
+    "singyeong/exchange",
+    "singyeong/hub",
+    "singyeong/outbox",
 ];
 
 /// In these folders everything is either sans-I/O or a driver.
-const SORTED: [&str; 5] = ["amqp/publisher", "cluster", "discord", "session_store", "simulator"];
+const SORTED: [&str; 6] = ["amqp/publisher", "cluster", "discord", "session_store", "simulator", "singyeong"];
 
 #[test]
 fn the_core_names_no_adapter() {

@@ -1,0 +1,47 @@
+//! The codes with which connections are closed, and what known clients make of them (spec/singyeong.md, "Close codes").
+//!
+//! The original knows 1000 alone, after which some clients never come back. shinkei stays away after 1000, 4004, 4010 and
+//! 4011 and comes back after any other; the others come back always.
+
+/// Why the server closes a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseCode {
+    /// 1012: this server goes, another is there, or will be.
+    GoingAway,
+    /// 4002: a packet that cannot be read, or is not to be sent.
+    BadPacket,
+    /// 4003: a packet before identify, or no identify in time.
+    NotIdentified,
+    /// 4004: what the same identify will not mend: ids that are no texts, metadata that is not valid.
+    BadIdentify,
+    /// 4005: a healthy client has this id.
+    AlreadyRegistered,
+    /// 4008: it does not read what is sent to it.
+    TooSlow,
+    /// 4009: no heartbeat, or no frame at all.
+    TimedOut,
+    /// 4500: something failed here.
+    InternalError,
+    /// 1009: a message larger than is taken.
+    TooLarge,
+    /// Never sent: the connection was gone first.
+    Gone,
+}
+
+impl CloseCode {
+    /// The number.
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::GoingAway => 1012,
+            Self::BadPacket => 4002,
+            Self::NotIdentified => 4003,
+            Self::BadIdentify => 4004,
+            Self::AlreadyRegistered => 4005,
+            Self::TooSlow => 4008,
+            Self::TimedOut => 4009,
+            Self::InternalError => 4500,
+            Self::TooLarge => 1009,
+            Self::Gone => 1006,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! 신경: a websocket server whose clients join the exchange that AMQP workers use (spec/singyeong.md).
+//!
+//! ```text
+//! server ── session ── packet          a client's connection, its protocol, its packets
+//!    │
+//!    ├─ hub ── registry ── query       who is connected, here and to other processes; who is meant
+//!    │   └─ replica                    what processes tell each other of their clients
+//!    └─ exchange                       what leaves for RabbitMQ:
+//!        ├─ router                     SEND, BROADCAST and other dispatches, to the clients they are for
+//!        └─ queues                     QUEUE, and who receives what is in queues
+//! ```
+
+pub mod client;
+pub mod close_code;
+pub mod exchange;
+pub mod hub;
+pub mod ids;
+pub mod limits;
+pub mod metadata;
+pub mod outbox;
+pub mod packet;
+pub mod query;
+pub mod registry;
