@@ -21,6 +21,7 @@
 //! A task that panics ends the service: whatever it had in hand is resumed by the next start.
 
 mod cluster;
+mod descriptors;
 mod join;
 mod leftovers;
 mod pool;
