@@ -1,9 +1,10 @@
 //! Every client of every process, found by query.
 //!
-//! Knows no time and no chance: both are handed in.
+//! Knows no clock.
 
 mod members;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub struct Registry {
     applications: BTreeMap<Application, Members>,
     shapes: Shapes,
     len: usize,
+    /// What chance chooses by.
+    rng: RefCell<fastrand::Rng>,
 }
 
 /// What became of a client that was put in.
@@ -37,6 +40,11 @@ pub enum Put {
 }
 
 impl Registry {
+    /// With nobody in; chance is what this source says.
+    pub fn new(rng: fastrand::Rng) -> Self {
+        Self { rng: RefCell::new(rng), ..Self::default() }
+    }
+
     /// Puts a client in, or what is new of it. Of two with one key the later holds, of two of one moment that of the greater
     /// node.
     pub fn put(&mut self, mut client: Client) -> Put {
@@ -98,7 +106,8 @@ impl Registry {
     }
 
     /// One that matches: by the query's `key`, or by chance.
-    pub fn choose(&self, query: &Query, rng: &mut fastrand::Rng) -> Option<Arc<Client>> {
+    pub fn choose(&self, query: &Query) -> Option<Arc<Client>> {
+        let rng = &mut self.rng.borrow_mut();
         let strict = if query.has_selector() {
             let mut found: Vec<_> = self.matching(query).collect();
             query.select(&mut found);
@@ -178,3 +187,6 @@ impl Registry {
         one.flatten().into_iter().chain(all.into_iter().flatten())
     }
 }
+
+#[cfg(test)]
+mod tests;
