@@ -167,15 +167,11 @@ proptest! {
     }
 
     #[test]
-    fn json_is_that_of_serde_json(value in values()) {
-        let expected = as_it_comes_back(Encoding::Json, &value);
+    fn json_is_that_of_serde_json(value in values().prop_filter("64 bits", |value| !has_big(value))) {
         let theirs: serde_json::Value = serde_json::from_slice(&written(Encoding::Json, &value))?;
-        // Its floats are a little off, and integers beyond 64 bits are floats.
-        let again = read(Encoding::Json, &serde_json::to_vec(&theirs)?);
-        prop_assert_eq!(again, Ok(of_serde(&theirs)));
-        if !has_big(&value) {
-            prop_assert_eq!(rounded(&of_serde(&theirs)), rounded(&expected));
-        }
+        // Its floats are a little off when it reads them.
+        prop_assert_eq!(rounded(&of_serde(&theirs)), rounded(&as_it_comes_back(Encoding::Json, &value)));
+        prop_assert_eq!(read(Encoding::Json, &serde_json::to_vec(&theirs)?), Ok(of_serde(&theirs)));
     }
 
     #[test]
