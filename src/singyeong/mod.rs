@@ -21,5 +21,3 @@ pub mod outbox;
 pub mod packet;
 pub mod query;
 pub mod registry;
-#[cfg(test)]
-mod values;
