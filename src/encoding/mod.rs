@@ -2,6 +2,7 @@
 //!
 //! Knows no protocol: what a value means is its reader's business.
 
+mod serde;
 pub mod value;
 
 pub use self::value::{BigInteger, Map, Value};
