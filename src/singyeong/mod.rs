@@ -22,3 +22,5 @@ pub mod packet;
 pub mod query;
 pub mod registry;
 pub mod replica;
+#[cfg(test)]
+mod values;
