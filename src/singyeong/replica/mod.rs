@@ -132,7 +132,7 @@ impl Replica {
     /// Our last message: that we and all our clients are gone.
     pub fn farewell(&mut self) -> Vec<u8> {
         self.voice.count();
-        self.write(Says::Goodbye)
+        self.write(Says::Goodbye {})
     }
 
     fn write(&self, says: Says) -> Vec<u8> {
