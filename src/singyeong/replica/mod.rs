@@ -165,6 +165,4 @@ impl Complaints {
 }
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;
