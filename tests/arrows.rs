@@ -81,7 +81,7 @@ const SANS_IO: [&str; 61] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 20] = [
+const DRIVERS: [&str; 21] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -101,6 +101,7 @@ const DRIVERS: [&str; 20] = [
     "simulator/session",
     "singyeong/exchange",
     "singyeong/hub",
+    "singyeong/news",
     "singyeong/outbox",
 ];
 

@@ -17,6 +17,7 @@ pub mod hub;
 pub mod ids;
 pub mod limits;
 pub mod metadata;
+pub mod news;
 pub mod outbox;
 pub mod packet;
 pub mod query;

@@ -17,25 +17,58 @@ const KEYS: usize = 3;
 #[derive(Clone, Debug)]
 enum Step {
     /// A client comes to a process. Whoever has its key is asked, and answers or not.
-    Connect { at: usize, key: usize, others_answer: bool },
+    Connect {
+        at: usize,
+        key: usize,
+        others_answer: bool,
+    },
     /// A client goes.
-    Disconnect { at: usize, key: usize },
+    Disconnect {
+        at: usize,
+        key: usize,
+    },
     /// A client asks for messages of a queue.
-    Update { at: usize, key: usize, n: u8 },
-    Heartbeat { at: usize, key: usize },
+    Update {
+        at: usize,
+        key: usize,
+        n: u8,
+    },
+    Heartbeat {
+        at: usize,
+        key: usize,
+    },
     /// A process tells something, if it has something to tell.
-    Say { at: usize, lost_to: [bool; PROCESSES], doubled: bool },
+    Say {
+        at: usize,
+        lost_to: [bool; PROCESSES],
+        doubled: bool,
+    },
     /// The first message in a process's queue comes to it, or the second one before it.
-    Hear { at: usize, overtaken: bool },
+    Hear {
+        at: usize,
+        overtaken: bool,
+    },
     /// RabbitMQ loses what is in a process's queue.
-    Lose { at: usize },
+    Lose {
+        at: usize,
+    },
     /// A process is cut off, or stopped for a while; maybe long enough for others to find its queue without a consumer.
-    Cut { at: usize, seen: bool },
+    Cut {
+        at: usize,
+        seen: bool,
+    },
     /// It is back.
-    Mend { at: usize },
+    Mend {
+        at: usize,
+    },
     /// A process is killed and started again.
-    Restart { at: usize, seen: bool },
-    Wait { milliseconds: u16 },
+    Restart {
+        at: usize,
+        seen: bool,
+    },
+    Wait {
+        milliseconds: u16,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -80,13 +113,8 @@ struct Process {
 
 impl World {
     fn new() -> Self {
-        let mut world = Self {
-            began: Instant::now(),
-            passed: Duration::ZERO,
-            processes: Vec::new(),
-            runs: 0,
-            connections: 0,
-        };
+        let mut world =
+            Self { began: Instant::now(), passed: Duration::ZERO, processes: Vec::new(), runs: 0, connections: 0 };
         for at in 0..PROCESSES {
             let process = world.process(at);
             world.processes.push(process);
@@ -258,7 +286,8 @@ impl World {
         let mut all: BTreeMap<ClientKey, NodeId> = BTreeMap::new();
         for process in &self.processes {
             let listener = ClientKey::new("listeners", process.hub.own().as_str());
-            let mut own: Vec<_> = process.clients.iter().filter(|(_, (_, outbox))| outbox.closing().is_none()).collect();
+            let mut own: Vec<_> =
+                process.clients.iter().filter(|(_, (_, outbox))| outbox.closing().is_none()).collect();
             assert_eq!(process.hub.connected_here(), own.len() + 1);
             for (_, (_, closed)) in process.clients.iter().filter(|(_, (_, outbox))| outbox.closing().is_some()) {
                 assert_eq!(closed.closing(), Some(CloseCode::AlreadyRegistered));
