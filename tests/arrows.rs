@@ -16,7 +16,7 @@ const OUTSIDE: [&str; 11] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 60] = [
+const SANS_IO: [&str; 61] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -74,13 +74,14 @@ const SANS_IO: [&str; 60] = [
     "singyeong/packet",
     "singyeong/query",
     "singyeong/registry",
+    "singyeong/replica",
     "spectacles/demand",
     "spectacles/route",
     "spectacles/tally",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 20] = [
+const DRIVERS: [&str; 21] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -100,6 +101,7 @@ const DRIVERS: [&str; 20] = [
     "simulator/session",
     "singyeong/exchange",
     "singyeong/hub",
+    "singyeong/news",
     "singyeong/outbox",
 ];
 

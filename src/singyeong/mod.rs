@@ -17,7 +17,11 @@ pub mod hub;
 pub mod ids;
 pub mod limits;
 pub mod metadata;
+pub mod news;
 pub mod outbox;
 pub mod packet;
 pub mod query;
 pub mod registry;
+pub mod replica;
+#[cfg(test)]
+mod values;
