@@ -13,6 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -56,6 +57,8 @@ pub struct Connection {
     id: ConnectionId,
     peer: IpAddr,
     stream: TcpStream,
+    /// Among all connections.
+    place: OwnedSemaphorePermit,
     session: Session,
     reader: Reader,
     wire: Wire,
@@ -117,6 +120,7 @@ impl Connection {
             is_probed: false,
             is_paused: false,
             stream: opened.stream,
+            place: opened.place,
             services,
         }
     }
@@ -144,6 +148,7 @@ impl Connection {
         }
         // Last: what it has asked for until now is to be given up, too.
         drop(self.registered);
+        drop(self.place);
     }
 
     async fn serve(&mut self, stop: &CancellationToken) -> Result<std::convert::Infallible, End> {
@@ -271,7 +276,7 @@ impl Connection {
                         self.outbox.heard();
                     }
                     match incoming {
-                        Incoming::Message(kind, bytes) => self.session.message(kind == frames::Kind::Text, bytes, now),
+                        Incoming::Message(kind, bytes) => self.session.message(kind, bytes, now),
                         Incoming::Ping(payload) => {
                             self.wire.control(|out| frames::write_pong(out, payload));
                             self.session.frame(now);

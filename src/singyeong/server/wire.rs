@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use super::frames;
+use crate::clock;
 use crate::encoding::Encoding;
 use crate::singyeong::outbox::Parcel;
+use crate::singyeong::packet::incoming::FrameKind;
 use crate::singyeong::packet::outgoing::Outgoing;
 
 /// Nothing more is put in while so many bytes wait: the rest waits where it can still be given to others.
@@ -65,9 +67,9 @@ impl Wire {
 
     /// Puts a packet in.
     pub fn packet(&mut self, packet: &Outgoing) {
-        let payload = packet.write(self.encoding, crate::clock::unix_millis());
-        let kind = if self.encoding == Encoding::Json { frames::Kind::Text } else { frames::Kind::Binary };
-        frames::write_message(&mut self.bytes, kind, &payload);
+        let mut payload = Vec::new();
+        packet.write(self.encoding, clock::unix_millis(), &mut payload);
+        frames::write_message(&mut self.bytes, FrameKind::of(self.encoding), &payload);
     }
 
     /// Puts a packet in whose fate is told when it is written.

@@ -4,8 +4,6 @@
 //! those of spec/singyeong.md, "Packets" and "Identify".
 
 mod identify;
-#[cfg(test)]
-mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,8 +15,9 @@ use super::ids::{Application, ClientKey};
 use super::limits::Limits;
 use super::metadata::Changes;
 use super::packet::dispatch::Dispatch;
-use super::packet::incoming::{Incoming, Said};
-use super::packet::outgoing::{Outgoing, Refusal};
+use super::packet::incoming::{FrameKind, Op, Packet};
+use super::packet::outgoing::Outgoing;
+use super::packet::refusal::{LATE_HEARTBEAT, NOT_IDENTIFIED, RESTRICTED_ETF, Refusal, Refused};
 use super::passwords::Passwords;
 use super::query::Query;
 use crate::encoding::{Encoding, Value};
@@ -99,8 +98,8 @@ impl Session {
         Outgoing::Hello { heartbeat_interval: u64::try_from(interval).unwrap_or(u64::MAX) }
     }
 
-    /// Takes a message: a text one or a binary one.
-    pub fn message(&mut self, is_text: bool, bytes: &[u8], now: Instant) -> Option<Action> {
+    /// Takes a message.
+    pub fn message(&mut self, kind: FrameKind, bytes: &[u8], now: Instant) -> Option<Action> {
         self.frame(now);
         match &self.state {
             State::Registering { .. } | State::Ended => return None,
@@ -109,26 +108,17 @@ impl Session {
                 return Some(self.late());
             }
             State::Identified { restricted: true, .. } if self.encoding == Encoding::Etf => {
-                return Some(self.fail("restricted clients may not use ETF", CloseCode::BadPacket));
+                return Some(self.fail(RESTRICTED_ETF, CloseCode::BadPacket));
             }
             State::Identified { .. } => {}
         }
-        if is_text != (self.encoding == Encoding::Json) {
-            let frame = if is_text { "text" } else { "binary" };
-            let encoding = self.encoding.name();
-            let error = format!("decode: payload: invalid websocket opcode/encoding combo: {{{frame}, {encoding}}}");
-            return Some(self.fail(&error, CloseCode::BadPacket));
-        }
-        let incoming = match Incoming::read(self.encoding, bytes) {
-            Ok(incoming) => incoming,
+        let packet = match Packet::read(self.encoding, kind, bytes) {
+            Ok(packet) => packet,
             Err(refusal) => return Some(self.refuse(refusal, CloseCode::BadPacket)),
         };
         Some(match &self.state {
-            State::Hello => self.first(incoming, now),
-            State::Identified { restricted, .. } => {
-                let restricted = *restricted;
-                self.further(incoming, restricted, now)
-            }
+            State::Hello => self.first(packet, now),
+            State::Identified { .. } => self.further(packet, now),
             State::Registering { .. } | State::Ended => return None,
         })
     }
@@ -184,9 +174,7 @@ impl Session {
 
     /// Somebody healthy has this client's ids.
     pub fn refused(&mut self) -> Option<Action> {
-        let State::Registering { key, .. } = &self.state else { return None };
-        let key = key.clone();
-        Some(self.taken(&key))
+        matches!(self.state, State::Registering { .. }).then(|| self.taken())
     }
 
     /// The server goes.
@@ -196,63 +184,72 @@ impl Session {
 
     /// A message of more bytes than are taken.
     pub fn too_large(&mut self) -> Action {
-        let error = format!("decode: payload: larger than {} bytes", self.rules.limits.message);
+        let error = format!("decode: payload: more than {} bytes", self.rules.limits.message);
         self.fail(&error, CloseCode::TooLarge)
     }
 
     /// The first packet.
-    fn first(&mut self, incoming: Incoming, now: Instant) -> Action {
-        let Said::Identify(identify) = incoming.said else {
-            let error = "sent payload with non-identify opcode without identifying first";
-            return self.fail(error, CloseCode::NotIdentified);
-        };
-        match identify::check(&identify, &self.rules, self.encoding, self.peer) {
+    fn first(&mut self, packet: Packet, now: Instant) -> Action {
+        if packet.op != Op::Identify {
+            return self.fail(NOT_IDENTIFIED, CloseCode::NotIdentified);
+        }
+        let checked = packet.identify().and_then(|identify| identify::check(identify, &self.rules, self.encoding, self.peer));
+        match checked {
             Ok(registration) => {
                 self.heard = now;
                 self.state = State::Registering { key: registration.key.clone(), restricted: registration.restricted };
                 Action::Register(Box::new(registration))
             }
-            Err((refusal, code)) => self.refuse(refusal, code),
+            Err(refusal) => self.refuse(refusal, CloseCode::BadIdentify),
         }
     }
 
     /// A packet behind identify.
-    fn further(&mut self, incoming: Incoming, restricted: bool, now: Instant) -> Action {
-        match incoming.said {
-            Said::Heartbeat => {
+    fn further(&mut self, packet: Packet, now: Instant) -> Action {
+        match packet.op {
+            Op::Heartbeat => {
                 if let State::Identified { heartbeat, .. } = &mut self.state {
                     *heartbeat = now;
                 }
                 Action::Heartbeat
             }
-            Said::Dispatch(dispatch) => {
-                if restricted && !dispatch.is_update_metadata() {
-                    let error = format!("invalid dispatch type {} (are you restricted?)", dispatch.name());
-                    return Action::Answer(Outgoing::Invalid(Refusal { error: error.into(), extra_info: None }));
-                }
-                match dispatch.read(self.rules.limits.query_depth) {
-                    Ok(Dispatch::UpdateMetadata(changes)) => Action::Update(changes),
-                    Ok(Dispatch::QueryNodes(query)) => Action::QueryNodes(query),
-                    Ok(dispatch) => Action::Dispatch { dispatch, ts: incoming.ts },
-                    Err(Refused::Invalid(refusal)) => Action::Answer(Outgoing::Invalid(refusal)),
-                    Err(Refused::Fatal(refusal)) => self.refuse(refusal, CloseCode::BadPacket),
-                }
-            }
-            Said::Identify(_) => match std::mem::replace(&mut self.state, State::Ended) {
-                State::Identified { key, .. } => self.taken(&key),
-                _ => self.end(None, CloseCode::BadPacket),
+            Op::Dispatch => self.dispatch(packet),
+            Op::Identify => match packet.identify() {
+                Ok(_) => self.taken(),
+                Err(refusal) => self.refuse(refusal, CloseCode::BadIdentify),
             },
-            Said::Other(name) => self.fail(&format!("invalid client op {name}"), CloseCode::BadPacket),
+            op => self.refuse(op.refusal(), CloseCode::BadPacket),
         }
     }
 
-    fn taken(&mut self, key: &ClientKey) -> Action {
-        let error = format!("{}: already registered for app {}", key.client, key.application);
-        self.fail(&error, CloseCode::AlreadyRegistered)
+    fn dispatch(&mut self, packet: Packet) -> Action {
+        let is_restricted = matches!(self.state, State::Identified { restricted: true, .. });
+        if is_restricted && packet.t.as_str() != Some("UPDATE_METADATA") {
+            return Action::Answer(Outgoing::Invalid(Refusal::restricted(&packet.t)));
+        }
+        let ts = packet.ts.clone();
+        match packet.dispatch(self.rules.limits.query_depth) {
+            Ok(Dispatch::UpdateMetadata(changes)) => Action::Update(changes),
+            Ok(Dispatch::QueryNodes(query)) => Action::QueryNodes(query),
+            Ok(dispatch) => Action::Dispatch { dispatch, ts },
+            Err(Refused::Invalid(refusal)) => Action::Answer(Outgoing::Invalid(refusal)),
+            Err(Refused::Error(refusal)) => self.refuse(refusal, CloseCode::BadPacket),
+        }
+    }
+
+    /// Somebody has these ids, perhaps this client itself: one connection is one client.
+    fn taken(&mut self) -> Action {
+        match &self.state {
+            State::Registering { key, .. } | State::Identified { key, .. } => {
+                let refusal = Refusal::already_registered(key);
+                self.refuse(refusal, CloseCode::AlreadyRegistered)
+            }
+            State::Hello | State::Ended => self.end(None, CloseCode::AlreadyRegistered),
+        }
     }
 
     fn late(&mut self) -> Action {
-        self.fail("heartbeat took too long", CloseCode::TimedOut)
+        self.fail(LATE_HEARTBEAT, CloseCode::TimedOut)
     }
 
     fn fail(&mut self, error: &str, code: CloseCode) -> Action {
