@@ -25,3 +25,5 @@ pub mod registry;
 pub mod server;
 pub mod session;
 pub mod view;
+#[cfg(test)]
+mod values;

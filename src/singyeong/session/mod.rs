@@ -4,6 +4,8 @@
 //! those of spec/singyeong.md, "Packets" and "Identify".
 
 mod identify;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
