@@ -4,9 +4,10 @@ use data_encoding::BASE64;
 
 /// A value. What only other forms have becomes what JSON has: atoms are texts (`true`, `false`, `nil` and `null` are what
 /// they say), tuples are lists, keys are texts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Value {
     /// Nothing.
+    #[default]
     Null,
     /// True or false.
     Bool(bool),
