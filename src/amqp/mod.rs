@@ -14,6 +14,7 @@ pub mod leftover;
 pub mod messenger;
 pub mod publisher;
 pub mod record;
+pub mod replies;
 pub mod session_store;
 mod stored;
 pub mod tail;
