@@ -21,3 +21,4 @@ pub mod outbox;
 pub mod packet;
 pub mod query;
 pub mod registry;
+pub mod router;
