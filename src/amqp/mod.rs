@@ -17,4 +17,5 @@ pub mod record;
 pub mod session_store;
 mod stored;
 pub mod tail;
+pub mod taker;
 pub mod topology;
