@@ -20,4 +20,5 @@ pub mod metadata;
 pub mod outbox;
 pub mod packet;
 pub mod query;
+pub mod queues;
 pub mod registry;
