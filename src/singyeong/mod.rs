@@ -22,3 +22,5 @@ pub mod packet;
 pub mod query;
 pub mod queues;
 pub mod registry;
+#[cfg(test)]
+mod values;
