@@ -16,7 +16,7 @@ const OUTSIDE: [&str; 11] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 60] = [
+const SANS_IO: [&str; 61] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -73,6 +73,7 @@ const SANS_IO: [&str; 60] = [
     "singyeong/metadata",
     "singyeong/packet",
     "singyeong/query",
+    "singyeong/queues",
     "singyeong/registry",
     "spectacles/demand",
     "spectacles/route",
@@ -80,7 +81,7 @@ const SANS_IO: [&str; 60] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 20] = [
+const DRIVERS: [&str; 22] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -101,6 +102,8 @@ const DRIVERS: [&str; 20] = [
     "singyeong/exchange",
     "singyeong/hub",
     "singyeong/outbox",
+    "singyeong/queues/driver",
+    "singyeong/queues/publish",
 ];
 
 /// In these folders everything is either sans-I/O or a driver.

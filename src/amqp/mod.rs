@@ -18,4 +18,5 @@ pub mod replies;
 pub mod session_store;
 mod stored;
 pub mod tail;
+pub mod taker;
 pub mod topology;

@@ -20,5 +20,8 @@ pub mod metadata;
 pub mod outbox;
 pub mod packet;
 pub mod query;
+pub mod queues;
 pub mod registry;
 pub mod router;
+#[cfg(test)]
+mod values;

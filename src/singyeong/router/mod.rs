@@ -155,6 +155,10 @@ impl RouterDriver {
             let begun: Later<()> = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                Some(ended) = tasks.join_next() => {
+                    ended.expect("a consumer does not panic");
+                    break;
+                }
                 Some(()) = under_way.next() => continue,
                 Some(event) = outcomes.recv() => Box::pin(shared.clone().outcome(event)),
                 Some(parcel) = own.recv() => Box::pin(shared.clone().take(Source::Own, parcel)),
