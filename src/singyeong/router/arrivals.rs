@@ -18,7 +18,6 @@ use super::told::Told;
 use super::{MOST_TRIES, Shared, mail};
 use crate::amqp::delivery::{Delivery, Properties};
 use crate::cluster::node::NodeId;
-use crate::encoding::Value;
 use crate::singyeong::client::{self, Client};
 use crate::singyeong::ids::ClientKey;
 use crate::singyeong::packet::outgoing::Outgoing;
@@ -55,7 +54,7 @@ impl Shared {
         let ended = match (parcel, source) {
             (Some(Ok(Parcel { kind: Kind::Queued { application, queue }, .. })), _) => {
                 delivery.properties.headers.remove(parcel::HEADER);
-                return self.queued(source, application.as_deref(), &queue, delivery).await;
+                self.queue_again(application.as_deref(), &queue, &delivery).await.map(|()| Verdict::Elsewhere)
             }
             (Some(Ok(parcel)), Source::Own) => self.open(parcel, &delivery).await,
             (Some(Ok(parcel)), Source::Shared(_)) => self.returned(parcel, &delivery).await,
@@ -330,7 +329,7 @@ impl Shared {
     }
 
     /// Forgets a client of ours that is not.
-    async fn is_healthy(&self, key: &ClientKey) -> bool {
+    pub(super) async fn is_healthy(&self, key: &ClientKey) -> bool {
         let Some(outbox) = self.hub.outbox(key) else { return false };
         if outbox.is_healthy().await {
             return true;
@@ -377,7 +376,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::encoding::Encoding;
+    use crate::encoding::{Encoding, Value};
     use crate::singyeong::metadata::Metadata;
 
     #[test]

@@ -102,6 +102,17 @@ impl Mail {
         self.publish(lane_of(receiver), "", queue.name(), None, letter, is_ours).await
     }
 
+    /// Publishes to a queue that no key leads to.
+    pub(super) async fn to_declared(
+        &self,
+        lane: usize,
+        queue: &Queue,
+        letter: Letter<'_>,
+        is_ours: impl Fn() -> bool,
+    ) -> Result<(), Undone> {
+        self.publish(lane, "", queue.name(), Some(queue), letter, is_ours).await
+    }
+
     /// Publishes an answer to the queue that was named for it.
     pub(super) async fn to_asker(
         &self,
