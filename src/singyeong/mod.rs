@@ -23,5 +23,6 @@ pub mod query;
 pub mod queues;
 pub mod registry;
 pub mod router;
+pub mod replica;
 #[cfg(test)]
 mod values;
