@@ -75,6 +75,7 @@ const SANS_IO: [&str; 61] = [
     "singyeong/query",
     "singyeong/queues",
     "singyeong/registry",
+    "singyeong/replica",
     "spectacles/demand",
     "spectacles/route",
     "spectacles/tally",

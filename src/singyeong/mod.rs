@@ -22,5 +22,6 @@ pub mod packet;
 pub mod query;
 pub mod queues;
 pub mod registry;
+pub mod replica;
 #[cfg(test)]
 mod values;
