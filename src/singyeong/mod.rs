@@ -22,7 +22,7 @@ pub mod packet;
 pub mod query;
 pub mod queues;
 pub mod registry;
-pub mod router;
 pub mod replica;
+pub mod router;
 #[cfg(test)]
 mod values;

@@ -131,10 +131,11 @@ impl Shared {
         let Split { here, elsewhere, gateway } = Split::of(&matches, self.hub.own());
         drop(matches);
         let written = self.hand_over_all(&here, &envelope);
-        let listed = envelope.is_narrowed();
-        let shares = elsewhere.iter().map(|(node, clients)| {
-            self.share(&envelope, node, listed.then_some(&clients[..]), delivery)
-        });
+        // Two processes that know different news would else choose differently.
+        let listed = envelope.query.has_selector();
+        let shares = elsewhere
+            .iter()
+            .map(|(node, clients)| self.share(&envelope, node, listed.then_some(&clients[..]), delivery));
         let shared = join_all(shares);
         let command = async {
             if gateway { self.command(&envelope, origin.as_ref(), delivery).await } else { Ok(Verdict::Done) }
@@ -184,13 +185,10 @@ impl Shared {
             Kind::Send { .. } => self.send(delivery, tries).await,
             Kind::Share { node } if node == self.hub.own() => self.take_share(delivery).await,
             Kind::Share { node } => {
-                let Ok(envelope) = self.read(delivery) else { return Ok(Verdict::Elsewhere) };
-                let is_known = self.hub.all(&envelope.query).iter().any(|client| client.node == *node);
-                if is_known && tries < MOST_TRIES {
-                    let parcel = Parcel::again(parcel.kind.clone(), tries);
-                    if let Err(undone @ (Undone::NotHeld | Undone::GivenUp)) =
-                        self.forward(node, node, &parcel, delivery).await
-                    {
+                if self.hub.knows(node) && tries < MOST_TRIES {
+                    let parcel = Parcel::again(Kind::Share { node: node.clone() }, tries);
+                    let shared = self.forward(node, node, &parcel, delivery).await;
+                    if let Err(undone @ (Undone::NotHeld | Undone::GivenUp)) = shared {
                         return Err(undone);
                     }
                 }

@@ -35,7 +35,9 @@ impl Shared {
         let mut number = None;
         if let Some(origin) = asker {
             let Some(queue) = self.reply_queue().await else {
-                return self.refuse("RabbitMQ has no queue for the outcome now", envelope, Some(origin), delivery).await;
+                return self
+                    .refuse("RabbitMQ has no queue for the outcome now", envelope, Some(origin), delivery)
+                    .await;
             };
             let asker = Asker { key: origin.key(), node: origin.node.clone(), nonce: envelope.nonce.clone() };
             number = self.waiting().add(asker, Instant::now());
@@ -81,7 +83,11 @@ impl Shared {
             ReplyEvent::Lost => {
                 let all = self.waiting().take_all();
                 for asker in all {
-                    self.tell_asker(asker, failed("the connection to RabbitMQ was lost: what became of it is not known")).await;
+                    self.tell_asker(
+                        asker,
+                        failed("the connection to RabbitMQ was lost: what became of it is not known"),
+                    )
+                    .await;
                 }
             }
         }

@@ -134,11 +134,6 @@ impl Envelope {
         Outgoing::Message { broadcast, nonce, payload, sender }
     }
 
-    /// Whether a selector makes whom it is for depend on others that match.
-    pub(super) fn is_narrowed(&self) -> bool {
-        self.query.to_value().get("selector").is_some_and(|selector| !selector.is_null())
-    }
-
     /// The content type and the body for these clients of those that match.
     pub(super) fn listing(&self, clients: &[ClientKey]) -> (&'static str, Vec<u8>) {
         let pair = |key: &ClientKey| {

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn anything_else_is_none() {
-        for payload in ["null", "[]", "{}", r#"{"guild_id":1}"#, r#"{"packet":{}}"#, r#"{"guild_id":1,"packet":null}"#] {
+        for payload in ["null", "[]", "{}", r#"{"guild_id":1}"#, r#"{"packet":{}}"#, r#"{"guild_id":1,"packet":null}"#]
+        {
             assert_eq!(of(payload), Err(NoCommand::Shape), "{payload}");
         }
         assert_eq!(of(r#"{"guild_id":1,"shard_id":1,"packet":{}}"#), Err(NoCommand::Both));
