@@ -22,10 +22,12 @@ pub mod outbox;
 pub mod packet;
 pub mod passwords;
 pub mod query;
+pub mod queues;
 pub mod registry;
 pub mod replica;
 pub mod server;
 pub mod session;
 pub mod view;
+pub mod router;
 #[cfg(test)]
 mod values;
