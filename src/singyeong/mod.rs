@@ -29,5 +29,3 @@ pub mod server;
 pub mod session;
 pub mod view;
 pub mod router;
-#[cfg(test)]
-mod values;
