@@ -3,7 +3,6 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::operator::Operator;
 use super::term::Term;
 use super::*;
 use crate::cluster::node::NodeId;
