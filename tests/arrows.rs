@@ -16,7 +16,7 @@ const OUTSIDE: [&str; 11] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 61] = [
+const SANS_IO: [&str; 68] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -76,13 +76,19 @@ const SANS_IO: [&str; 61] = [
     "singyeong/queues",
     "singyeong/registry",
     "singyeong/replica",
+    "singyeong/router/envelope",
+    "singyeong/router/gateway",
+    "singyeong/router/origin",
+    "singyeong/router/parcel",
+    "singyeong/router/targets",
+    "singyeong/router/waiting",
     "spectacles/demand",
     "spectacles/route",
     "spectacles/tally",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 22] = [
+const DRIVERS: [&str; 23] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -105,6 +111,7 @@ const DRIVERS: [&str; 22] = [
     "singyeong/outbox",
     "singyeong/queues/driver",
     "singyeong/queues/publish",
+    "singyeong/router",
 ];
 
 /// In these folders everything is either sans-I/O or a driver.
