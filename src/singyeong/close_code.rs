@@ -24,6 +24,10 @@ pub enum CloseCode {
     InternalError,
     /// 1009: a message larger than is taken.
     TooLarge,
+    /// 1002: no websocket frames.
+    BadFrame,
+    /// 1007: a text message that is no text.
+    NotText,
     /// Never sent: the connection was gone first.
     Gone,
 }
@@ -41,6 +45,8 @@ impl CloseCode {
             Self::TimedOut => 4009,
             Self::InternalError => 4500,
             Self::TooLarge => 1009,
+            Self::BadFrame => 1002,
+            Self::NotText => 1007,
             Self::Gone => 1006,
         }
     }

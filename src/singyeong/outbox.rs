@@ -2,16 +2,26 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::close_code::CloseCode;
-use super::packet::outgoing::Outgoing;
+use super::limits::Limits;
+use super::packet::outgoing::{Outgoing, Refusal};
+use crate::encoding::{Map, Value};
 
 /// So many packets may wait for one client, however small they are: what waits for a client that does not read holds places
 /// that others need.
 pub const MOST_WAITING: usize = 512;
+
+/// A client that sends nothing for so long after a ping is taken for dead.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Room for more packets than these is given back once the outbox is empty.
+const KEPT: usize = 16;
 
 /// Called once, with whether the packet was written to the client's socket.
 pub type Fate = Box<dyn FnOnce(bool) + Send>;
@@ -35,6 +45,8 @@ pub enum Undeliverable {
 pub struct Parcel {
     /// What to write.
     pub packet: Outgoing,
+    /// About how many bytes.
+    weight: usize,
     /// Who wants to know.
     fate: Option<Fate>,
 }
@@ -42,6 +54,8 @@ pub struct Parcel {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    /// About so many bytes may wait.
+    most_bytes: usize,
     /// Tells the connection that there is something.
     filled: Notify,
 }
@@ -49,35 +63,48 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Parcel>,
+    bytes: usize,
     closing: Option<CloseCode>,
+    /// Who wants to know whether the client is alive.
+    probes: Vec<oneshot::Sender<()>>,
+    /// Of these probes one has not been pinged for.
+    ping: bool,
 }
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self(Arc::new(Shared { state: Mutex::default(), filled: Notify::new() }))
+        Self::new(Limits::default().client_buffer)
     }
 }
 
 impl Outbox {
+    /// An outbox for about so many bytes.
+    pub fn new(most_bytes: usize) -> Self {
+        Self(Arc::new(Shared { state: Mutex::default(), most_bytes, filled: Notify::new() }))
+    }
+
     /// Puts a packet in. Without success `fate` is not called.
     ///
     /// # Errors
-    /// There are too many already: the connection is told to close, or the connection is gone.
+    /// There is too much already: the connection is told to close, or the connection is gone.
     pub fn push(&self, packet: Outgoing, fate: Option<Fate>) -> Result<(), Undeliverable> {
+        let weight = weight(&packet);
         let mut state = self.lock();
         if state.closing.is_some() {
             return Err(Undeliverable::Closed);
         }
-        if state.waiting.len() >= MOST_WAITING {
+        // One packet alone is always taken: how large it may be was decided where it came in.
+        let is_full = state.waiting.len() >= MOST_WAITING
+            || (!state.waiting.is_empty() && state.bytes.saturating_add(weight) > self.0.most_bytes);
+        if is_full {
             state.closing = Some(CloseCode::TooSlow);
-            drop(state);
-            self.0.filled.notify_one();
-            return Err(Undeliverable::Full);
+        } else {
+            state.bytes += weight;
+            state.waiting.push_back(Parcel { packet, weight, fate });
         }
-        state.waiting.push_back(Parcel { packet, fate });
         drop(state);
         self.0.filled.notify_one();
-        Ok(())
+        if is_full { Err(Undeliverable::Full) } else { Ok(()) }
     }
 
     /// Tells the connection to close with this code once it has written what is in; nothing more gets in.
@@ -88,7 +115,13 @@ impl Outbox {
 
     /// The next packet, for the connection.
     pub fn take(&self) -> Option<Parcel> {
-        self.lock().waiting.pop_front()
+        let mut state = self.lock();
+        let parcel = state.waiting.pop_front()?;
+        state.bytes -= parcel.weight;
+        if state.waiting.is_empty() && state.waiting.capacity() > KEPT {
+            state.waiting = VecDeque::new();
+        }
+        Some(parcel)
     }
 
     /// With what the connection is to close, if it is.
@@ -96,17 +129,55 @@ impl Outbox {
         self.lock().closing
     }
 
-    /// Waits until there may be something to take, or the connection is to close. For one task.
+    /// Waits until there may be something to take, a ping to be sent, or the connection is to close. For one task.
     pub async fn filled(&self) {
         self.0.filled.notified().await;
+    }
+
+    /// Whether the client is alive: pings it, and waits a short while for any frame of it.
+    pub async fn is_healthy(&self) -> bool {
+        let (heard, hears) = oneshot::channel();
+        {
+            let mut state = self.lock();
+            if state.closing.is_some() {
+                return false;
+            }
+            // Of those before, some have given up.
+            state.probes.retain(|probe| !probe.is_closed());
+            state.probes.push(heard);
+            state.ping = true;
+        }
+        self.0.filled.notify_one();
+        matches!(tokio::time::timeout(PROBE_TIMEOUT, hears).await, Ok(Ok(())))
+    }
+
+    /// Whether the connection is to ping its client now, and to tell of the next frame by [`heard`](Self::heard).
+    pub fn take_ping(&self) -> bool {
+        std::mem::take(&mut self.lock().ping)
+    }
+
+    /// The connection had a frame from its client.
+    pub fn heard(&self) {
+        let probes = std::mem::take(&mut self.lock().probes);
+        for probe in probes {
+            // Who asked may have given up.
+            let _ = probe.send(());
+        }
+    }
+
+    /// Whether both are the way to the same connection.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The connection is gone: whatever is left was not written, and nothing more gets in.
     pub fn end(&self) {
         let mut state = self.lock();
         state.closing.get_or_insert(CloseCode::Gone);
-        let left = std::mem::take(&mut state.waiting);
+        state.bytes = 0;
+        let left = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.probes));
         drop(state);
+        // Outside of the lock: fates may come back to this outbox.
         drop(left);
     }
 
@@ -135,5 +206,134 @@ impl Drop for Parcel {
 impl fmt::Debug for Parcel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parcel").field("packet", &self.packet).finish_non_exhaustive()
+    }
+}
+
+/// About how many bytes a packet takes in memory: what it is on the wire is not much more.
+fn weight(packet: &Outgoing) -> usize {
+    let of_refusal = |refusal: &Refusal| refusal.error.len() + refusal.extra_info.as_ref().map_or(0, value_weight);
+    let contents = match packet {
+        Outgoing::Message { nonce, payload, sender, .. } => {
+            value_weight(nonce) + value_weight(payload) + sender.as_deref().map_or(0, str::len)
+        }
+        Outgoing::Queue { queue, id, nonce, payload, sender } => {
+            let texts = queue.0.len() + id.len() + sender.as_deref().map_or(0, str::len);
+            texts + value_weight(nonce) + value_weight(payload)
+        }
+        Outgoing::QueueConfirm(queue) => queue.0.len(),
+        Outgoing::Nodes(nodes) => value_weight(nodes),
+        Outgoing::Invalid(refusal) | Outgoing::Error(refusal) => of_refusal(refusal),
+        Outgoing::Hello { .. }
+        | Outgoing::Ready { .. }
+        | Outgoing::Connected(_)
+        | Outgoing::Disconnected(_)
+        | Outgoing::HeartbeatAck(_)
+        | Outgoing::Goodbye => 0,
+    };
+    size_of::<Parcel>() + contents
+}
+
+/// As deep as the value: decoders bound that.
+fn value_weight(value: &Value) -> usize {
+    let contents = match value {
+        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) => 0,
+        Value::Big(integer) => integer.magnitude.len(),
+        Value::String(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::List(values) => values.iter().map(value_weight).sum(),
+        Value::Map(map) => map_weight(map),
+    };
+    size_of::<Value>() + contents
+}
+
+fn map_weight(map: &Map) -> usize {
+    map.iter().map(|(key, value)| size_of::<Box<str>>() + key.len() + value_weight(value)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> Outgoing {
+        Outgoing::Message { broadcast: false, nonce: Value::Null, payload: Value::string(text), sender: None }
+    }
+
+    /// Fates in the order they were told.
+    #[derive(Clone, Default)]
+    struct Fates(Arc<Mutex<Vec<(u32, bool)>>>);
+
+    impl Fates {
+        fn of(&self, number: u32) -> Option<Fate> {
+            let fates = Arc::clone(&self.0);
+            Some(Box::new(move |written| fates.lock().expect("not poisoned").push((number, written))))
+        }
+
+        fn told(&self) -> Vec<(u32, bool)> {
+            self.0.lock().expect("not poisoned").clone()
+        }
+    }
+
+    #[test]
+    fn each_packets_fate_is_told_once() {
+        let (outbox, fates) = (Outbox::default(), Fates::default());
+        for number in 0..3 {
+            outbox.push(message("x"), fates.of(number)).expect("there is room");
+        }
+        outbox.take().expect("the first").written();
+        drop(outbox.take().expect("the second"));
+        outbox.end();
+        assert_eq!(fates.told(), [(0, true), (1, false), (2, false)]);
+        assert_eq!(outbox.push(message("x"), fates.of(3)), Err(Undeliverable::Closed));
+        assert_eq!(fates.told().len(), 3);
+    }
+
+    #[test]
+    fn too_many_packets_close_it() {
+        let outbox = Outbox::default();
+        for _ in 0..MOST_WAITING {
+            outbox.push(message(""), None).expect("there is room");
+        }
+        assert_eq!(outbox.push(message(""), None), Err(Undeliverable::Full));
+        assert_eq!(outbox.closing(), Some(CloseCode::TooSlow));
+        assert_eq!(outbox.push(message(""), None), Err(Undeliverable::Closed));
+    }
+
+    #[test]
+    fn too_many_bytes_close_it_but_one_packet_is_always_taken() {
+        let large = "x".repeat(4000);
+        let outbox = Outbox::new(10_000);
+        for _ in 0..5 {
+            outbox.push(message(&large), None).expect("there is room");
+            outbox.push(message(&large), None).expect("there is room");
+            while outbox.take().is_some() {}
+        }
+        outbox.push(message(&"x".repeat(20_000)), None).expect("it is alone");
+        assert_eq!(outbox.push(message(""), None), Err(Undeliverable::Full));
+        assert_eq!(outbox.closing(), Some(CloseCode::TooSlow));
+    }
+
+    #[test]
+    fn values_weigh_what_is_in_them() {
+        let value = Value::map([("key", Value::List([Value::string("text"), Value::Bytes([1, 2].into())].into()))]);
+        assert_eq!(value_weight(&value), 4 * size_of::<Value>() + size_of::<Box<str>>() + 3 + 4 + 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_healthy_when_any_frame_comes_after_the_ping() {
+        let outbox = Outbox::default();
+        let asked = outbox.clone();
+        let connection = async {
+            outbox.filled().await;
+            assert!(outbox.take_ping());
+            assert!(!outbox.take_ping());
+            outbox.heard();
+        };
+        assert_eq!(tokio::join!(asked.is_healthy(), connection).0, true);
+        // Nobody hears of anything.
+        assert_eq!(asked.is_healthy().await, false);
+        // Gone in the meantime: nobody waits for the time-out.
+        let before = tokio::time::Instant::now();
+        assert_eq!(tokio::join!(asked.is_healthy(), async { outbox.end() }).0, false);
+        assert_eq!(before.elapsed(), Duration::ZERO);
     }
 }

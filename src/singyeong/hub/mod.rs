@@ -1,0 +1,112 @@
+//! Who is connected, here and to other processes: what connections, router and queues share.
+//!
+//! Knows no RabbitMQ: it takes messages of other processes in, and gives out those for them.
+
+mod clients;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use self::clients::Clients;
+use super::client::Client;
+use super::ids::{ClientKey, ConnectionId};
+use super::outbox::{Fate, Outbox, Undeliverable};
+use super::packet::outgoing::Outgoing;
+use super::query::Query;
+use crate::cluster::node::NodeId;
+
+/// The one of a process.
+#[derive(Debug)]
+pub struct Hub {
+    own: NodeId,
+    clients: Mutex<Clients>,
+}
+
+/// Where a client's connection is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this process.
+    Here,
+    /// In another one.
+    At(NodeId),
+}
+
+impl Hub {
+    /// Of the process `own`, with nobody connected.
+    pub fn new(own: NodeId) -> Self {
+        let clients = Mutex::new(Clients::new(own.clone()));
+        Self { own, clients }
+    }
+
+    /// This process.
+    pub fn own(&self) -> &NodeId {
+        &self.own
+    }
+
+    /// Registers a client of ours; tells those who want client updates, and other processes. If the client itself wants
+    /// them, the first is about itself and is in its outbox now: it is to be told that it is ready before that is taken out.
+    ///
+    /// # Errors
+    /// Somebody has its key, and where. A client whose process does not answer for it is to be
+    /// [forgotten](Self::forget) first.
+    pub fn register(&self, client: Client, connection: ConnectionId, outbox: Outbox) -> Result<(), Place> {
+        self.lock().register(client, connection, outbox)
+    }
+
+    /// Forgets a client, wherever it is: it did not answer. Ours is closed.
+    pub fn forget(&self, key: &ClientKey) {
+        self.lock().forget(key);
+    }
+
+    /// The connection is gone: its client, too, if it is still that of this connection. Whether it was.
+    pub fn unregister(&self, key: &ClientKey, connection: ConnectionId) -> bool {
+        self.lock().unregister(key, connection)
+    }
+
+    /// Changes what is known of a client of ours; who it is, where and since when, and what it is told, stays. Nothing if
+    /// this connection has lost it.
+    pub fn update(&self, key: &ClientKey, connection: ConnectionId, change: impl FnOnce(&mut Client)) {
+        self.lock().update(key, connection, change);
+    }
+
+    /// Puts a packet on its way to a client of ours.
+    ///
+    /// # Errors
+    /// It is not connected here, or does not read. `fate` is not called then.
+    pub fn deliver(&self, key: &ClientKey, packet: Outgoing, fate: Option<Fate>) -> Result<(), Undeliverable> {
+        self.outbox(key).ok_or(Undeliverable::Closed)?.push(packet, fate)
+    }
+
+    /// The way to a client of ours.
+    pub fn outbox(&self, key: &ClientKey) -> Option<Outbox> {
+        self.lock().outbox(key).cloned()
+    }
+
+    /// See [`Registry::all`](super::registry::Registry::all).
+    pub fn all(&self, query: &Query) -> Vec<Arc<Client>> {
+        self.lock().registry().all(query)
+    }
+
+    /// See [`Registry::choose`](super::registry::Registry::choose).
+    pub fn choose(&self, query: &Query) -> Option<Arc<Client>> {
+        self.lock().registry().choose(query)
+    }
+
+    /// See [`Registry::matches`](super::registry::Registry::matches).
+    pub fn matches(&self, query: &Query, key: &ClientKey) -> bool {
+        self.lock().registry().matches(query, key)
+    }
+
+    /// A client.
+    pub fn get(&self, key: &ClientKey) -> Option<Arc<Client>> {
+        self.lock().registry().get(key).cloned()
+    }
+
+    /// How many are connected here.
+    pub fn connected_here(&self) -> usize {
+        self.lock().connected()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

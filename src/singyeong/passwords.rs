@@ -1,0 +1,167 @@
+//! The password of clients and of REST requests: compared in constant time, and failures slowed.
+//!
+//! Knows no clock and no timer. Who fails waits for the answer, the longer the more has failed from the same address before, one failure after the other.
+//! Who knows the password never waits: behind one address there may be many.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::secret::Secret;
+
+/// How long the first failure waits. Each further one adds twice as much as the one before it.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+/// Nobody waits longer: the connection would count as idle.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+/// An address is forgotten so long after its last failure was answered.
+const MEMORY: Duration = Duration::from_secs(300);
+
+/// So many addresses are remembered.
+const MOST_ADDRESSES: usize = 4096;
+
+/// The password, if there is one, and who has failed to tell it.
+#[derive(Debug)]
+pub struct Passwords {
+    password: Option<Secret>,
+    failures: Mutex<Failures>,
+}
+
+impl Passwords {
+    /// Asks for this one, or for none.
+    pub fn new(password: Option<Secret>) -> Self {
+        Self { password, failures: Mutex::default() }
+    }
+
+    /// Whether there is a password.
+    pub fn is_set(&self) -> bool {
+        self.password.is_some()
+    }
+
+    /// Whether this is the password, or there is none.
+    pub fn accepts(&self, given: Option<&str>) -> bool {
+        match (&self.password, given) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(password), Some(given)) => is_equal(password.expose().as_bytes(), given.as_bytes()),
+        }
+    }
+
+    /// Somebody at this address has failed: how long the answer is to wait.
+    pub fn failed(&self, peer: IpAddr, now: Instant) -> Duration {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).wait(peer, now)
+    }
+}
+
+/// Takes a time that depends on the length of what was given alone.
+fn is_equal(password: &[u8], given: &[u8]) -> bool {
+    let mut differences = usize::from(password.len() != given.len());
+    for (at, byte) in given.iter().enumerate() {
+        let other = password.get(at % password.len().max(1)).copied().unwrap_or_default();
+        differences |= usize::from(black_box(byte ^ other));
+    }
+    black_box(differences) == 0
+}
+
+/// Addresses that have failed.
+#[derive(Debug, Default)]
+struct Failures(HashMap<IpAddr, Failed>);
+
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    /// What the next failure adds.
+    step: Duration,
+    /// When the latest failure is answered.
+    answered: Instant,
+}
+
+impl Failures {
+    /// A failure of this address: how long it waits for its answer.
+    fn wait(&mut self, peer: IpAddr, now: Instant) -> Duration {
+        let network = network(peer);
+        if !self.0.contains_key(&network) && self.0.len() >= MOST_ADDRESSES {
+            self.make_room(now);
+        }
+        let failed = self.0.entry(network).or_insert(Failed { step: FIRST_WAIT, answered: now });
+        if now.saturating_duration_since(failed.answered) > MEMORY {
+            *failed = Failed { step: FIRST_WAIT, answered: now };
+        }
+        failed.answered = (failed.answered.max(now) + failed.step).min(now + LONGEST_WAIT);
+        failed.step = (failed.step * 2).min(LONGEST_WAIT);
+        failed.answered - now
+    }
+
+    /// Forgets those whose time has come, else the one that has waited for longest: an attacker of many addresses must not
+    /// take more memory, and who was let in last has failed least.
+    fn make_room(&mut self, now: Instant) {
+        self.0.retain(|_, failed| now.saturating_duration_since(failed.answered) <= MEMORY);
+        if self.0.len() >= MOST_ADDRESSES
+            && let Some(oldest) = self.0.iter().min_by_key(|(_, failed)| failed.answered).map(|(peer, _)| *peer)
+        {
+            self.0.remove(&oldest);
+        }
+    }
+}
+
+/// What belongs to one host: of IPv6 a whole /64.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_password_is_accepted_and_without_one_anything() {
+        let passwords = Passwords::new(Some(Secret::new("hunter2")));
+        for wrong in ["", "h", "hunter", "hunter3", "hunter22", "hunter2hunter2", "Hunter2"] {
+            assert!(!passwords.accepts(Some(wrong)), "{wrong:?}");
+        }
+        assert!(passwords.accepts(Some("hunter2")) && !passwords.accepts(None) && passwords.is_set());
+        let open = Passwords::new(None);
+        assert!(open.accepts(None) && open.accepts(Some("anything")) && !open.is_set());
+        let empty = Passwords::new(Some(Secret::new("")));
+        assert!(empty.accepts(Some("")) && !empty.accepts(Some("x")) && !empty.accepts(None));
+    }
+
+    #[test]
+    fn each_failure_of_an_address_waits_longer_than_the_one_before_it() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        let peer = IpAddr::from([192, 0, 2, 1]);
+        let waits: Vec<u128> = (0..4).map(|_| failures.wait(peer, now).as_millis()).collect();
+        assert_eq!(waits, [100, 300, 700, 1500]);
+        for _ in 0..100 {
+            failures.wait(peer, now);
+        }
+        assert_eq!(failures.wait(peer, now), LONGEST_WAIT);
+        assert_eq!(failures.wait(IpAddr::from([192, 0, 2, 2]), now), FIRST_WAIT);
+        assert_eq!(failures.wait(peer, now + LONGEST_WAIT + MEMORY + FIRST_WAIT), FIRST_WAIT);
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_and_ipv4_is_the_same_in_both_writings() {
+        let parse = |text: &str| network(text.parse().expect("an address"));
+        assert_eq!(parse("2001:db8::1"), parse("2001:db8::ffff:1"));
+        assert_ne!(parse("2001:db8::1"), parse("2001:db8:0:1::1"));
+        assert_eq!(parse("::ffff:192.0.2.1"), parse("192.0.2.1"));
+    }
+
+    #[test]
+    fn many_addresses_take_no_more_room() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        for number in 0..2 * MOST_ADDRESSES as u32 {
+            failures.wait(IpAddr::from(number.to_be_bytes()), now);
+        }
+        assert_eq!(failures.0.len(), MOST_ADDRESSES);
+    }
+}

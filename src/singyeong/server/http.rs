@@ -1,0 +1,233 @@
+//! What a connection begins with: HTTP, which becomes a websocket at `/gateway/websocket`, or stays REST.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::encoding::Encoding;
+use crate::singyeong::exchange::Later;
+
+/// Where the websocket is; a slash may follow.
+const WEBSOCKET_PATH: &str = "/gateway/websocket";
+
+/// Who has not sent the head of a request by then is let go.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// No further request is taken on a connection so old; what is under way then has as long again.
+const OLDEST: Duration = Duration::from_secs(60);
+
+/// For heads: they are small. A handshake's buffer does not outlive it.
+const BUFFER: usize = 16 << 10;
+
+/// What answers requests that are no websocket's.
+pub trait Rest: Send + Sync + 'static {
+    /// Answers a request of this peer. How much of the body is read, and for how long, is its business.
+    fn respond(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Later<Response<Full<Bytes>>>;
+}
+
+/// Answers that there is nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct NoRest;
+
+impl Rest for NoRest {
+    fn respond(self: Arc<Self>, _request: Request<Incoming>, _peer: IpAddr) -> Later<Response<Full<Bytes>>> {
+        Box::pin(std::future::ready(not_found()))
+    }
+}
+
+/// What there is to be done for requests.
+#[derive(Clone)]
+pub struct Front {
+    /// Answers whatever is no websocket.
+    pub rest: Arc<dyn Rest>,
+    /// Whether one more websocket is let in, and the place that it takes.
+    pub places: Arc<tokio::sync::Semaphore>,
+}
+
+/// A websocket at its beginning.
+#[derive(Debug)]
+pub struct Opened {
+    /// The connection, behind the handshake.
+    pub stream: TcpStream,
+    /// What came behind the handshake already.
+    pub early: Bytes,
+    /// What the client speaks.
+    pub encoding: Encoding,
+    /// Its place among the websockets.
+    pub place: tokio::sync::OwnedSemaphorePermit,
+}
+
+type Upgrade = (Encoding, tokio::sync::OwnedSemaphorePermit);
+
+/// Answers requests until the connection ends, or becomes a websocket. `None` when it has ended.
+pub async fn serve(stream: TcpStream, peer: IpAddr, front: Front, stop: &CancellationToken) -> Option<Opened> {
+    let upgrade: Arc<Mutex<Option<Upgrade>>> = Arc::default();
+    let service = {
+        let upgrade = Arc::clone(&upgrade);
+        service_fn(move |request| {
+            let (front, upgrade) = (front.clone(), Arc::clone(&upgrade));
+            let answer: Later<_> =
+                Box::pin(async move { Ok::<_, Infallible>(respond(request, peer, &front, &upgrade).await) });
+            answer
+        })
+    };
+    let mut connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut is_last = false;
+    loop {
+        // Dropped, the polling loses nothing: the connection has all that was read.
+        tokio::select! {
+            biased;
+            ended = poll_fn(|context| connection.poll_without_shutdown(context)) => match ended {
+                Ok(()) => break,
+                Err(failure) => {
+                    debug!(%failure, "a request was not to be read");
+                    return None;
+                }
+            },
+            () = stop.cancelled(), if !is_last => is_last = true,
+            () = tokio::time::sleep(OLDEST) => {
+                if is_last {
+                    debug!("a request took too long");
+                    return None;
+                }
+                is_last = true;
+            }
+        }
+        Pin::new(&mut connection).graceful_shutdown();
+    }
+    let parts = connection.into_parts();
+    let (encoding, place) = upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    Some(Opened { stream: parts.io.into_inner(), early: parts.read_buf, encoding, place })
+}
+
+async fn respond(
+    request: Request<Incoming>,
+    peer: IpAddr,
+    front: &Front,
+    upgrade: &Mutex<Option<Upgrade>>,
+) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    if path.strip_suffix('/').unwrap_or(path) == WEBSOCKET_PATH {
+        return match open(&request, front) {
+            Ok((response, opened)) => {
+                *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+                response
+            }
+            Err(refusal) => refusal,
+        };
+    }
+    if path == "/" && matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = empty(StatusCode::FOUND);
+        response.headers_mut().insert(LOCATION, HeaderValue::from_static(WEBSOCKET_PATH));
+        return response;
+    }
+    Arc::clone(&front.rest).respond(request, peer).await
+}
+
+/// The handshake of RFC 6455, 4.2. Origin, extensions and subprotocols are passed over.
+fn open<B>(request: &Request<B>, front: &Front) -> Result<(Response<Full<Bytes>>, Upgrade), Response<Full<Bytes>>> {
+    let headers = request.headers();
+    let wants_websocket = *request.method() == Method::GET
+        && names(headers, &CONNECTION, "upgrade")
+        && names(headers, &UPGRADE, "websocket");
+    if !wants_websocket {
+        let mut refusal = empty(StatusCode::UPGRADE_REQUIRED);
+        refusal.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        return Err(refusal);
+    }
+    let encoding = encoding(request.uri().query()).ok_or_else(|| empty(StatusCode::FORBIDDEN))?;
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        let mut refusal = empty(StatusCode::UPGRADE_REQUIRED);
+        refusal.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        return Err(refusal);
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| empty(StatusCode::BAD_REQUEST))?;
+    let accept = derive_accept_key(key.as_bytes());
+    let accept = HeaderValue::try_from(accept).expect("base64 may be in a header");
+    let place = Arc::clone(&front.places)
+        .try_acquire_owned()
+        .map_err(|_| json(StatusCode::SERVICE_UNAVAILABLE, r#"{"errors":{"detail":"Too many connections"}}"#))?;
+    let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    Ok((response, (encoding, place)))
+}
+
+/// JSON when nothing is said. Of several `encoding`s the last holds.
+fn encoding(query: Option<&str>) -> Option<Encoding> {
+    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    match pairs.filter(|(name, _)| name == "encoding").last() {
+        Some((_, name)) => Encoding::of_name(&name),
+        None => Some(Encoding::Json),
+    }
+}
+
+/// Whether a header's list has this word.
+fn names(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(word))
+}
+
+/// What there is at paths that mean nothing.
+pub fn not_found() -> Response<Full<Bytes>> {
+    json(StatusCode::NOT_FOUND, r#"{"code":404,"error":"not found"}"#)
+}
+
+fn json(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    response
+}
+
+fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoding_is_taken_as_it_is_written() {
+        let cases = [
+            (None, Some(Encoding::Json)),
+            (Some(""), Some(Encoding::Json)),
+            (Some("v=1"), Some(Encoding::Json)),
+            (Some("encoding=msgpack&v=1"), Some(Encoding::Msgpack)),
+            (Some("encoding=%65tf"), Some(Encoding::Etf)),
+            (Some("encoding=json&encoding=etf"), Some(Encoding::Etf)),
+            (Some("encoding="), None),
+            (Some("encoding"), None),
+            (Some("encoding=JSON"), None),
+        ];
+        for (query, expected) in cases {
+            assert_eq!(encoding(query), expected, "{query:?}");
+        }
+    }
+}
