@@ -2,9 +2,24 @@
 //!
 //! Knows no protocol: what a value means is its reader's business.
 
+mod cursor;
+pub mod etf;
+mod inspect;
+mod integer;
+pub mod json;
+pub mod msgpack;
 pub mod value;
+mod write;
 
+#[cfg(test)]
+mod tests;
+
+pub use self::integer::MOST_DIGITS;
 pub use self::value::{BigInteger, Map, Value};
+pub use self::write::Term;
+
+/// Lists and maps deeper in each other than this are not read, in no encoding.
+pub const MOST_DEPTH: usize = 128;
 
 /// A form in which values are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,5 +45,65 @@ impl Encoding {
     /// The encoding of this name, written exactly so.
     pub fn of_name(name: &str) -> Option<Self> {
         [Self::Json, Self::Msgpack, Self::Etf].into_iter().find(|encoding| encoding.name() == name)
+    }
+
+    /// What bodies in it are declared as.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Msgpack => "application/msgpack",
+            Self::Etf => "application/vnd.erlang.etf",
+        }
+    }
+
+    /// The encoding of a body declared so; parameters (`; charset=utf-8`) do not count. What is not declared is JSON.
+    pub fn of_content_type(declared: Option<&str>) -> Option<Self> {
+        let Some(declared) = declared else { return Some(Self::Json) };
+        let essence = declared.split(';').next().unwrap_or_default().trim();
+        let all = [Self::Json, Self::Msgpack, Self::Etf];
+        all.into_iter().find(|encoding| encoding.content_type().eq_ignore_ascii_case(essence))
+    }
+}
+
+/// Why bytes are no value in the encoding that they are said to be in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No JSON.
+    #[error(transparent)]
+    Json(#[from] json::JsonError),
+    /// No MessagePack.
+    #[error(transparent)]
+    Msgpack(#[from] msgpack::MsgpackError),
+    /// No term.
+    #[error(transparent)]
+    Etf(#[from] etf::EtfError),
+}
+
+/// Reads a value that takes all of these bytes.
+///
+/// # Errors
+/// They are not one.
+pub fn read(encoding: Encoding, bytes: &[u8]) -> Result<Value, ReadError> {
+    match encoding {
+        Encoding::Json => Ok(json::read(bytes)?),
+        Encoding::Msgpack => Ok(msgpack::read(bytes)?),
+        Encoding::Etf => Ok(etf::read(bytes)?),
+    }
+}
+
+/// Appends a value.
+pub fn write(encoding: Encoding, value: &Value, out: &mut Vec<u8>) {
+    write_term(encoding, &Term::Value(value), out);
+}
+
+/// Appends what a term says.
+pub fn write_term(encoding: Encoding, term: &Term<'_>, out: &mut Vec<u8>) {
+    match encoding {
+        Encoding::Json => write::term::<json::Json>(out, term),
+        Encoding::Msgpack => write::term::<msgpack::Msgpack>(out, term),
+        Encoding::Etf => {
+            etf::begin(out);
+            write::term::<etf::Etf>(out, term);
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! A value of any encoding: what JSON has, and bytes beside.
 
+use data_encoding::BASE64;
+
 /// A value. What only other forms have becomes what JSON has: atoms are texts (`true`, `false`, `nil` and `null` are what
 /// they say), tuples are lists, keys are texts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Value {
     /// Nothing.
+    #[default]
     Null,
     /// True or false.
     Bool(bool),
@@ -109,6 +112,20 @@ impl Value {
     /// The value of a key, if this is a map that has it.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.as_map()?.get(key)
+    }
+
+    /// What it is as a key: a text. Lists and maps are none.
+    pub(super) fn into_key(self) -> Option<Box<str>> {
+        match self {
+            Self::String(text) => Some(text),
+            Self::Null => Some("null".into()),
+            Self::Bool(bool) => Some(bool.to_string().into()),
+            Self::Integer(integer) => Some(integer.to_string().into()),
+            Self::Big(big) => Some(big.to_string().into()),
+            Self::Float(float) => Some(format!("{float:?}").into()),
+            Self::Bytes(bytes) => Some(BASE64.encode(&bytes).into()),
+            Self::List(_) | Self::Map(_) => None,
+        }
     }
 
     /// Whether it is nothing.

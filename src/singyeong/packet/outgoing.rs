@@ -1,7 +1,9 @@
 //! What the server says.
 
 use super::dispatch::QueueName;
-use crate::encoding::Value;
+use super::refusal::NO_ROUTE;
+pub use super::refusal::Refusal;
+use crate::encoding::{Encoding, Term, Value, write_term};
 use crate::singyeong::ids::{Application, ClientId};
 
 /// A packet to a client, in no encoding yet.
@@ -61,23 +63,89 @@ pub enum Outgoing {
     Error(Refusal),
 }
 
-/// What was refused, and why.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
-    /// The text that clients match on.
-    pub error: Box<str>,
-    /// More about it; `None` where the original has no such key.
-    pub extra_info: Option<Value>,
+impl Outgoing {
+    /// Appends the packet as it is sent at `ts`, in Unix milliseconds.
+    ///
+    /// What is a struct in the original has atoms as keys in ETF; what is a map there has not.
+    pub fn write(&self, encoding: Encoding, ts: u64, out: &mut Vec<u8>) {
+        let ts = Term::Integer(i64::try_from(ts).unwrap_or(i64::MAX));
+        let mut packet = |op, t: Option<&'static str>, d: Term<'_>| {
+            let t = t.map_or(Term::NULL, Term::Text);
+            write_term(encoding, &Term::Struct(&[("op", Term::Integer(op)), ("d", d), ("t", t), ("ts", ts)]), out);
+        };
+        match self {
+            Self::Hello { heartbeat_interval } => {
+                let interval = i64::try_from(*heartbeat_interval).unwrap_or(i64::MAX);
+                packet(0, None, Term::Map(&[("heartbeat_interval", Term::Integer(interval))]));
+            }
+            Self::Ready { client, restricted } => {
+                let restricted = Term::Bool(*restricted);
+                packet(2, None, Term::Map(&[("client_id", Term::Text(client.as_str())), ("restricted", restricted)]));
+            }
+            Self::Invalid(refusal) => self::refusal(refusal, |d| packet(3, None, d)),
+            Self::Message { broadcast, nonce, payload, sender } => {
+                let t = if *broadcast { "BROADCAST" } else { "SEND" };
+                packet(4, Some(t), Term::Struct(&message(nonce, Term::Value(payload), sender.as_deref())));
+            }
+            Self::Queue { queue, id, nonce, payload, sender } => {
+                let payload =
+                    [("queue", Term::Text(&queue.0)), ("id", Term::Text(id)), ("payload", Term::Value(payload))];
+                packet(4, Some("QUEUE"), Term::Struct(&message(nonce, Term::Struct(&payload), sender.as_deref())));
+            }
+            Self::QueueConfirm(queue) => {
+                packet(4, Some("QUEUE_CONFIRM"), Term::Struct(&[("queue", Term::Text(&queue.0))]));
+            }
+            Self::Nodes(nodes) => packet(4, Some("QUERY_NODES"), Term::Map(&[("nodes", Term::Value(nodes))])),
+            Self::Connected(application) | Self::Disconnected(application) => {
+                let connected = matches!(self, Self::Connected(_));
+                let t = if connected { "CLIENT_CONNECTED" } else { "CLIENT_DISCONNECTED" };
+                let payload = Term::Struct(&[("app", Term::Text(application.as_str()))]);
+                packet(
+                    4,
+                    Some(t),
+                    Term::Struct(&[("nonce", Term::NULL), ("payload", payload), ("target", Term::NULL)]),
+                );
+            }
+            Self::HeartbeatAck(client) => {
+                packet(6, None, Term::Map(&[("client_id", Term::Text(client.as_str()))]));
+            }
+            Self::Goodbye => packet(7, None, Term::Map(&[("reason", Term::Text("load balancing"))])),
+            Self::Error(refusal) => self::refusal(refusal, |d| packet(8, None, d)),
+        }
+    }
 }
 
-impl Refusal {
-    /// Nothing more to say.
-    pub fn new(error: &str) -> Self {
-        Self { error: error.into(), extra_info: Some(Value::Null) }
-    }
+/// A delivered message. Its sender is told as before 2020, its target not.
+fn message<'a>(nonce: &'a Value, payload: Term<'a>, sender: Option<&'a str>) -> [(&'static str, Term<'a>); 4] {
+    let sender = sender.map_or(Term::NULL, Term::Text);
+    [("nonce", Term::Value(nonce)), ("payload", payload), ("sender", sender), ("target", Term::NULL)]
+}
 
-    /// With more about it.
-    pub fn with(error: &str, extra_info: Value) -> Self {
-        Self { error: error.into(), extra_info: Some(extra_info) }
+fn refusal(refusal: &Refusal, write: impl FnOnce(Term<'_>)) {
+    let error = if *refusal.error == *NO_ROUTE { Term::Atom(NO_ROUTE) } else { Term::Text(&refusal.error) };
+    let Some(extra_info) = &refusal.extra_info else {
+        return write(Term::Map(&[("error", error)]));
+    };
+    let told = |extra_info| write(Term::Struct(&[("error", error), ("extra_info", extra_info)]));
+    let Some([op, d, t, ts]) = all(extra_info, ["op", "d", "t", "ts"]).filter(|_| refusal.tells_packet()) else {
+        return told(Term::Value(extra_info));
+    };
+    let op = if op.as_str() == Some("dispatch") { Term::Atom("dispatch") } else { Term::Value(op) };
+    let message =
+        all(d, MESSAGE).map(|values| std::array::from_fn::<_, 3, _>(|n| (MESSAGE[n], Term::Value(values[n]))));
+    let d = message.as_ref().map_or(Term::Value(d), |message| Term::Struct(message));
+    told(Term::Struct(&[("op", op), ("d", d), ("t", Term::Value(t)), ("ts", Term::Value(ts))]));
+}
+
+/// The keys of a message, and no others.
+const MESSAGE: [&str; 3] = ["nonce", "payload", "target"];
+
+/// The values of these keys, if the value has exactly them.
+fn all<'a, const N: usize>(value: &'a Value, keys: [&str; N]) -> Option<[&'a Value; N]> {
+    let map = value.as_map().filter(|map| map.len() == N)?;
+    let mut values = [&Value::Null; N];
+    for (value, key) in values.iter_mut().zip(keys) {
+        *value = map.get(key)?;
     }
+    Some(values)
 }
