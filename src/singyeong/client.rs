@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::ids::ClientKey;
-use super::metadata::Metadata;
+use super::metadata::{Metadata, Reserved};
 use super::packet::dispatch::QueueName;
 use crate::cluster::node::NodeId;
-use crate::encoding::{Encoding, Value};
+use crate::encoding::{Encoding, Map, Value};
 
 /// What is known of a client. The process that has its connection owns this; others have copies.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +36,36 @@ pub struct Client {
     pub queues: BTreeSet<QueueName>,
     /// What it says of itself.
     pub metadata: Metadata,
+}
+
+impl Client {
+    /// As REST and `QUERY_NODES` show it.
+    pub fn to_value(&self) -> Value {
+        let own = self.metadata.iter().map(|(key, _, value)| (key.into(), value.clone()));
+        let reserved = Reserved::ALL.into_iter().map(|reserved| (reserved.key().into(), self.reserved(reserved)));
+        let types = self.metadata.iter().map(|(key, of, _)| (key.into(), Value::string(of.name())));
+        let queues = self.queues.iter().map(|queue| Value::String(queue.0.clone()));
+        Value::map([
+            ("app_id", Value::string(self.key.application.as_str())),
+            ("client_id", Value::string(self.key.client.as_str())),
+            ("metadata", Value::Map(Map::new(own.chain(reserved).collect()))),
+            ("metadata_types", Value::Map(Map::new(types.collect()))),
+            ("queues", Value::List(queues.collect())),
+            ("socket_ip", self.reserved(Reserved::Ip)),
+        ])
+    }
+
+    /// What the server says of it.
+    fn reserved(&self, reserved: Reserved) -> Value {
+        match reserved {
+            Reserved::Ip => self.ip.clone().map_or(Value::Null, Value::String),
+            Reserved::Restricted => Value::Bool(self.restricted),
+            Reserved::Encoding => Value::string(self.encoding.name()),
+            Reserved::Namespace => self.namespace.clone(),
+            Reserved::LastHeartbeatTime => Value::Integer(self.last_heartbeat.try_into().unwrap_or(i64::MAX)),
+            Reserved::ReceiveClientUpdates => Value::Bool(self.receives_client_updates),
+        }
+    }
 }
 
 /// What a client is.

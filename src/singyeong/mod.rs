@@ -21,3 +21,5 @@ pub mod outbox;
 pub mod packet;
 pub mod query;
 pub mod registry;
+#[cfg(test)]
+mod values;

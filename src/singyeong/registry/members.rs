@@ -1,0 +1,125 @@
+//! The clients of one application, in the order of their ids, and how one of several is chosen.
+
+use std::sync::Arc;
+
+use super::Put;
+use crate::cluster::node::NodeId;
+use crate::singyeong::client::Client;
+use crate::singyeong::ids::ClientId;
+use crate::singyeong::query::key::{ClientHash, KeyHash};
+
+/// The clients of an application. In one row: going through it is what costs.
+#[derive(Debug, Default)]
+pub(super) struct Members(Vec<Member>);
+
+#[derive(Debug)]
+struct Member {
+    /// Beside it: by key most are passed over without a look at them.
+    hash: ClientHash,
+    client: Arc<Client>,
+}
+
+/// Somebody who may be chosen.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    hash: ClientHash,
+    client: &'a Arc<Client>,
+}
+
+/// So often a client is drawn and asked before all are gone through: where most match, one of the first matches.
+const DRAWS: usize = 16;
+
+impl Members {
+    pub fn put(&mut self, client: Client) -> Put {
+        let at = match self.find(&client.key.client) {
+            Ok(at) => at,
+            Err(at) => {
+                let hash = ClientHash::of(client.key.client.as_str());
+                self.0.insert(at, Member { hash, client: Arc::new(client) });
+                return Put::New;
+            }
+        };
+        let known = &mut self.0[at].client;
+        let (new, old) = ((client.since, &client.node), (known.since, &known.node));
+        if new < old {
+            return Put::Outdated;
+        }
+        let same = new == old;
+        let replaced = std::mem::replace(known, Arc::new(client));
+        if same { Put::Updated } else { Put::Replaced(replaced) }
+    }
+
+    pub fn remove(&mut self, id: &ClientId, node: &NodeId) -> Option<Arc<Client>> {
+        let at = self.find(id).ok()?;
+        (self.0[at].client.node == *node).then(|| self.0.remove(at).client)
+    }
+
+    pub fn remove_node(&mut self, node: &NodeId, removed: &mut Vec<Arc<Client>>) {
+        removed.extend(self.0.extract_if(.., |member| member.client.node == *node).map(|member| member.client));
+    }
+
+    pub fn get(&self, id: &ClientId) -> Option<&Arc<Client>> {
+        Some(&self.0[self.find(id).ok()?].client)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Client>> {
+        self.0.iter().map(|member| &member.client)
+    }
+
+    pub fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
+        self.0.iter().map(|member| Candidate { hash: member.hash, client: &member.client })
+    }
+
+    /// One that matches, by chance, if a few draws find one. Then each that matches is it as likely as any other.
+    pub fn draw(&self, rng: &mut fastrand::Rng, matches: impl Fn(&Client) -> bool) -> Option<&Arc<Client>> {
+        // Fewer are faster gone through.
+        if self.0.len() <= DRAWS {
+            return None;
+        }
+        let mut draws = (0..DRAWS).map(|_| &self.0[rng.usize(..self.0.len())].client);
+        draws.find(|client| matches(client))
+    }
+
+    fn find(&self, id: &ClientId) -> Result<usize, usize> {
+        self.0.binary_search_by(|member| member.client.key.client.cmp(id))
+    }
+}
+
+impl<'a> Candidate<'a> {
+    pub fn of(client: &'a Arc<Client>) -> Self {
+        Self { hash: ClientHash::of(client.key.client.as_str()), client }
+    }
+}
+
+/// The one that has the key, or any, of those that match; each of them is asked at most once.
+pub(super) fn choose<'a>(
+    candidates: impl Iterator<Item = Candidate<'a>>,
+    key: Option<KeyHash>,
+    rng: &mut fastrand::Rng,
+    matches: impl Fn(&Client) -> bool,
+) -> Option<&'a Arc<Client>> {
+    let mut chosen = None;
+    if let Some(key) = key {
+        let mut greatest = 0;
+        for Candidate { hash, client } in candidates {
+            let weight = hash.weight(key);
+            if (weight > greatest || chosen.is_none()) && matches(client) {
+                (greatest, chosen) = (weight, Some(client));
+            }
+        }
+    } else {
+        let mut matching = 0;
+        for Candidate { client, .. } in candidates.filter(|candidate| matches(candidate.client)) {
+            matching += 1;
+            // The n-th takes the place with a chance of 1 in n: in the end all have had the same.
+            if rng.usize(..matching) == 0 {
+                chosen = Some(client);
+            }
+        }
+    }
+    chosen
+}
