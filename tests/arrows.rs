@@ -16,7 +16,7 @@ const OUTSIDE: [&str; 11] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 60] = [
+const SANS_IO: [&str; 61] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -74,6 +74,7 @@ const SANS_IO: [&str; 60] = [
     "singyeong/packet",
     "singyeong/query",
     "singyeong/registry",
+    "singyeong/replica",
     "spectacles/demand",
     "spectacles/route",
     "spectacles/tally",

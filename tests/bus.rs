@@ -9,7 +9,7 @@ use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOption
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use optic::amqp::admin::Admin;
-use optic::amqp::bus::{Bus, BusEvent};
+use optic::amqp::bus::{Bus, BusEvent, Line};
 use optic::amqp::consumer::Consumer;
 use optic::amqp::delivery::From;
 use optic::amqp::record::ClusterRecord;
@@ -41,7 +41,11 @@ struct Process {
 impl Process {
     /// It listens over the one URL and publishes over the other.
     async fn start(consumption: &str, administration: &str, group: &str, name: &str) -> Self {
-        let (bus, driver, events) = Bus::new(connect(consumption), connect(administration), group, node(name));
+        Self::start_on(Line::cluster(group), consumption, administration, name).await
+    }
+
+    async fn start_on(line: Line, consumption: &str, administration: &str, name: &str) -> Self {
+        let (bus, driver, events) = Bus::on(line, connect(consumption), connect(administration), node(name));
         let stop = CancellationToken::new();
         let driver = tokio::spawn(driver.run(stop.clone()));
         let mut process = Self { bus, events, driver, stop };
@@ -191,6 +195,64 @@ async fn under_an_alarm_only_the_newest_is_kept_and_listening_goes_on() {
         }
     }
     assert!(heard.len() <= 35, "{heard:?}");
+}
+
+#[tokio::test]
+async fn the_two_buses_of_a_group_do_not_hear_each_other() {
+    let (url, group) = (broker(), unique_group());
+    let mut cluster = Process::start_on(Line::cluster(&group), &url, &url, "a").await;
+    let mut singyeong = Process::start_on(Line::singyeong(&group), &url, &url, "a").await;
+    cluster.bus.watch(vec![node("b")]);
+    assert_eq!(cluster.event().await, BusEvent::Gone(node("b")));
+    let _b = Process::start_on(Line::singyeong(&group), &url, &url, "b").await;
+    singyeong.bus.watch(vec![node("b"), node("c")]);
+    assert_eq!(singyeong.event().await, BusEvent::Gone(node("c")));
+    for (process, message) in [(&mut cluster, b"of the cluster"), (&mut singyeong, b"of the clients")] {
+        process.bus.publish(message.to_vec());
+        // What the bus itself says of who is missed is no news for whoever said it.
+        assert_eq!(process.event().await, BusEvent::Message(message.to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn what_is_delivered_is_published_when_that_is_known_even_after_an_alarm_and_a_cut() {
+    let broker = PrivateBroker::start().await;
+    let administration = connect(broker.url());
+    let (bus, driver, mut events) =
+        Bus::on(Line::singyeong("g"), connect(broker.url()), administration.clone(), node("a"));
+    let stop = CancellationToken::new();
+    let driver = tokio::spawn(driver.run(stop.clone()));
+    let mut event = async || must("an event", events.recv()).await.expect("the driver runs");
+    assert_eq!(event().await, BusEvent::Up);
+    for n in 0..100_u8 {
+        assert!(must("a confirm", bus.deliver(vec![n])).await);
+    }
+    for n in 0..100 {
+        assert_eq!(event().await, BusEvent::Message(vec![n]));
+    }
+    broker.block().await;
+    let delivered = tokio::spawn({
+        let bus = bus.clone();
+        async move { bus.deliver(b"under the alarm".to_vec()).await }
+    });
+    must("the alarm to be seen", async {
+        while administration.is_taking_messages() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(!delivered.is_finished(), "RabbitMQ has confirmed nothing");
+    broker.restart().await;
+    assert!(must("the confirm", delivered).await.expect("no panic"));
+    // Before the restart, in vain, and after it: what is heard is that message and nothing else.
+    let mut heard = event().await;
+    while matches!(heard, BusEvent::Down | BusEvent::Up) {
+        heard = event().await;
+    }
+    assert_eq!(heard, BusEvent::Message(b"under the alarm".to_vec()));
+    stop.cancel();
+    must("the end", driver).await.expect("no panic");
+    assert!(!bus.deliver(b"too late".to_vec()).await);
 }
 
 #[tokio::test]

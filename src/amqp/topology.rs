@@ -76,6 +76,18 @@ impl Queue {
         Self { name: format!("{group}:optic:node.{node}"), binding: None, arguments: classic(drop_head(limits)) }
     }
 
+    /// A process's queue for what others tell of their websocket clients, `G:optic:singyeong-news.<id>`: a process is there
+    /// as long as this has a consumer. Bounded by bytes, for thousands of clients may be told of in a moment.
+    pub fn singyeong_news(group: &str, node: &NodeId) -> Self {
+        let limits = [
+            ("x-expires", AMQPValue::LongInt(60_000)),
+            ("x-max-length-bytes", AMQPValue::LongInt(64 << 20)),
+            ("x-message-ttl", AMQPValue::LongInt(30_000)),
+        ];
+        let name = format!("{group}:optic:singyeong-news.{node}");
+        Self { name, binding: None, arguments: classic(drop_head(limits)) }
+    }
+
     /// The cluster's record, `G:optic:record`: one message.
     pub fn record(group: &str) -> Self {
         let limits = [("x-max-length", AMQPValue::LongInt(1))];
@@ -153,6 +165,11 @@ fn drop_head<const N: usize>(limits: [(&str, AMQPValue); N]) -> FieldTable {
 /// The exchange on which processes announce themselves, `G:optic:cluster`.
 pub fn cluster_exchange(group: &str) -> String {
     format!("{group}:optic:cluster")
+}
+
+/// The exchange on which processes tell of their websocket clients, `G:optic:singyeong`.
+pub fn singyeong_exchange(group: &str) -> String {
+    format!("{group}:optic:singyeong")
 }
 
 /// Declares and binds the queues for the commands of all shards, `G:SEND` and `G:REJECTED`, so that no command is lost for want of
@@ -347,12 +364,15 @@ mod tests {
         assert_eq!(identify_queue("gateway", 3), "gateway:optic:identify.3");
         assert_eq!(Queue::commands("gateway", ShardId::new(7)).name(), "gateway:7");
         assert_eq!(Queue::node("gateway", &NodeId::of_run("web-1", 1)).name(), "gateway:optic:node.web-1.00000001");
+        let news = Queue::singyeong_news("gateway", &NodeId::of_run("web-1", 1));
+        assert_eq!(news.name(), "gateway:optic:singyeong-news.web-1.00000001");
     }
 
     #[test]
     fn queues_of_ours_alone_are_classic_and_those_that_workers_declare_have_no_arguments() {
         let node = NodeId::of_run("web-1", 1);
-        for ours in [Queue::lock("g"), Queue::record("g"), Queue::rejected("g"), Queue::node("g", &node)] {
+        let of_node = [Queue::node("g", &node), Queue::singyeong_news("g", &node)];
+        for ours in [Queue::lock("g"), Queue::record("g"), Queue::rejected("g")].iter().chain(&of_node) {
             let kind = ours.arguments.inner().get("x-queue-type");
             assert_eq!(kind, Some(&AMQPValue::LongString("classic".into())), "{}", ours.name());
         }

@@ -8,6 +8,7 @@ mod inspect;
 mod integer;
 pub mod json;
 pub mod msgpack;
+mod serde;
 pub mod value;
 mod write;
 

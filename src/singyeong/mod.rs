@@ -21,5 +21,6 @@ pub mod outbox;
 pub mod packet;
 pub mod query;
 pub mod registry;
+pub mod replica;
 #[cfg(test)]
 mod values;

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::super::admin::{Generation, bounded};
 use super::super::error::AdminError;
-use super::super::topology::{bind, cluster_exchange, fanout, short};
+use super::super::topology::{bind, fanout, short};
 use super::{BusDriver, BusEvent};
 use crate::cluster::node::NodeId;
 
@@ -60,11 +60,12 @@ impl BusDriver {
                 Err(why) => why,
             };
             if last_failure.as_ref() != Some(&why) {
+                let exchange = self.line.exchange();
                 // In exclusive use means: by ourselves, over a connection that RabbitMQ does not know to be lost yet.
                 match why {
                     // The connection tells of itself.
-                    AdminError::Unreachable(_) => debug!(%why, "not on the bus of the cluster, trying on"),
-                    _ => warn!(%why, "not on the bus of the cluster, trying on"),
+                    AdminError::Unreachable(_) => debug!(%why, exchange, "not on the bus, trying on"),
+                    _ => warn!(%why, exchange, "not on the bus, trying on"),
                 }
                 last_failure = Some(why);
             }
@@ -78,10 +79,10 @@ impl BusDriver {
     async fn prepare(&self) -> Result<(Channel, Consumer, Option<Generation>), AdminError> {
         let mut channel = self.consumption.channel().await?;
         let generation = self.consumption.generation();
-        let exchange = cluster_exchange(&self.group);
-        fanout(&channel, &exchange).await?;
+        let exchange = self.line.exchange();
+        fanout(&channel, exchange).await?;
         self.queue.declare(&self.consumption, &mut channel).await?;
-        bind(&channel, self.queue.name(), &exchange, "").await?;
+        bind(&channel, self.queue.name(), exchange, "").await?;
         bounded("limit the prefetch", channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
         let exclusive = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
         let name = short(self.queue.name())?;

@@ -1,4 +1,7 @@
-//! The bus between the processes of a bot: announcements to all, and who is there (spec/cluster.md, "The bus").
+//! A bus between the processes of a bot: messages to all, and who is there (spec/cluster.md, "The bus").
+//!
+//! There are two, alike but for their [`Line`]: one for who runs which shard, one for what processes tell each other of
+//! websocket clients.
 //!
 //! A process is there as long as its queue on the bus has a consumer: RabbitMQ itself says so, and no clock. Asking that of
 //! all would be many questions, so each process looks at the next few in the order of ids, and tells the others whom it
@@ -10,13 +13,13 @@ mod publish;
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::presence::Presence;
-use self::publish::Outbox;
+use self::publish::{Given, Outbox};
 use super::admin::Admin;
-use super::topology::Queue;
+use super::topology::{Queue, cluster_exchange, singyeong_exchange};
 use crate::cluster::node::NodeId;
 
 /// What the bus tells.
@@ -36,7 +39,16 @@ pub enum BusEvent {
 #[derive(Clone, Debug)]
 pub struct Bus {
     outbox: Arc<Outbox>,
+    given: mpsc::Sender<Given>,
     presence: Arc<Presence>,
+}
+
+/// Which bus of a group: its names in RabbitMQ.
+#[derive(Clone, Debug)]
+pub struct Line {
+    exchange: String,
+    group: Arc<str>,
+    queue: fn(&str, &NodeId) -> Queue,
 }
 
 /// Carries the bus: to be run by whoever owns the task.
@@ -44,9 +56,11 @@ pub struct Bus {
 pub struct BusDriver {
     consumption: Admin,
     administration: Admin,
-    group: Arc<str>,
+    line: Line,
     node: NodeId,
     queue: Queue,
+    /// Locked by who publishes, as long as the driver runs.
+    given: Mutex<mpsc::Receiver<Given>>,
     bus: Bus,
     events: mpsc::Sender<BusEvent>,
 }
@@ -54,23 +68,56 @@ pub struct BusDriver {
 /// Events on their way to whoever decides by them; what does not fit stays in our queue.
 const EVENTS: usize = 64;
 
+impl Line {
+    /// The one of the cluster: `G:optic:cluster`, `G:optic:node.<id>`.
+    pub fn cluster(group: &str) -> Self {
+        Self { exchange: cluster_exchange(group), group: group.into(), queue: Queue::node }
+    }
+
+    /// The one of websocket clients: `G:optic:singyeong`, `G:optic:singyeong-news.<id>`.
+    pub fn singyeong(group: &str) -> Self {
+        Self { exchange: singyeong_exchange(group), group: group.into(), queue: Queue::singyeong_news }
+    }
+
+    fn exchange(&self) -> &str {
+        &self.exchange
+    }
+
+    fn queue(&self, node: &NodeId) -> Queue {
+        (self.queue)(&self.group, node)
+    }
+}
+
 impl Bus {
-    /// The bus of a group for the process `node`: it listens over `consumption` and publishes over `administration`.
+    /// The bus of a group's cluster for the process `node`: it listens over `consumption` and publishes over `administration`.
     pub fn new(
         consumption: Admin,
         administration: Admin,
         group: &str,
         node: NodeId,
     ) -> (Self, BusDriver, mpsc::Receiver<BusEvent>) {
+        Self::on(Line::cluster(group), consumption, administration, node)
+    }
+
+    /// A bus for the process `node`.
+    pub fn on(
+        line: Line,
+        consumption: Admin,
+        administration: Admin,
+        node: NodeId,
+    ) -> (Self, BusDriver, mpsc::Receiver<BusEvent>) {
         let (sender, events) = mpsc::channel(EVENTS);
-        let bus = Self { outbox: Arc::default(), presence: Arc::default() };
-        let queue = Queue::node(group, &node);
+        // One: who has more waits until it is asked for.
+        let (give, given) = mpsc::channel(1);
+        let bus = Self { outbox: Arc::default(), given: give, presence: Arc::default() };
+        let queue = line.queue(&node);
         let driver = BusDriver {
             consumption,
             administration,
-            group: group.into(),
+            line,
             node,
             queue,
+            given: Mutex::new(given),
             bus: bus.clone(),
             events: sender,
         };
@@ -81,6 +128,14 @@ impl Bus {
     /// the newest is kept.
     pub fn publish(&self, message: Vec<u8>) {
         self.outbox.put(message);
+    }
+
+    /// Publishes to all processes, ourselves too, and is done when RabbitMQ has it: for who has more to say than one would
+    /// keep in memory, and says it as fast as it is taken. It is tried until then, and so may be published twice. Whether it
+    /// was; not when the driver ends first.
+    pub async fn deliver(&self, message: Vec<u8>) -> bool {
+        let (published, confirm) = oneshot::channel();
+        self.given.send(Given { message, published }).await.is_ok() && confirm.await.is_ok()
     }
 
     /// Whose presence to watch, in place of those before. Each of them that is found missing is told as [`BusEvent::Gone`],

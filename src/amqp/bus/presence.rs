@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::super::error::AdminError;
-use super::super::topology::{Queue, look_at};
+use super::super::topology::look_at;
 use super::listen::missing;
 use super::{BusDriver, BusEvent};
 use crate::cluster::node::NodeId;
@@ -132,7 +132,7 @@ impl BusDriver {
             Some(channel) => channel,
             None => self.consumption.channel().await?,
         };
-        match look_at(&channel, Queue::node(&self.group, node).name()).await {
+        match look_at(&channel, self.line.queue(node).name()).await {
             Ok(consumers) => {
                 *kept = Some(channel);
                 Ok(consumers > 0)

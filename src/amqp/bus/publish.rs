@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Channel};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::super::admin::bounded;
 use super::super::error::AdminError;
-use super::super::topology::{cluster_exchange, fanout, short};
+use super::super::topology::{fanout, short};
 use super::BusDriver;
 
 /// So many wait at most: announcements are coalesced, so that more than some are a sign that RabbitMQ takes nothing.
@@ -28,6 +28,13 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Outbox {
     queued: Mutex<VecDeque<Vec<u8>>>,
     changed: Notify,
+}
+
+/// A message whose giver waits until it is published.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) message: Vec<u8>,
+    pub(super) published: oneshot::Sender<()>,
 }
 
 impl Outbox {
@@ -59,17 +66,19 @@ impl Outbox {
 }
 
 impl BusDriver {
-    /// Publishes what is put into the outbox; at the end, what is still in it.
+    /// Publishes what is put into the outbox, and what is given; at the end, what is still in the outbox.
     pub(super) async fn publish(&self, stop: &CancellationToken) {
-        let mut channel = None;
+        let (mut channel, mut in_hand) = (None, None);
+        let mut given = self.given.lock().await;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 () = self.bus.outbox.changed.notified() => {}
+                Some(next) = given.recv() => in_hand = Some(next),
             }
             // Not raced with `stop`: that would lose what is on its way. It is bounded in time.
-            while let Err(why) = self.publish_all(&mut channel).await {
+            while let Err(why) = self.publish_all(&mut channel, &mut in_hand).await {
                 debug!(%why, "nothing was announced, trying on with the newest");
                 tokio::select! {
                     biased;
@@ -79,10 +88,14 @@ impl BusDriver {
             }
         }
         // Who does not hear it finds our queue without a consumer.
-        let _ = timeout(GOODBYE, self.publish_all(&mut channel)).await;
+        let _ = timeout(GOODBYE, self.publish_all(&mut channel, &mut in_hand)).await;
     }
 
-    async fn publish_all(&self, channel: &mut Option<Channel>) -> Result<(), AdminError> {
+    async fn publish_all(
+        &self,
+        channel: &mut Option<Channel>,
+        in_hand: &mut Option<Given>,
+    ) -> Result<(), AdminError> {
         while let Some(message) = self.bus.outbox.take() {
             if let Err(why) = self.publish_one(channel, &message).await {
                 *channel = None;
@@ -90,18 +103,27 @@ impl BusDriver {
                 return Err(why);
             }
         }
+        if let Some(given) = in_hand.take() {
+            if let Err(why) = self.publish_one(channel, &given.message).await {
+                *channel = None;
+                *in_hand = Some(given);
+                return Err(why);
+            }
+            // Who gave it may not wait any more.
+            let _ = given.published.send(());
+        }
         Ok(())
     }
 
     async fn publish_one(&self, kept: &mut Option<Channel>, message: &[u8]) -> Result<(), AdminError> {
         // lapin sends nothing at all on a blocked connection, and would keep all of it in memory.
         self.administration.unblocked().await?;
-        let exchange = cluster_exchange(&self.group);
+        let exchange = self.line.exchange();
         let channel = match kept {
             Some(channel) => channel,
             None => {
                 let channel = self.administration.confirming_channel().await?;
-                fanout(&channel, &exchange).await?;
+                fanout(&channel, exchange).await?;
                 kept.insert(channel)
             }
         };
@@ -109,7 +131,7 @@ impl BusDriver {
             .with_content_type("application/json".into())
             .with_delivery_mode(1)
             .with_app_id("optic".into());
-        let name = short(&exchange)?;
+        let name = short(exchange)?;
         let published = async {
             channel.basic_publish(name, "".into(), BasicPublishOptions::default(), message, properties).await?.await
         };

@@ -1,6 +1,12 @@
-//! Every client that is known, and the connections of those that are connected here.
+//! Every client that is known: our own with their connections, and copies of those of other processes.
+//!
+//! Two processes may have let in the same client at the same moment. Of these the later holds; the others are hidden until it
+//! is gone. So what is visible follows from what each process says of its own, in whatever order that is heard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::Place;
 use crate::cluster::node::NodeId;
@@ -8,89 +14,270 @@ use crate::singyeong::client::{Client, Kind};
 use crate::singyeong::close_code::CloseCode;
 use crate::singyeong::ids::{Application, ClientKey, ConnectionId};
 use crate::singyeong::outbox::Outbox;
-use crate::singyeong::packet::outgoing::Outgoing;
+use crate::singyeong::packet::outgoing::{Outgoing, Refusal};
 use crate::singyeong::registry::Registry;
+use crate::singyeong::replica::{Change, Own, Replica};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Clients {
     node: NodeId,
-    registry: Registry,
-    /// The connections of our own. Each of these clients is in the registry, as ours.
-    connections: BTreeMap<ClientKey, Connection>,
+    pub(super) registry: Registry,
+    own: OwnLinks,
     /// Those of our own who want client updates.
     listeners: BTreeMap<ClientKey, Outbox>,
+    /// Of other processes: clients whose key a later one has, or that did not answer. One of a process.
+    hidden: BTreeMap<ClientKey, Vec<Client>>,
+    pub(super) replica: Replica,
 }
 
+/// The ways to our own. Each of these clients is in the registry, as ours, and no other of ours is.
+type OwnLinks = BTreeMap<ClientKey, Link>;
+
 #[derive(Debug)]
-struct Connection {
-    id: ConnectionId,
-    outbox: Outbox,
+enum Link {
+    /// A websocket.
+    Connection(ConnectionId, Outbox),
+    /// We ourselves.
+    Gateway,
 }
 
 impl Clients {
     pub(super) fn new(node: NodeId) -> Self {
-        Self { node, registry: Registry::default(), connections: BTreeMap::new(), listeners: BTreeMap::new() }
-    }
-
-    pub(super) fn registry(&self) -> &Registry {
-        &self.registry
+        Self {
+            registry: Registry::default(),
+            own: OwnLinks::new(),
+            listeners: BTreeMap::new(),
+            hidden: BTreeMap::new(),
+            replica: Replica::new(node.clone()),
+            node,
+        }
     }
 
     pub(super) fn connected(&self) -> usize {
-        self.connections.len()
+        self.own.values().filter(|link| matches!(link, Link::Connection(..))).count()
     }
 
     pub(super) fn outbox(&self, key: &ClientKey) -> Option<&Outbox> {
-        Some(&self.connections.get(key)?.outbox)
+        match self.own.get(key)? {
+            Link::Connection(_, outbox) => Some(outbox),
+            Link::Gateway => None,
+        }
     }
 
-    pub(super) fn register(&mut self, client: Client, id: ConnectionId, outbox: Outbox) -> Result<(), Place> {
-        debug_assert_eq!(client.node, self.node, "others' clients are not registered here");
+    /// What the replica takes its messages from.
+    pub(super) fn say(&mut self, now: Instant) -> Option<Vec<u8>> {
+        self.replica.poll(now, &OwnClients { registry: &self.registry, own: &self.own })
+    }
+
+    // ---- our own ----
+
+    pub(super) fn register(&mut self, mut client: Client, id: ConnectionId, outbox: Outbox) -> Result<(), Place> {
         if let Some(holder) = self.registry.get(&client.key) {
             let is_ours = holder.node == self.node;
             return Err(if is_ours { Place::Here } else { Place::At(holder.node.clone()) });
         }
+        client.node = self.node.clone();
+        // Whoever did not answer is not to win for its clock.
+        let forgotten = self.hidden.get(&client.key).into_iter().flatten().map(|hidden| hidden.since + 1).max();
+        client.since = client.since.max(forgotten.unwrap_or(0));
         if client.receives_client_updates && !client.restricted {
             self.listeners.insert(client.key.clone(), outbox.clone());
         }
-        self.connections.insert(client.key.clone(), Connection { id, outbox });
-        self.appear(client);
+        self.enter(client, Link::Connection(id, outbox));
         Ok(())
     }
 
     pub(super) fn unregister(&mut self, key: &ClientKey, connection: ConnectionId) -> bool {
-        let is_its = self.connections.get(key).is_some_and(|held| held.id == connection);
+        let is_its = self.has(key, connection);
         if is_its {
-            self.disconnect(key);
-            self.disappear(key);
+            self.leave(key);
+            self.settle(key);
         }
         is_its
     }
 
     pub(super) fn forget(&mut self, key: &ClientKey) {
-        if let Some(connection) = self.disconnect(key) {
-            connection.outbox.close(CloseCode::TimedOut);
+        if let Some(link) = self.leave(key) {
+            if let Link::Connection(_, outbox) = link {
+                outbox.close(CloseCode::TimedOut);
+            }
+        } else if let Some(holder) = self.registry.get(key).map(|holder| holder.node.clone()) {
+            // It may be alive yet: its process says so, or that it is gone.
+            let client = self.disappear(key, &holder);
+            self.hide(client);
         }
-        self.disappear(key);
     }
 
     pub(super) fn update(&mut self, key: &ClientKey, connection: ConnectionId, change: impl FnOnce(&mut Client)) {
-        if self.connections.get(key).is_none_or(|held| held.id != connection) {
+        if !self.has(key, connection) {
             return;
         }
-        let Some(known) = self.registry.get(key).cloned() else { return };
+        let known = self.registry.get(key).expect("what is ours is registered").clone();
         let mut changed = Client::clone(&known);
         change(&mut changed);
-        if changed != *known {
-            self.registry.put(changed);
+        let changed = Client {
+            key: known.key.clone(),
+            node: known.node.clone(),
+            since: known.since,
+            kind: known.kind,
+            restricted: known.restricted,
+            receives_client_updates: known.receives_client_updates,
+            ..changed
+        };
+        if changed == *known {
+            return;
+        }
+        let as_before = Client { last_heartbeat: known.last_heartbeat, ..changed.clone() };
+        if as_before == *known {
+            self.replica.beat(key);
+        } else {
+            self.replica.changed(key);
+        }
+        self.registry.put(changed);
+    }
+
+    /// Puts in, or changes, what we ourselves are.
+    pub(super) fn put_gateway(&mut self, client: Client) {
+        if let Some(known) = self.registry.get(&client.key) {
+            let client = Client { since: known.since, ..client };
+            if known.metadata == client.metadata {
+                self.replica.beat(&client.key);
+            } else {
+                self.replica.changed(&client.key);
+            }
+            self.registry.put(client);
+        } else {
+            self.enter(client, Link::Gateway);
         }
     }
 
-    fn disconnect(&mut self, key: &ClientKey) -> Option<Connection> {
-        self.listeners.remove(key);
-        self.connections.remove(key)
+    fn has(&self, key: &ClientKey, connection: ConnectionId) -> bool {
+        matches!(self.own.get(key), Some(Link::Connection(id, _)) if *id == connection)
     }
+
+    fn enter(&mut self, client: Client, link: Link) {
+        self.own.insert(client.key.clone(), link);
+        self.replica.changed(&client.key);
+        self.appear(client);
+    }
+
+    /// Takes out one of ours, if it is.
+    fn leave(&mut self, key: &ClientKey) -> Option<Link> {
+        let link = self.own.remove(key)?;
+        self.listeners.remove(key);
+        self.replica.changed(key);
+        self.disappear(key, &self.node.clone());
+        Some(link)
+    }
+
+    // ---- others ----
+
+    pub(super) fn apply(&mut self, change: Change) {
+        match change {
+            Change::Put(client) => self.put(client),
+            Change::Heartbeat(node, key, at) => self.heartbeat(&node, &key, at),
+            Change::Gone(node, key) => self.gone(&node, &key),
+            Change::Only(node, keys) => self.only(&node, &keys),
+            Change::Left(node) => self.only(&node, &HashSet::new()),
+        }
+    }
+
+    fn put(&mut self, client: Client) {
+        match self.registry.get(&client.key) {
+            None if !self.hidden.contains_key(&client.key) => self.appear(client),
+            Some(holder) if holder.node == client.node && holder.since == client.since => {
+                self.registry.put(client);
+            }
+            holder => {
+                // Its connection is another one, and we did not hear that the one before ended.
+                if holder.is_some_and(|holder| holder.node == client.node) {
+                    self.disappear(&client.key, &client.node);
+                }
+                let key = client.key.clone();
+                self.hide(client);
+                self.settle(&key);
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, node: &NodeId, key: &ClientKey, at: u64) {
+        if let Some(holder) = self.registry.get(key).filter(|holder| holder.node == *node) {
+            let client = Client { last_heartbeat: at, ..Client::clone(holder) };
+            self.registry.put(client);
+        } else if let Some(client) = self.hidden.get_mut(key).into_iter().flatten().find(|hidden| hidden.node == *node) {
+            client.last_heartbeat = at;
+            self.settle(key);
+        }
+    }
+
+    fn gone(&mut self, node: &NodeId, key: &ClientKey) {
+        self.unhide(node, key);
+        if self.registry.get(key).is_some_and(|holder| holder.node == *node) {
+            self.disappear(key, node);
+            self.settle(key);
+        }
+    }
+
+    /// The process has no other clients than these.
+    fn only(&mut self, node: &NodeId, keys: &HashSet<ClientKey>) {
+        let visible = self.registry.of_node(node);
+        let gone = visible.iter().map(|client| &client.key).filter(|key| !keys.contains(key));
+        for key in gone {
+            self.gone(node, key);
+        }
+        let hidden: Vec<ClientKey> = self.hidden.keys().filter(|key| !keys.contains(key)).cloned().collect();
+        for key in hidden {
+            self.unhide(node, &key);
+        }
+    }
+
+    // ---- who of several holds a key ----
+
+    fn hide(&mut self, client: Client) {
+        self.unhide(&client.node, &client.key);
+        self.hidden.entry(client.key.clone()).or_default().push(client);
+    }
+
+    fn unhide(&mut self, node: &NodeId, key: &ClientKey) -> Option<Client> {
+        let hidden = self.hidden.get_mut(key)?;
+        let at = hidden.iter().position(|client| client.node == *node);
+        let client = at.map(|at| hidden.swap_remove(at));
+        if hidden.is_empty() {
+            self.hidden.remove(key);
+        }
+        client
+    }
+
+    /// The latest of those who have the key holds it.
+    fn settle(&mut self, key: &ClientKey) {
+        let rank = |client: &Client| (client.since, client.node.clone());
+        let Some(latest) = self.hidden.get(key).into_iter().flatten().map(rank).max() else { return };
+        if let Some(holder) = self.registry.get(key) {
+            if rank(holder) > latest {
+                return;
+            }
+            let holder = holder.node.clone();
+            if let Some(link) = self.leave(key) {
+                if let Link::Connection(_, outbox) = link {
+                    let ClientKey { application, client } = key;
+                    let error = format!("{client}: already registered for app {application}");
+                    // If it does not read, it is being closed anyway.
+                    let _ = outbox.push(Outgoing::Error(Refusal::new(&error)), None);
+                    outbox.close(CloseCode::AlreadyRegistered);
+                }
+            } else {
+                let before = self.disappear(key, &holder);
+                self.hide(before);
+            }
+        }
+        let (_, node) = latest;
+        if let Some(client) = self.unhide(&node, key) {
+            self.appear(client);
+        }
+    }
+
+    // ---- who is visible ----
 
     /// A client whose key nobody has is there.
     fn appear(&mut self, client: Client) {
@@ -99,11 +286,12 @@ impl Clients {
         self.tell(told, Outgoing::Connected);
     }
 
-    fn disappear(&mut self, key: &ClientKey) {
-        let Some(holder) = self.registry.get(key).map(|holder| holder.node.clone()) else { return };
-        let gone = self.registry.remove(key, &holder).expect("it is that process's");
+    /// The client of this process, which has the key, is not there any more.
+    fn disappear(&mut self, key: &ClientKey, node: &NodeId) -> Client {
+        let gone = self.registry.remove(key, node).expect("that process's client has the key");
         let told = (gone.kind == Kind::Websocket).then(|| gone.key.application.clone());
         self.tell(told, Outgoing::Disconnected);
+        Arc::unwrap_or_clone(gone)
     }
 
     fn tell(&self, application: Option<Application>, packet: impl Fn(Application) -> Outgoing) {
@@ -112,5 +300,23 @@ impl Clients {
             // Who does not read is closed for it, and whose connection is gone needs it no more.
             let _ = outbox.push(packet(application.clone()), None);
         }
+    }
+}
+
+/// Our own clients, for the replica.
+struct OwnClients<'a> {
+    registry: &'a Registry,
+    own: &'a OwnLinks,
+}
+
+impl Own for OwnClients<'_> {
+    fn get(&self, key: &ClientKey) -> Option<&Client> {
+        self.own.contains_key(key).then(|| self.registry.get(key).map(|client| &**client))?
+    }
+
+    fn after(&self, key: Option<&ClientKey>) -> Option<&Client> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let (key, _) = self.own.range::<ClientKey, _>((from, Bound::Unbounded)).next()?;
+        self.get(key)
     }
 }

@@ -3,10 +3,15 @@
 //! Knows no RabbitMQ: it takes messages of other processes in, and gives out those for them.
 
 mod clients;
+mod gateway;
+mod news;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use self::clients::Clients;
+pub use self::gateway::Gateway;
 use super::client::Client;
 use super::ids::{ClientKey, ConnectionId};
 use super::outbox::{Fate, Outbox, Undeliverable};
@@ -19,6 +24,8 @@ use crate::cluster::node::NodeId;
 pub struct Hub {
     own: NodeId,
     clients: Mutex<Clients>,
+    /// Tells that there may be news for other processes.
+    changed: Notify,
 }
 
 /// Where a client's connection is.
@@ -34,7 +41,7 @@ impl Hub {
     /// Of the process `own`, with nobody connected.
     pub fn new(own: NodeId) -> Self {
         let clients = Mutex::new(Clients::new(own.clone()));
-        Self { own, clients }
+        Self { own, clients, changed: Notify::new() }
     }
 
     /// This process.
@@ -49,23 +56,23 @@ impl Hub {
     /// Somebody has its key, and where. A client whose process does not answer for it is to be
     /// [forgotten](Self::forget) first.
     pub fn register(&self, client: Client, connection: ConnectionId, outbox: Outbox) -> Result<(), Place> {
-        self.lock().register(client, connection, outbox)
+        self.change(|clients| clients.register(client, connection, outbox))
     }
 
     /// Forgets a client, wherever it is: it did not answer. Ours is closed.
     pub fn forget(&self, key: &ClientKey) {
-        self.lock().forget(key);
+        self.change(|clients| clients.forget(key));
     }
 
     /// The connection is gone: its client, too, if it is still that of this connection. Whether it was.
     pub fn unregister(&self, key: &ClientKey, connection: ConnectionId) -> bool {
-        self.lock().unregister(key, connection)
+        self.change(|clients| clients.unregister(key, connection))
     }
 
     /// Changes what is known of a client of ours; who it is, where and since when, and what it is told, stays. Nothing if
     /// this connection has lost it.
     pub fn update(&self, key: &ClientKey, connection: ConnectionId, change: impl FnOnce(&mut Client)) {
-        self.lock().update(key, connection, change);
+        self.change(|clients| clients.update(key, connection, change));
     }
 
     /// Puts a packet on its way to a client of ours.
@@ -83,22 +90,22 @@ impl Hub {
 
     /// See [`Registry::all`](super::registry::Registry::all).
     pub fn all(&self, query: &Query) -> Vec<Arc<Client>> {
-        self.lock().registry().all(query)
+        self.lock().registry.all(query)
     }
 
     /// See [`Registry::choose`](super::registry::Registry::choose).
     pub fn choose(&self, query: &Query) -> Option<Arc<Client>> {
-        self.lock().registry().choose(query)
+        self.lock().registry.choose(query)
     }
 
     /// See [`Registry::matches`](super::registry::Registry::matches).
     pub fn matches(&self, query: &Query, key: &ClientKey) -> bool {
-        self.lock().registry().matches(query, key)
+        self.lock().registry.matches(query, key)
     }
 
     /// A client.
     pub fn get(&self, key: &ClientKey) -> Option<Arc<Client>> {
-        self.lock().registry().get(key).cloned()
+        self.lock().registry.get(key).cloned()
     }
 
     /// How many are connected here.
@@ -106,7 +113,17 @@ impl Hub {
         self.lock().connected()
     }
 
+    /// Does something after which there may be news for other processes.
+    fn change<T>(&self, change: impl FnOnce(&mut Clients) -> T) -> T {
+        let changed = change(&mut self.lock());
+        self.changed.notify_one();
+        changed
+    }
+
     fn lock(&self) -> MutexGuard<'_, Clients> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;
