@@ -19,8 +19,12 @@ pub mod limits;
 pub mod metadata;
 pub mod outbox;
 pub mod packet;
+pub mod passwords;
 pub mod query;
 pub mod registry;
 pub mod replica;
+pub mod server;
+pub mod session;
+pub mod view;
 #[cfg(test)]
 mod values;

@@ -233,8 +233,8 @@ fn weight(packet: &Outgoing) -> usize {
     size_of::<Parcel>() + contents
 }
 
-/// As deep as the value: decoders bound that.
-fn value_weight(value: &Value) -> usize {
+/// About how many bytes a value takes in memory. Goes as deep as the value: decoders bound that.
+pub(super) fn value_weight(value: &Value) -> usize {
     let contents = match value {
         Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float(_) => 0,
         Value::Big(integer) => integer.magnitude.len(),

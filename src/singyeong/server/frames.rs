@@ -4,24 +4,16 @@
 //! message took is given back after it. Extensions are not offered. Knows neither sockets nor packets.
 
 use crate::singyeong::close_code::CloseCode;
+use crate::singyeong::packet::incoming::FrameKind;
 
 /// A buffer larger than this is given back once it is empty.
 const KEPT: usize = 4 << 10;
-
-/// What a message holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// UTF-8.
-    Text,
-    /// Bytes.
-    Binary,
-}
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Incoming<'a> {
     /// A whole message; text is UTF-8.
-    Message(Kind, &'a [u8]),
+    Message(FrameKind, &'a [u8]),
     /// To be answered by a pong with the same payload.
     Ping(&'a [u8]),
     /// An answer to a ping.
@@ -71,7 +63,7 @@ pub struct Reader {
     held: Vec<u8>,
     at: usize,
     /// The frames so far of a message that is split over frames.
-    split: Option<(Kind, Vec<u8>)>,
+    split: Option<(FrameKind, Vec<u8>)>,
     /// `split` is whole, and given out: the next call clears it.
     given: bool,
     most: usize,
@@ -145,12 +137,12 @@ impl Reader {
     }
 }
 
-fn kind(opcode: u8) -> Kind {
-    if opcode == TEXT { Kind::Text } else { Kind::Binary }
+fn kind(opcode: u8) -> FrameKind {
+    if opcode == TEXT { FrameKind::Text } else { FrameKind::Binary }
 }
 
-fn message(kind: Kind, payload: &[u8]) -> Result<Incoming<'_>, Fault> {
-    if kind == Kind::Text && std::str::from_utf8(payload).is_err() {
+fn message(kind: FrameKind, payload: &[u8]) -> Result<Incoming<'_>, Fault> {
+    if kind == FrameKind::Text && std::str::from_utf8(payload).is_err() {
         return Err(Fault::NotText);
     }
     Ok(Incoming::Message(kind, payload))
@@ -227,10 +219,10 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
 }
 
 /// Appends a message in one frame.
-pub fn write_message(out: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
+pub fn write_message(out: &mut Vec<u8>, kind: FrameKind, payload: &[u8]) {
     let opcode = match kind {
-        Kind::Text => TEXT,
-        Kind::Binary => BINARY,
+        FrameKind::Text => TEXT,
+        FrameKind::Binary => BINARY,
     };
     write_frame(out, opcode, payload);
 }
@@ -312,8 +304,8 @@ mod tests {
         let long = [7; 300];
         let expected = [
             Incoming::Ping(b"p"),
-            Incoming::Message(Kind::Text, b"abcde"),
-            Incoming::Message(Kind::Binary, &long),
+            Incoming::Message(FrameKind::Text, b"abcde"),
+            Incoming::Message(FrameKind::Binary, &long),
             Incoming::Pong,
             Incoming::Close(Some(1001)),
         ];

@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -58,7 +59,7 @@ pub struct Front {
     /// Answers whatever is no websocket.
     pub rest: Arc<dyn Rest>,
     /// Whether one more websocket is let in, and the place that it takes.
-    pub places: Arc<tokio::sync::Semaphore>,
+    pub places: Arc<Semaphore>,
 }
 
 /// A websocket at its beginning.
@@ -71,10 +72,10 @@ pub struct Opened {
     /// What the client speaks.
     pub encoding: Encoding,
     /// Its place among the websockets.
-    pub place: tokio::sync::OwnedSemaphorePermit,
+    pub place: OwnedSemaphorePermit,
 }
 
-type Upgrade = (Encoding, tokio::sync::OwnedSemaphorePermit);
+type Upgrade = (Encoding, OwnedSemaphorePermit);
 
 /// Answers requests until the connection ends, or becomes a websocket. `None` when it has ended.
 pub async fn serve(stream: TcpStream, peer: IpAddr, front: Front, stop: &CancellationToken) -> Option<Opened> {
