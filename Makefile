@@ -19,11 +19,12 @@ check: ## Formatting, lints and docs alone
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
-bench: ## Benchmarks: the parts, then Optic beside twilight-gateway + lapin (docs/performance.md; BENCH='--runs 5': options of scripts/bench)
-	@scripts/setup build
+bench: ## Benchmarks: the parts, Optic beside twilight-gateway + lapin, 10,000 신경 clients (docs/performance.md; BENCH='--runs 5': options of scripts/bench)
+	@scripts/setup build python
 	@if [[ -z $${AMQP_URL:-} ]]; then scripts/setup rabbitmq; fi
 	cargo bench --locked --bench parts
 	scripts/bench $(BENCH)
+	scripts/measure clients
 
 measure: ## Rolling restarts, takeovers, 256 shards, commands' latency: measured (docs/performance.md; MEASURE='rolling kill': only those)
 	@scripts/setup build python

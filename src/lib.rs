@@ -5,6 +5,7 @@
 //! - [`discord`]: the gateway's protocol, from the socket to the shard's driver; [`ledger`]: what is committed
 //! - [`broker`], [`session_store`]: the seams between shards and whatever carries their events and keeps their sessions
 //! - [`spectacles`] over [`amqp`], or [`stdio`]: what carries them
+//! - [`singyeong`] over the same [`amqp`]: websocket clients on the same exchange, their values by [`encoding`]
 //! - [`service`]: every task, and who waits for it; [`config`], [`logging`] and [`http`] (health) go with it
 //! - [`simulator`]: a Discord gateway for tests, demos and work offline
 //!

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use optic::config::{Broker, ClusterMode, Config, EventFilter, ShardPlan, Store, Warning};
+use optic::config::{Broker, ClusterMode, Config, Discord, EventFilter, ShardPlan, Store, Warning};
 
 use super::environment::Environment;
 use super::output;
@@ -16,20 +16,9 @@ pub fn run(environment: &Environment) -> Result<()> {
 
 fn describe(config: &Config, warnings: &[Warning]) -> String {
     let mut page = Page::default();
-    let discord = &config.discord;
-    page.row("token", "set (not shown)");
-    page.row("discord", format!("{}, json, compression {}", discord.api.base_url(), discord.compression));
-    page.row("shards", shards(&discord.shards, config.cluster.mode));
-    match &discord.events {
-        EventFilter::Auto => page.row("events", "auto: those that have a queue"),
-        EventFilter::Listed(names) => page.rows("events", names.iter()),
-    }
-    page.rows("intents", discord.intents.notes());
-    if let Some(threshold) = discord.large_threshold {
-        page.row("large guilds", format!("from {threshold} members on"));
-    }
-    if let Some(presence) = &discord.presence {
-        page.row("presence", presence.get());
+    match &config.discord {
+        Some(bot) => describe_bot(&mut page, bot, config.cluster.mode),
+        None => page.row("shards", "none: there is no DISCORD_TOKEN"),
     }
     match &config.broker {
         Broker::Stdio => {
@@ -56,10 +45,36 @@ fn describe(config: &Config, warnings: &[Warning]) -> String {
             Store::Memory => "in memory alone: a restart begins new ones".to_owned(),
         },
     );
+    if let Some(singyeong) = &config.singyeong {
+        let auth = if singyeong.auth.is_some() {
+            "password set (not shown)"
+        } else {
+            "no password: every client may do everything"
+        };
+        page.row("신경", format!("ws://{}/gateway/websocket, {auth}", singyeong.address));
+        page.rows("proxied to", singyeong.proxy_allow.iter().map(|network| format!("{network}, and what is public")));
+    }
     page.row("health", config.http.map_or("off".to_owned(), |address| format!("http://{address}/health/ready")));
     page.row("log", format!("{}, {:?}", config.log.filter, config.log.format).to_lowercase());
     page.rows("warnings", warnings);
     page.text
+}
+
+fn describe_bot(page: &mut Page, bot: &Discord, mode: ClusterMode) {
+    page.row("token", "set (not shown)");
+    page.row("discord", format!("{}, json, compression {}", bot.api.base_url(), bot.compression));
+    page.row("shards", shards(&bot.shards, mode));
+    match &bot.events {
+        EventFilter::Auto => page.row("events", "auto: those that have a queue"),
+        EventFilter::Listed(names) => page.rows("events", names.iter()),
+    }
+    page.rows("intents", bot.intents.notes());
+    if let Some(threshold) = bot.large_threshold {
+        page.row("large guilds", format!("from {threshold} members on"));
+    }
+    if let Some(presence) = &bot.presence {
+        page.row("presence", presence.get());
+    }
 }
 
 fn shards(plan: &ShardPlan, mode: ClusterMode) -> String {
@@ -181,6 +196,18 @@ log           info, text
 warnings      BROKER_GRUOP: not a variable of Optic, and not read; did you mean BROKER_GROUP?
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_singyeong_server_may_run_without_a_bot() {
+        let text = described(&[
+            ("AMQP_URL", "amqp://mq"),
+            ("SINGYEONG_ADDRESS", "0.0.0.0:4000"),
+            ("SINGYEONG_AUTH", "hunter2"),
+        ]);
+        assert!(text.starts_with("shards        none: there is no DISCORD_TOKEN\n"), "{text}");
+        assert!(text.contains("ws://0.0.0.0:4000/gateway/websocket, password set (not shown)\n"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
     }
 
     #[test]

@@ -88,14 +88,15 @@ pub async fn run(args: DemoArgs, environment: &Environment) -> Result<()> {
     for warning in &warnings {
         warn!(variable = warning.variable, "{}", warning.text);
     }
-    info!(group, discord = config.discord.api.base_url(), "demo: Ctrl-C ends it with a summary");
+    let Some(bot) = &config.discord else { unreachable!("DISCORD_TOKEN was given") };
+    info!(group, discord = bot.api.base_url(), "demo: Ctrl-C ends it with a summary");
     let end = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     let (admin, driver) = Admin::new(amqp.url.secret(), "optic demo").map_err(cannot_use)?;
     let (stop, disconnect, silence) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let demo = Demo {
         admin,
         group,
-        events: listened_to(&config),
+        events: listened_to(&bot.events),
         simulator: simulator.as_ref().map(Simulator::handle),
         view: Arc::default(),
         tally: RefCell::default(),
@@ -203,8 +204,8 @@ fn every_event() -> Vec<String> {
 }
 
 /// What the worker has queues for.
-fn listened_to(config: &Config) -> Vec<String> {
-    let events = match &config.discord.events {
+fn listened_to(events: &EventFilter) -> Vec<String> {
+    let events = match events {
         EventFilter::Listed(names) => names.iter().cloned().collect(),
         EventFilter::Auto => every_event(),
     };
@@ -398,8 +399,9 @@ mod tests {
     fn without_a_token_nothing_of_a_real_bot_is_used() {
         let real = [BROKER, ("DISCORD_SHARD_COUNT", "64"), ("CLUSTER_ID", "3"), ("BROKER_GROUP", "gateway")];
         let config = config(&real, Some("127.0.0.1:7"));
-        assert_eq!(config.discord.api.base_url(), "http://127.0.0.1:7/api/v10");
-        assert_eq!(config.discord.shards.count(), Some(2));
+        let bot = config.discord.expect("a bot");
+        assert_eq!(bot.api.base_url(), "http://127.0.0.1:7/api/v10");
+        assert_eq!(bot.shards.count(), Some(2));
         let config::Broker::Amqp(amqp) = config.broker else { panic!("not AMQP") };
         assert_eq!(amqp.group.as_str(), "optic-demo-1");
     }
@@ -415,9 +417,10 @@ mod tests {
             ("CLUSTER_MODE", "leased"),
         ];
         let config = config(&vars, None);
-        assert_eq!(listened_to(&config), ["GUILD_MEMBER_ADD", GAP_EVENT]);
-        assert_eq!(config.discord.intents.intents(), Intents::GUILD_MEMBERS);
-        assert_eq!((config.discord.shards.count(), config.store), (Some(3), Store::Memory));
+        let bot = config.discord.expect("a bot");
+        assert_eq!(listened_to(&bot.events), ["GUILD_MEMBER_ADD", GAP_EVENT]);
+        assert_eq!(bot.intents.intents(), Intents::GUILD_MEMBERS);
+        assert_eq!((bot.shards.count(), config.store), (Some(3), Store::Memory));
         let config::Broker::Amqp(amqp) = config.broker else { panic!("not AMQP") };
         assert_eq!((amqp.group.as_str(), amqp.declare.len()), ("optic-demo-1", 0));
     }
@@ -425,9 +428,10 @@ mod tests {
     #[test]
     fn auto_is_every_event_that_must_arrive_without_privileged_intents() {
         let config = config(&[BROKER, ("DISCORD_TOKEN", "a.b.c"), ("DISCORD_EVENTS", "Auto")], None);
-        let events = listened_to(&config);
+        let bot = config.discord.expect("a bot");
+        let events = listened_to(&bot.events);
         assert!(events.len() > 70 && !events.iter().any(|name| name == "RESUMED"));
-        assert!(!config.discord.intents.intents().intersects(Intents::PRIVILEGED));
+        assert!(!bot.intents.intents().intersects(Intents::PRIVILEGED));
     }
 
     #[test]

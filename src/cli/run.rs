@@ -18,7 +18,7 @@ pub async fn run(environment: &Environment) -> Result<()> {
     for warning in &warnings {
         warn!(variable = warning.variable, "{}", warning.text);
     }
-    for note in config.discord.intents.notes() {
+    for note in config.discord.iter().flat_map(|bot| bot.intents.notes()) {
         info!("{note}");
     }
     let stop = CancellationToken::new();

@@ -15,6 +15,7 @@ use super::intents::{self, EventFilter, IntentChoice};
 use super::presence;
 use super::report::Report;
 use super::shards::{self, MOST_SHARDS, ShardPlan};
+use super::singyeong;
 use super::values::{number, word};
 use super::variables::{Raw, UNREAD};
 
@@ -140,9 +141,32 @@ pub(super) fn parse(raw: &Raw, report: &mut Report) -> Discord {
     discord
 }
 
+/// Whether there is to be a bot at all. Without a token there is none, where something else is to run.
+pub(super) fn is_wanted(raw: &Raw, report: &mut Report) -> bool {
+    if raw.discord_token.is_some() || !singyeong::is_on(raw) {
+        return true;
+    }
+    for (name, set) in [
+        ("DISCORD_SHARD_COUNT", &raw.discord_shard_count),
+        ("DISCORD_SHARD_IDS", &raw.discord_shard_ids),
+        ("DISCORD_EVENTS", &raw.discord_events),
+        ("DISCORD_INTENTS", &raw.discord_intents),
+        ("CLUSTER_MODE", &raw.cluster_mode),
+        ("CLUSTER_ID", &raw.cluster_id),
+    ] {
+        if set.is_some() {
+            report.warn(name, "has no effect: without DISCORD_TOKEN no shard runs");
+        }
+    }
+    false
+}
+
 fn token(raw: &Raw, real_discord: bool, report: &mut Report) -> Secret {
     const NAME: &str = "DISCORD_TOKEN";
     let Some(given) = raw.discord_token.as_deref() else {
+        if singyeong::is_on(raw) {
+            return Secret::new("");
+        }
         let remedy =
             "set it, or DISCORD_TOKEN_FILE to a file with it; it is in Discord's developer portal, page \"Bot\"";
         report.missing(NAME, "no shard can run without the bot's token", remedy);

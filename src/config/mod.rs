@@ -12,6 +12,7 @@ mod nearest;
 mod presence;
 mod report;
 mod shards;
+mod singyeong;
 mod values;
 mod variables;
 
@@ -30,6 +31,7 @@ pub use discord::{Api, Discord, Protocol};
 pub use intents::{EventFilter, IntentChoice, IntentOrigin, doubt_about_event};
 pub use report::{ConfigErrors, Given, Mistake, Warning};
 pub use shards::{MOST_SHARDS, NoSuchShard, ShardPlan};
+pub use singyeong::Singyeong;
 pub use values::duration;
 pub use variables::{LATER, VARIABLES, Variable};
 
@@ -40,14 +42,16 @@ use variables::Raw;
 /// Everything there is to decide, decided. Prints without its secrets.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Discord.
-    pub discord: Discord,
+    /// Discord; `None`: without a bot, the 신경 server alone runs.
+    pub discord: Option<Discord>,
     /// What carries events.
     pub broker: Broker,
     /// Where sessions outlive the process.
     pub store: Store,
     /// How shards are shared among processes.
     pub cluster: Cluster,
+    /// The 신경 server; `None`: there is none.
+    pub singyeong: Option<Singyeong>,
     /// Where health is served; `None`: nowhere.
     pub http: Option<SocketAddr>,
     /// What is logged, and how.
@@ -92,10 +96,12 @@ impl Config {
         let raw = Raw::read(vars, read_file, &mut report);
         let discord = discord::parse(&raw, &mut report);
         let (broker, store) = broker::parse(&raw, &discord.events, &mut report);
+        let singyeong = singyeong::parse(&raw, &broker, &mut report);
+        let discord = Some(discord).filter(|_| discord::is_wanted(&raw, &mut report));
         let cluster = cluster::parse(&raw, host.as_deref(), &broker, &store, &mut report);
         let http = http_address(raw.http_address.as_deref(), &mut report);
         let log = log(&raw, &mut report);
-        report.finish(Self { discord, broker, store, cluster, http, log })
+        report.finish(Self { discord, broker, store, cluster, singyeong, http, log })
     }
 }
 
@@ -152,18 +158,7 @@ fn http_address(text: Option<&str>, report: &mut Report) -> Option<SocketAddr> {
     if text.is_empty() || text.eq_ignore_ascii_case("off") {
         return None;
     }
-    // `:8080` is every address, as in Go's programs.
-    let full = match text.rsplit_once(':') {
-        Some(("", port)) => format!("0.0.0.0:{port}"),
-        Some((host, port)) if host.eq_ignore_ascii_case("localhost") => format!("127.0.0.1:{port}"),
-        _ => text.to_owned(),
-    };
-    let address = full.parse().ok();
-    if address.is_none() {
-        let problem = "not an IP address with a port";
-        report.wrong("HTTP_ADDRESS", text, problem, "write such as 127.0.0.1:8080, 0.0.0.0:8080 or off");
-    }
-    address
+    values::address("HTTP_ADDRESS", text, report)
 }
 
 fn log(raw: &Raw, report: &mut Report) -> Log {

@@ -1,6 +1,7 @@
 //! Small values that several variables share: lists, yes or no, numbers, durations.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -42,6 +43,38 @@ pub(super) fn yes_or_no(text: &str) -> Option<bool> {
         "false" | "no" | "off" | "0" => Some(false),
         _ => None,
     }
+}
+
+/// A size in bytes, `65536`, `64k`, `4m`, within `range`, or `None` and a mistake.
+pub(super) fn bytes(variable: &str, text: &str, range: RangeInclusive<usize>, report: &mut Report) -> Option<usize> {
+    let lower = text.trim().to_ascii_lowercase();
+    let lower = lower.strip_suffix("ib").or(lower.strip_suffix('b')).unwrap_or(&lower);
+    let units = [("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30)];
+    let (digits, unit) =
+        units.iter().find_map(|(name, unit)| Some((lower.strip_suffix(name)?, *unit))).unwrap_or((lower, 1));
+    let found = digits.trim().parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    let found = found.filter(|size| range.contains(size));
+    if found.is_none() {
+        let remedy = format!("write one from {} to {}, such as 65536, 64k or 4m", range.start(), range.end());
+        report.wrong(variable, text, "not a number of bytes that it can have", remedy);
+    }
+    found
+}
+
+/// An address to listen on, or `None` and a mistake. `:8080` is every address, as in Go's programs.
+pub(super) fn address(variable: &str, text: &str, report: &mut Report) -> Option<SocketAddr> {
+    let text = text.trim();
+    let full = match text.rsplit_once(':') {
+        Some(("", port)) => format!("0.0.0.0:{port}"),
+        Some((host, port)) if host.eq_ignore_ascii_case("localhost") => format!("127.0.0.1:{port}"),
+        _ => text.to_owned(),
+    };
+    let address = full.parse().ok();
+    if address.is_none() {
+        let problem = "not an IP address with a port";
+        report.wrong(variable, text, problem, "write such as 127.0.0.1:8080, 0.0.0.0:8080 or off");
+    }
+    address
 }
 
 /// A duration as Go writes it, `1h30m`, `2m`, `1.5s`, `500ms`, or a bare number of milliseconds.
@@ -92,6 +125,17 @@ mod tests {
         }
         for text in ["", "m", "2 minutes", "2x", "-1s", "1s2", "1e400h", "99999999999999999999h", "1..2s"] {
             assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units_and_a_range() {
+        let read = |text| bytes("X", text, 1..=usize::MAX, &mut Report::default());
+        for (text, size) in [("1", 1), ("64k", 65_536), ("4 M", 4 << 20), ("1GiB", 1 << 30), (" 2kb ", 2048)] {
+            assert_eq!(read(text), Some(size), "{text}");
+        }
+        for text in ["", "k", "-1", "1.5m", "1t", "99999999999999999999", "99999999999g", "0"] {
+            assert_eq!(read(text), None, "{text}");
         }
     }
 

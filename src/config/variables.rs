@@ -48,7 +48,7 @@ macro_rules! variables {
 }
 
 variables! {
-    discord_token "DISCORD_TOKEN" secret: "required",
+    discord_token "DISCORD_TOKEN" secret: "required, but for a 신경 server alone",
         "The bot's token, without `Bot` before it.";
     discord_events "DISCORD_EVENTS": "`auto`",
         "The events to publish: names separated by commas or spaces, or `auto` for those that have a queue.";
@@ -102,6 +102,26 @@ variables! {
         "How many shards each process runs: process k has k × this and the following.";
     http_address "HTTP_ADDRESS": "`127.0.0.1:8080`",
         "Where `/health/live` and `/health/ready` are served; empty or `off` for nowhere.";
+    singyeong_address "SINGYEONG_ADDRESS": "not set: no 신경 server",
+        "Where the 신경 server listens for websockets and REST, such as `0.0.0.0:4000`.";
+    singyeong_auth "SINGYEONG_AUTH" secret: "none: every client may do everything",
+        "The password of 신경 clients; those without it are restricted.";
+    singyeong_proxy_allow "SINGYEONG_PROXY_ALLOW": "none",
+        "Networks that the REST proxy may ask though they are loopback, link-local or the like: `127.0.0.0/8,::1`.";
+    singyeong_heartbeat "SINGYEONG_HEARTBEAT": "`45s`",
+        "How often clients are told to send heartbeats; one that sends none for one and a half times this is closed.";
+    singyeong_ack_timeout "SINGYEONG_ACK_TIMEOUT": "`15s`",
+        "How long a client may take to acknowledge a queued message, before another client gets it.";
+    singyeong_max_connections "SINGYEONG_MAX_CONNECTIONS": "`20000`",
+        "How many 신경 connections this process takes.";
+    singyeong_max_message "SINGYEONG_MAX_MESSAGE": "`4m`",
+        "The largest message from a client, and the largest REST body, in bytes: `65536`, `64k`, `4m`.";
+    singyeong_max_metadata "SINGYEONG_MAX_METADATA": "`64k`",
+        "How many bytes of metadata a client may have.";
+    singyeong_max_query_depth "SINGYEONG_MAX_QUERY_DEPTH": "`32`",
+        "How deep operators may lie in each other in a query: 1 to 64.";
+    singyeong_client_buffer "SINGYEONG_CLIENT_BUFFER": "`8m`",
+        "How many bytes may wait for a client that reads slowly, before it is closed.";
     log_level "LOG_LEVEL": "`info`",
         "`error`, `warn`, `info`, `debug`, `trace` or `off`, also by module: `info,optic::discord=debug`.";
     log_format "LOG_FORMAT": "`text`",
@@ -114,10 +134,7 @@ pub const LATER: &[&str] = &[
     "HTTP_TOKEN",
     "PROMETHEUS_ADDRESS",
     "PROMETHEUS_ENDPOINT",
-    "SINGYEONG_ADDRESS",
-    "SINGYEONG_AUTH",
     "SINGYEONG_DSN",
-    "SINGYEONG_PROXY_ALLOW",
     "AMYBOT_ADDRESS",
     "AMYBOT_SHARD_COUNT",
     "FORWARDING",

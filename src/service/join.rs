@@ -14,7 +14,7 @@ use super::leftovers::Leftovers;
 use super::pool::Pool;
 use super::reshard::{Former, Looks, Reshard};
 use super::view::View;
-use super::{Amqp, FIRST_RETRY, LONGEST_RETRY, Service, ServiceError, tell_start};
+use super::{Amqp, Connections, Discord, FIRST_RETRY, LONGEST_RETRY, Service, ServiceError, tell_start};
 use crate::amqp::admin::Admin;
 use crate::amqp::bus::{Bus, BusEvent};
 use crate::amqp::consumer::Consumer;
@@ -34,7 +34,6 @@ use crate::cluster::node::NodeId;
 use crate::config::{ClusterMode, Config};
 use crate::discord::commands::Commands;
 use crate::discord::ids::BotId;
-use crate::discord::rest_types::GatewayBot;
 use crate::discord::shard::Shared;
 use crate::spectacles::answers::Answers;
 use crate::spectacles::leftovers;
@@ -64,16 +63,17 @@ impl Service {
         &mut self,
         config: &Config,
         group: &str,
-        told: &GatewayBot,
+        discord: &Discord,
         amqp: &Amqp,
         fence: Fence,
         shared: Shared,
+        node: NodeId,
         stop: &CancellationToken,
     ) -> Result<Option<Cluster>, ServiceError> {
-        let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
-        let (leases, driver, told_of_leases) = Leases::new(amqp.consumption.clone(), group, fence.clone());
+        let Connections { administration, consumption } = &amqp.connections;
+        let (leases, driver, told_of_leases) = Leases::new(consumption.clone(), group, fence.clone());
         self.run(driver.run(self.carriers.clone()));
-        let (bus, driver, heard) = Bus::new(amqp.consumption.clone(), amqp.administration.clone(), group, node.clone());
+        let (bus, driver, heard) = Bus::new(consumption.clone(), administration.clone(), group, node.clone());
         self.run(driver.run(self.carriers.clone()));
         let mode = match config.cluster.mode {
             ClusterMode::Static => Mode::Static,
@@ -83,12 +83,12 @@ impl Service {
             name: config.cluster.node.clone(),
             node,
             mode,
-            configured: config.discord.shards.count(),
-            advised: told.shards,
-            bot: BotId::of_token(&config.discord.token),
-            record: ClusterRecord::new(amqp.administration.clone(), group),
+            configured: discord.settings.shards.count(),
+            advised: discord.told.shards,
+            bot: BotId::of_token(&discord.settings.token),
+            record: ClusterRecord::new(administration.clone(), group),
             send: Queue::send(group),
-            administration: amqp.administration.clone(),
+            administration: administration.clone(),
             bus,
             heard,
             bus_is_up: false,
@@ -100,8 +100,8 @@ impl Service {
         let agreeing = async { Ok(super::until(&ending, newcomer.agree()).await) };
         let Some(agreed) = self.beside(agreeing, &ending).await? else { return Ok(None) };
         let Newcomer { node, name, bus, heard, bus_is_up, .. } = newcomer;
-        let mine = config.discord.shards.shards(agreed.shard_count)?;
-        let declared = declare_commands(&amqp.administration, group, agreed.shard_count);
+        let mine = discord.settings.shards.shards(agreed.shard_count)?;
+        let declared = declare_commands(administration, group, agreed.shard_count);
         if self.beside(async { Ok(super::until(&ending, declared).await) }, &ending).await?.is_none() {
             return Ok(None);
         }
@@ -112,20 +112,20 @@ impl Service {
             Mode::Static => Want::These(mine.iter().map(|shard| shard.id()).collect()),
             Mode::Leased => Want::Fair,
         };
-        tell_start(&mine, told);
+        tell_start(&mine, &discord.told);
         let leftovers = Arc::new(Leftovers {
             store: shared.store.clone(),
             broker: shared.broker.clone(),
-            commands: leftovers::Leftovers::new(amqp.consumption.clone(), group, commands.clone(), post),
+            commands: leftovers::Leftovers::new(consumption.clone(), group, commands.clone(), post),
         });
         let reshard = Reshard {
             node: node.clone(),
             name: name.clone(),
             mode,
-            plan: config.discord.shards.clone(),
+            plan: discord.settings.shards.clone(),
             group: group.to_owned(),
-            record: ClusterRecord::new(amqp.consumption.clone(), group),
-            administration: amqp.administration.clone(),
+            record: ClusterRecord::new(consumption.clone(), group),
+            administration: administration.clone(),
             events: amqp.events.clone(),
             commands: commands.clone(),
             leftovers,
@@ -149,7 +149,7 @@ impl Service {
             links: Links { leases, bus, leases_are_up: false, bus_is_up, connected: false },
             ears: Ears { leases: told_of_leases.events, bus: heard },
             fence,
-            pool: Pool::new(config.discord.clone(), shared, commands, self.view.clone()),
+            pool: Pool::new(discord.settings.clone(), shared, commands, self.view.clone()),
             view: self.view.clone(),
             held: BTreeSet::new(),
             refused: BTreeMap::new(),
@@ -167,12 +167,13 @@ impl Service {
         commands: &Arc<Commands>,
         for_shards: mpsc::Receiver<Delivery>,
     ) -> Arc<Post> {
-        let messenger = Messenger::new(amqp.administration.clone());
+        let Connections { administration, consumption } = &amqp.connections;
+        let messenger = Messenger::new(administration.clone());
         let (answers, driver) = Answers::new(messenger.clone());
         self.run(driver.run(self.carriers.clone()));
         let post = Arc::new(Post::new(messenger, group, answers));
         self.run(Sends::new(commands.clone(), post.clone()).run(for_shards, self.carriers.clone()));
-        let (consumer, for_guilds) = Consumer::new(amqp.consumption.clone(), Queue::send(group), reroute::PREFETCH);
+        let (consumer, for_guilds) = Consumer::new(consumption.clone(), Queue::send(group), reroute::PREFETCH);
         // The consumer ends right after it: what it has passed on by then is acknowledged, and what waits goes back to its
         // queue at once, for other processes, and not only when our shards have stopped.
         let (reroute, consume) = (Reroute::new(commands.clone(), post.clone()), CancellationToken::new());

@@ -21,10 +21,12 @@
 //! A task that panics ends the service: whatever it had in hand is resumed by the next start.
 
 mod cluster;
+mod descriptors;
 mod join;
 mod leftovers;
 mod pool;
 mod reshard;
+mod singyeong;
 mod view;
 
 use std::future::Future;
@@ -46,6 +48,7 @@ use crate::amqp::session_store::AmqpSessionStore;
 use crate::amqp::topology;
 use crate::broker::{Broker, BrokerState};
 use crate::cluster::fence::Fence;
+use crate::cluster::node::NodeId;
 use crate::config::{self, Config, EventFilter, NoSuchShard};
 use crate::discord::commands::Commands;
 use crate::discord::gateway::Gateway;
@@ -131,6 +134,7 @@ struct Service {
 
 /// Discord, as it told of itself at the start.
 struct Discord {
+    settings: config::Discord,
     told: GatewayBot,
     /// When it was asked.
     asked: Instant,
@@ -138,10 +142,17 @@ struct Discord {
     tls: Arc<tls::Lazy>,
 }
 
-/// RabbitMQ, as far as it is not the publisher.
+/// RabbitMQ.
 struct Amqp {
     events: Arc<Events>,
+    connections: Connections,
+}
+
+/// The connections to RabbitMQ beside the one that publishes events.
+struct Connections {
+    /// Declares and publishes what is small.
     administration: Admin,
+    /// Consumes, and never publishes: no alarm blocks it.
     consumption: Admin,
 }
 
@@ -161,14 +172,50 @@ impl Service {
                 Ok(())
             });
         }
+        match (&config.broker, &config.discord) {
+            (config::Broker::Stdio, Some(bot)) => {
+                let Some(discord) = self.ask_discord(bot, stop).await? else { return Ok(()) };
+                self.run_alone(config, &discord, stop).await
+            }
+            (config::Broker::Amqp(amqp), Some(bot)) => {
+                let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
+                let fence = Fence::closed(Instant::now());
+                let rabbit = self.start_amqp(bot, amqp, &fence)?;
+                // Its clients need no Discord, which may be long in answering.
+                self.start_singyeong(config, &rabbit.connections, &node).await?;
+                let Some(discord) = self.ask_discord(bot, stop).await? else { return Ok(()) };
+                self.run_in_cluster(config, amqp, &discord, &rabbit, fence, node, stop).await
+            }
+            (config::Broker::Amqp(amqp), None) => {
+                let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
+                let connections = self.connect(amqp)?;
+                self.start_singyeong(config, &connections, &node).await?;
+                info!("there is no DISCORD_TOKEN: no shard runs, and 신경 alone is served");
+                self.view.joined();
+                let ending = stop.child_token();
+                let stopped = async {
+                    ending.cancelled().await;
+                    Ok(())
+                };
+                self.beside(stopped, &ending).await
+            }
+            (config::Broker::Stdio, None) => unreachable!("the configuration has something to run"),
+        }
+    }
+
+    /// Asks Discord where its gateway is; `None` if `stop` comes first.
+    async fn ask_discord(
+        &mut self,
+        bot: &config::Discord,
+        stop: &CancellationToken,
+    ) -> Result<Option<Discord>, ServiceError> {
         let tls = Arc::new(tls::Lazy::default());
         let asked = Instant::now();
-        let Some(told) = until(stop, ask_discord(config, &tls)).await.transpose()? else { return Ok(()) };
-        let discord = Discord { url: GatewayUrl::parse(&told.url)?, told, asked, tls };
-        match &config.broker {
-            config::Broker::Stdio => self.run_alone(config, &discord, stop).await,
-            config::Broker::Amqp(amqp) => self.run_in_cluster(config, amqp, &discord, stop).await,
-        }
+        let ending = stop.child_token();
+        let asking = async { Ok(until(&ending, ask_discord(bot, &tls)).await.transpose()?) };
+        let Some(told) = self.beside(asking, &ending).await? else { return Ok(None) };
+        let url = GatewayUrl::parse(&told.url)?;
+        Ok(Some(Discord { settings: bot.clone(), url, told, asked, tls }))
     }
 
     /// All shards, or those that were set, with standard input and output.
@@ -178,8 +225,8 @@ impl Service {
         discord: &Discord,
         stop: &CancellationToken,
     ) -> Result<(), ServiceError> {
-        let shards = config.discord.shards.shards(discord.told.shards)?;
-        let output = Arc::new(stdio::Output::new(listed(config)));
+        let shards = discord.settings.shards.shards(discord.told.shards)?;
+        let output = Arc::new(stdio::Output::new(listed(&discord.settings)));
         let (writer, until) = (output.clone(), self.carriers.clone());
         self.tasks.spawn(async move { writer.run(tokio::io::stdout(), until).await.map_err(ServiceError::Output) });
         let _ = self.view.broker.set(output.clone());
@@ -192,7 +239,7 @@ impl Service {
             identify_queue::PACE,
             Instant::now(),
         ));
-        let shared = self.share(config, discord, output, store, Fence::open(), gate);
+        let shared = self.share(discord, output, store, Fence::open(), gate);
         let shard_count = shards.first().map_or(1, |shard| shard.count());
         let commands = Arc::new(Commands::new(shard_count));
         let (input, until) = (commands.clone(), self.intake.clone());
@@ -201,7 +248,7 @@ impl Service {
             Ok(())
         });
         tell_start(&shards, &discord.told);
-        let mut pool = Pool::new(config.discord.clone(), shared, commands, self.view.clone());
+        let mut pool = Pool::new(discord.settings.clone(), shared, commands, self.view.clone());
         shards.into_iter().for_each(|shard| pool.start(shard));
         self.view.joined();
         let ending = stop.child_token();
@@ -210,22 +257,23 @@ impl Service {
     }
 
     /// The shards whose leases RabbitMQ grants us.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the whole, made once")]
     async fn run_in_cluster(
         &mut self,
         config: &Config,
         amqp: &config::Amqp,
         discord: &Discord,
+        rabbit: &Amqp,
+        fence: Fence,
+        node: NodeId,
         stop: &CancellationToken,
     ) -> Result<(), ServiceError> {
         // Before anything else: what cannot be is told at once.
-        config.discord.shards.shards(discord.told.shards)?;
-        let fence = Fence::closed(Instant::now());
-        let rabbit = self.start_amqp(config, amqp, &fence)?;
+        discord.settings.shards.shards(discord.told.shards)?;
+        let Connections { administration, consumption } = &rabbit.connections;
         let group = amqp.group.as_str();
         let store: Arc<dyn SessionStore> = match &config.store {
-            config::Store::Amqp { prefix } => {
-                Arc::new(AmqpSessionStore::new(rabbit.administration.clone(), group, prefix))
-            }
+            config::Store::Amqp { prefix } => Arc::new(AmqpSessionStore::new(administration.clone(), group, prefix)),
             config::Store::File { folder } => Arc::new(FileSessionStore::new(folder)),
             config::Store::Memory => Arc::new(MemorySessionStore::new()),
         };
@@ -236,19 +284,19 @@ impl Service {
                 // The sender lives as long as the publisher does.
                 let _ = state.wait_for(|state| *state != BrokerState::Disconnected).await;
             }
-            declare(&rabbit.administration, amqp).await;
+            declare(administration, amqp).await;
         };
         let ending = stop.child_token();
         if self.beside(async { Ok(until(&ending, ready).await) }, &ending).await?.is_none() {
             return Ok(());
         }
         let queue = IdentifyQueue::new(discord.told.session_start_limit, identify_queue::PACE, Instant::now());
-        let (administration, consumption) = (rabbit.administration.clone(), rabbit.consumption.clone());
-        let (turnstile, driver) = AmqpTurnstile::new(administration, consumption, group, Rules::DISCORD);
+        let (turnstile, driver) =
+            AmqpTurnstile::new(administration.clone(), consumption.clone(), group, Rules::DISCORD);
         self.run(driver.run(self.intake.clone()));
         let gate = IdentifyGate::shared(queue, discord.asked, Arc::new(turnstile));
-        let shared = self.share(config, discord, rabbit.events.clone(), store, fence.clone(), gate);
-        let Some(cluster) = self.join(config, group, &discord.told, &rabbit, fence, shared, stop).await? else {
+        let shared = self.share(discord, rabbit.events.clone(), store, fence.clone(), gate);
+        let Some(cluster) = self.join(config, group, discord, rabbit, fence, shared, node, stop).await? else {
             return Ok(());
         };
         let ending = stop.child_token();
@@ -258,7 +306,6 @@ impl Service {
     /// What shards share, and the tasks behind it.
     fn share(
         &mut self,
-        config: &Config,
         discord: &Discord,
         broker: Arc<dyn Broker>,
         store: Arc<dyn SessionStore>,
@@ -272,28 +319,35 @@ impl Service {
             Ok(())
         });
         let gateway = Arc::new(Gateway::new(discord.url.clone()));
-        let (base_url, token) = (config.discord.api.base_url(), config.discord.token.clone());
+        let (base_url, token) = (discord.settings.api.base_url(), discord.settings.token.clone());
         let (fresh, limits, until, dial) = (gateway.clone(), gate.clone(), self.intake.clone(), tls.clone());
         self.tasks.spawn(async move {
             fresh.keep_fresh(|| rest::gateway_bot(&base_url, &token, &dial), &limits, until).await;
             Ok(())
         });
-        let compression = config.discord.compression;
+        let compression = discord.settings.compression;
         Shared { broker, store, fence, gate, gateway, tls, compression, scratch: Arc::default() }
     }
 
-    fn start_amqp(&mut self, config: &Config, amqp: &config::Amqp, fence: &Fence) -> Result<Amqp, ServiceError> {
-        let address =
-            Address::parse(amqp.url.secret().expose()).map_err(|error| ServiceError::Address(error.to_string()))?;
-        let group = amqp.group.as_str();
-        let demand = match listed(config) {
+    /// The connections beside the one that publishes events.
+    fn connect(&mut self, amqp: &config::Amqp) -> Result<Connections, ServiceError> {
+        let (address, group) = (address(amqp)?, amqp.group.as_str());
+        let administration = self.start_admin(Admin::at(&address, &format!("optic {group} administration")))?;
+        let consumption = self.start_admin(Admin::for_leases(&address, &format!("optic {group} consumption")))?;
+        let _ = self.view.admin.set(administration.clone());
+        Ok(Connections { administration, consumption })
+    }
+
+    fn start_amqp(&mut self, bot: &config::Discord, amqp: &config::Amqp, fence: &Fence) -> Result<Amqp, ServiceError> {
+        let (address, group) = (address(amqp)?, amqp.group.as_str());
+        let demand = match listed(bot) {
             None => Demand::auto(),
             Some(names) => Demand::listed(names.iter().map(String::as_str)),
         };
         let demand = Arc::new(Mutex::new(demand));
         let feedback = Arc::new(Feedback::new(demand.clone()));
         let settings = PublisherSettings {
-            address: address.clone(),
+            address,
             exchange: group.to_owned(),
             connection_name: format!("optic {group} events"),
             window: WINDOW,
@@ -307,9 +361,7 @@ impl Service {
         });
         let _ = self.view.publisher.set(publisher.clone());
         let _ = self.view.fence.set(fence.clone());
-        let administration = self.start_admin(Admin::at(&address, &format!("optic {group} administration")))?;
-        let consumption = self.start_admin(Admin::for_leases(&address, &format!("optic {group} consumption")))?;
-        let _ = self.view.admin.set(administration.clone());
+        let connections = self.connect(amqp)?;
         let settings = EventSettings {
             group: group.to_owned(),
             persistent: amqp.persistent,
@@ -319,7 +371,7 @@ impl Service {
         feedback.tell(&events);
         // Seen from now on: who asks for readiness is told what is missing.
         let _ = self.view.broker.set(events.clone());
-        Ok(Amqp { events, administration, consumption })
+        Ok(Amqp { events, connections })
     }
 
     fn start_admin(
@@ -424,9 +476,13 @@ async fn run_all(
     }
 }
 
+fn address(amqp: &config::Amqp) -> Result<Address, ServiceError> {
+    Address::parse(amqp.url.secret().expose()).map_err(|error| ServiceError::Address(error.to_string()))
+}
+
 /// The events that are to be published; `None`: whatever is consumed.
-fn listed(config: &Config) -> Option<Vec<String>> {
-    match &config.discord.events {
+fn listed(bot: &config::Discord) -> Option<Vec<String>> {
+    match &bot.events {
         EventFilter::Auto => None,
         EventFilter::Listed(names) => Some(names.iter().cloned().collect()),
     }
@@ -462,11 +518,11 @@ async fn until<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Op
 }
 
 /// Asks Discord for its gateway until it tells, or says that asking is of no use.
-async fn ask_discord(config: &Config, tls: &tls::Lazy) -> Result<GatewayBot, RestError> {
-    let base_url = config.discord.api.base_url();
+async fn ask_discord(bot: &config::Discord, tls: &tls::Lazy) -> Result<GatewayBot, RestError> {
+    let base_url = bot.api.base_url();
     let mut delay = FIRST_RETRY;
     loop {
-        match rest::gateway_bot(&base_url, &config.discord.token, tls).await {
+        match rest::gateway_bot(&base_url, &bot.token, tls).await {
             Ok(gateway) => return Ok(gateway),
             Err(error) if error.is_retryable() => {
                 let wait = error.retry_after().unwrap_or(delay);

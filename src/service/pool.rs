@@ -166,7 +166,7 @@ pub(super) mod tests {
             compression: Compression::None,
             scratch: Arc::default(),
         };
-        Pool::new(config.discord, shared, Arc::new(Commands::new(3)), Arc::default())
+        Pool::new(config.discord.expect("a bot"), shared, Arc::new(Commands::new(3)), Arc::default())
     }
 
     impl Pool {

@@ -97,9 +97,15 @@ impl Health for View {
                 }
             })
             .collect();
-        let broker = self.broker.get().map_or(BrokerState::Disconnected, |broker| broker.state());
+        // Without a bot nobody publishes events, and the connection for what is small tells how RabbitMQ is.
+        let broker = match (self.broker.get(), self.admin.get()) {
+            (Some(broker), _) => broker.state(),
+            (None, Some(admin)) if admin.is_taking_messages() => BrokerState::Connected,
+            (None, _) => BrokerState::Disconnected,
+        };
         // RabbitMQ tells a connection of an alarm only once it publishes; the other one may have heard of it before.
-        let blocked = broker == BrokerState::Connected && self.admin.get().is_some_and(Admin::is_blocked);
+        let blocked = self.admin.get().is_some_and(Admin::is_blocked)
+            && (broker == BrokerState::Connected || self.broker.get().is_none());
         let mut also_missing = Vec::new();
         {
             let missing = lock(&self.missing);

@@ -8,7 +8,7 @@ fn a_presence_that_makes_the_identify_too_long_is_a_mistake() {
     let text = format!(r#"{{"activities":[{{"name":"{name}","type":0}}]}}"#);
     let [line] = &mistakes(&[("DISCORD_PRESENCE", &text)])[..] else { panic!("one mistake") };
     assert!(line.ends_with(" bytes, and Discord takes at most 4096; make it shorter"), "{line}");
-    assert!(good(&[("DISCORD_PRESENCE", &text.replace(&name, "x"))]).discord.presence.is_some());
+    assert!(bot(&good(&[("DISCORD_PRESENCE", &text.replace(&name, "x"))])).presence.is_some());
 }
 
 #[test]
@@ -24,6 +24,32 @@ fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
         (
             &[("DISCORD_EVENTS", "auto,MESSAGE_CREATE")],
             "DISCORD_EVENTS=\"auto,MESSAGE_CREATE\": auto stands beside names; write auto alone, or only names".into(),
+        ),
+        (
+            &[("SINGYEONG_ADDRESS", "127.0.0.1:4000")],
+            "SINGYEONG_ADDRESS=\"127.0.0.1:4000\": its clients' messages are kept in RabbitMQ, and there is none with \
+             BROKER_TYPE=stdio; set AMQP_URL, or unset SINGYEONG_ADDRESS"
+                .into(),
+        ),
+        (
+            &[AMQP, ("SINGYEONG_ADDRESS", "4000")],
+            "SINGYEONG_ADDRESS=\"4000\": not an IP address with a port; write such as 127.0.0.1:8080, 0.0.0.0:8080 or off".into(),
+        ),
+        (
+            &[AMQP, ("SINGYEONG_ADDRESS", "[::1]:1"), ("SINGYEONG_PROXY_ALLOW", "10.0.0.0/33")],
+            "SINGYEONG_PROXY_ALLOW=\"10.0.0.0/33\": \"10.0.0.0/33\" is no network; write such as \
+             10.0.0.0/8,127.0.0.1,fd00::/8"
+                .into(),
+        ),
+        (
+            &[AMQP, ("SINGYEONG_ADDRESS", "[::1]:1"), ("SINGYEONG_ACK_TIMEOUT", "2 weeks")],
+            "SINGYEONG_ACK_TIMEOUT=\"2 weeks\": not a time that it can have; write one from 100ms to 25m, such as 15s".into(),
+        ),
+        (
+            &[AMQP, ("SINGYEONG_ADDRESS", "[::1]:1"), ("SINGYEONG_MAX_MESSAGE", "1")],
+            "SINGYEONG_MAX_MESSAGE=\"1\": not a number of bytes that it can have; write one from 1024 to 134217728, such as \
+             65536, 64k or 4m"
+                .into(),
         ),
         (
             &[("DISCORD_EVENTS", "MESSAGE-CREATE")],

@@ -57,13 +57,17 @@ fn amqp(config: Config) -> Amqp {
     }
 }
 
+fn bot(config: &Config) -> &Discord {
+    config.discord.as_ref().expect("a bot")
+}
+
 fn shards(config: &Config, advised: u32) -> Vec<(u32, u32)> {
-    let shards = config.discord.shards.shards(advised).expect("shards");
+    let shards = bot(config).shards.shards(advised).expect("shards");
     shards.into_iter().map(|shard: Shard| (shard.id().get(), shard.count())).collect()
 }
 
 fn listed(config: &Config) -> BTreeSet<&str> {
-    match &config.discord.events {
+    match &bot(config).events {
         EventFilter::Listed(names) => names.iter().map(String::as_str).collect(),
         EventFilter::Auto => panic!("auto"),
     }

@@ -6,24 +6,25 @@ use std::time::Duration;
 
 use super::*;
 use crate::discord::compression::Compression;
+use crate::secret::Secret;
 
 #[test]
 fn secrets_come_from_files_without_their_line_break() {
     let (config, _) = read(&[("DISCORD_TOKEN_FILE", "/run/secrets/token")]).expect("a good configuration");
-    assert_eq!(config.discord.token.expose(), "from.a.file");
+    assert_eq!(bot(&config).token.expose(), "from.a.file");
 }
 
 #[test]
 fn a_token_alone_is_enough() {
     let (config, warnings) = with_warnings(&[]);
     assert_eq!(warnings, [""; 0]);
-    assert_eq!(config.discord.token.expose(), TOKEN.1);
-    assert_eq!(config.discord.events, EventFilter::Auto);
-    assert_eq!(config.discord.intents.intents(), Intents::ALL.without(Intents::PRIVILEGED));
-    assert_eq!(config.discord.intents.origin(), IntentOrigin::Unprivileged);
+    assert_eq!(bot(&config).token.expose(), TOKEN.1);
+    assert_eq!(bot(&config).events, EventFilter::Auto);
+    assert_eq!(bot(&config).intents.intents(), Intents::ALL.without(Intents::PRIVILEGED));
+    assert_eq!(bot(&config).intents.origin(), IntentOrigin::Unprivileged);
     assert_eq!(shards(&config, 3), [(0, 3), (1, 3), (2, 3)]);
-    assert_eq!(config.discord.api.base_url(), "https://discord.com/api/v10");
-    assert_eq!(config.discord.compression, Compression::ZlibStream);
+    assert_eq!(bot(&config).api.base_url(), "https://discord.com/api/v10");
+    assert_eq!(bot(&config).compression, Compression::ZlibStream);
     assert_eq!(config.broker, Broker::Stdio);
     assert_eq!(config.store, Store::Memory);
     assert_eq!(config.http, Some(SocketAddr::from(([127, 0, 0, 1], 8080))));
@@ -78,8 +79,8 @@ fn shards_are_this_process_s_own_or_shared_by_leases() {
     assert_eq!(good(&[AMQP]).cluster.mode, ClusterMode::Static);
     assert_eq!(good(&[AMQP, ("CLUSTER_MODE", "Static")]).cluster.mode, ClusterMode::Static);
     let leased = good(&[AMQP, ("CLUSTER_MODE", "leased"), ("DISCORD_SHARD_COUNT", "8")]);
-    assert_eq!((leased.cluster.mode, leased.discord.shards.count()), (ClusterMode::Leased, Some(8)));
-    assert_eq!(good(&[AMQP, ("CLUSTER_MODE", "leased")]).discord.shards.count(), None);
+    assert_eq!((leased.cluster.mode, bot(&leased).shards.count()), (ClusterMode::Leased, Some(8)));
+    assert_eq!(bot(&good(&[AMQP, ("CLUSTER_MODE", "leased")])).shards.count(), None);
 }
 
 #[test]
@@ -102,12 +103,12 @@ fn intents_are_those_given_by_name_or_number() {
         &[("DISCORD_RAW_INTENTS", "0"), ("DISCORD_INTENTS", "GUILDS GUILD_MESSAGES")],
     ] {
         let config = good(vars);
-        assert_eq!(config.discord.intents.intents(), expected, "{vars:?}");
-        assert_eq!(config.discord.intents.origin(), IntentOrigin::Given);
-        assert_eq!(config.discord.intents.notes(), ["intents, as set: GUILDS | GUILD_MESSAGES"]);
+        assert_eq!(bot(&config).intents.intents(), expected, "{vars:?}");
+        assert_eq!(bot(&config).intents.origin(), IntentOrigin::Given);
+        assert_eq!(bot(&config).intents.notes(), ["intents, as set: GUILDS | GUILD_MESSAGES"]);
     }
-    assert_eq!(good(&[("DISCORD_INTENTS", "GUILD_EMOJIS")]).discord.intents.intents(), Intents::GUILD_EXPRESSIONS);
-    assert_eq!(good(&[("DISCORD_INTENTS", "0")]).discord.intents.intents(), Intents::NONE);
+    assert_eq!(bot(&good(&[("DISCORD_INTENTS", "GUILD_EMOJIS")])).intents.intents(), Intents::GUILD_EXPRESSIONS);
+    assert_eq!(bot(&good(&[("DISCORD_INTENTS", "0")])).intents.intents(), Intents::NONE);
 }
 
 #[test]
@@ -115,7 +116,7 @@ fn intents_are_derived_from_the_events_and_the_log_says_so() {
     let config = good(&[("DISCORD_EVENTS", "message_create, GUILD_MEMBER_ADD")]);
     assert_eq!(listed(&config), BTreeSet::from(["GUILD_MEMBER_ADD", "MESSAGE_CREATE"]));
     assert_eq!(
-        config.discord.intents.notes(),
+        bot(&config).intents.notes(),
         [
             "intents, derived from DISCORD_EVENTS: GUILD_MEMBERS | GUILD_MESSAGES | DIRECT_MESSAGES",
             "privileged, to be switched on in Discord's developer portal: GUILD_MEMBERS",
@@ -127,17 +128,15 @@ fn intents_are_derived_from_the_events_and_the_log_says_so() {
 
 #[test]
 fn the_api_is_where_it_is_said_to_be() {
-    let api =
-        good(&[("DISCORD_API_HOST", "[::1]:8081"), ("DISCORD_API_PROTOCOL", "HTTP"), ("DISCORD_API_VERSION", "v9")])
-            .discord
-            .api;
-    assert_eq!(api.base_url(), "http://[::1]:8081/api/v9");
+    let config =
+        good(&[("DISCORD_API_HOST", "[::1]:8081"), ("DISCORD_API_PROTOCOL", "HTTP"), ("DISCORD_API_VERSION", "v9")]);
+    assert_eq!(bot(&config).api.base_url(), "http://[::1]:8081/api/v9");
 }
 
 #[test]
 fn the_presence_is_kept_as_it_was_given() {
     let text = r#"{ "status": "dnd", "since": null, "afk": false, "activities": [{"name":"x","type":1,"url":null}] }"#;
-    let presence = good(&[("DISCORD_PRESENCE", text)]).discord.presence.expect("a presence");
+    let presence = bot(&good(&[("DISCORD_PRESENCE", text)])).presence.clone().expect("a presence");
     assert_eq!(presence.get(), text);
 }
 
@@ -174,4 +173,30 @@ fn a_command_that_looks_at_rabbitmq_needs_no_token() {
 fn a_configuration_prints_without_its_secrets() {
     let text = format!("{:?}", good(&[AMQP]));
     assert!(!text.contains("hunter2") && !text.contains(TOKEN.1), "{text}");
+}
+
+#[test]
+fn a_singyeong_server_has_its_address_its_password_and_its_limits() {
+    let on = ("SINGYEONG_ADDRESS", "127.0.0.1:4000");
+    let plain = good(&[AMQP, on]).singyeong.expect("a server");
+    assert_eq!((plain.auth, plain.limits), (None, crate::singyeong::limits::Limits::default()));
+    let set = good(&[
+        AMQP,
+        ("SINGYEONG_ADDRESS", ":4000"),
+        ("SINGYEONG_AUTH_FILE", "/run/secrets/token"),
+        ("SINGYEONG_PROXY_ALLOW", "10.0.0.0/8, ::1"),
+        ("SINGYEONG_ACK_TIMEOUT", "2s"),
+        ("SINGYEONG_MAX_MESSAGE", "64k"),
+    ]);
+    let set = set.singyeong.expect("a server");
+    assert_eq!(set.address.to_string(), "0.0.0.0:4000");
+    assert_eq!(set.auth.as_ref().map(Secret::expose), Some("from.a.file"));
+    assert_eq!(set.proxy_allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "::1/128"]);
+    assert_eq!((set.limits.acknowledgement, set.limits.message), (Duration::from_secs(2), 65_536));
+    assert_eq!(good(&[AMQP, ("SINGYEONG_ADDRESS", "off")]).singyeong, None);
+    // Without a token there is no bot, and that is no mistake.
+    let (alone, warnings) = read(&[AMQP, on]).expect("good");
+    assert!(alone.discord.is_none() && warnings.is_empty(), "{warnings:?}");
+    let (_, warnings) = read(&[AMQP, on, ("DISCORD_SHARD_COUNT", "2")]).expect("good");
+    assert_eq!(warnings[0].to_string(), "DISCORD_SHARD_COUNT: has no effect: without DISCORD_TOKEN no shard runs");
 }

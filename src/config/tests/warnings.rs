@@ -6,7 +6,7 @@ use super::*;
 fn ids_without_a_count_hold_among_what_discord_advises() {
     let (config, warnings) = with_warnings(&[("DISCORD_SHARD_IDS", "0,2")]);
     assert_eq!(shards(&config, 3), [(0, 3), (2, 3)]);
-    assert_eq!(config.discord.shards.shards(2), Err(NoSuchShard { id: ShardId::new(2), count: 2 }));
+    assert_eq!(bot(&config).shards.shards(2), Err(NoSuchShard { id: ShardId::new(2), count: 2 }));
     assert!(warnings[0].ends_with("set DISCORD_SHARD_COUNT"), "{warnings:?}");
 }
 
@@ -58,9 +58,12 @@ fn what_is_doubtful_is_warned_about_and_kept() {
             &[("BROKER_ENCODING", "msgpack")],
             "BROKER_ENCODING: this version of Optic does not have it; it has no effect",
         ),
+        (&[("SINGYEONG_DSN", "x")], "SINGYEONG_DSN: this version of Optic does not have it; it has no effect"),
+        (&[("SINGYEONG_AUTH", "x")], "SINGYEONG_AUTH: has no effect: SINGYEONG_ADDRESS is not set"),
         (
-            &[("SINGYEONG_AUTH_FILE", "/x")],
-            "SINGYEONG_AUTH_FILE: this version of Optic does not have it; it has no effect",
+            &[AMQP, ("SINGYEONG_ADDRESS", ":4000")],
+            "SINGYEONG_ADDRESS: everybody who reaches this address may send commands to Discord and read queues: set \
+             SINGYEONG_AUTH",
         ),
         (
             &[("DISCORD_SHARD_COUNT", "8"), ("DISCORD_SHARD_IDS", "1,0-1")],
@@ -98,7 +101,7 @@ fn what_is_not_meant_for_optic_is_passed_over() {
 #[test]
 fn a_token_with_bot_before_it_loses_it() {
     let (config, warnings) = read(&[("DISCORD_TOKEN", "Bot a.b.c")]).expect("a good configuration");
-    assert_eq!(config.discord.token.expose(), "a.b.c");
+    assert_eq!(bot(&config).token.expose(), "a.b.c");
     assert!(warnings[0].to_string().starts_with("DISCORD_TOKEN: begins with \"Bot \""), "{warnings:?}");
 }
 
