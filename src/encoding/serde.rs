@@ -155,13 +155,16 @@ mod tests {
             ("f", Value::Big(Box::new(BigInteger { negative: true, magnitude: [0, 0, 0, 0, 0, 0, 0, 0, 1].into() }))),
         ]);
         let written = serde_json::to_string(&value).expect("texts are keys");
-        let expected = r#"{"a":-1,"b":"~f1.0","c":"~bAP8=","d":"~s~tilde","f":"~i-000000000000000001","~e":[null,true,"text"]}"#;
+        let expected =
+            r#"{"a":-1,"b":"~f1.0","c":"~bAP8=","d":"~s~tilde","f":"~i-000000000000000001","~e":[null,true,"text"]}"#;
         assert_eq!(written, expected);
     }
 
     #[test]
     fn what_stands_for_no_value_is_refused() {
-        for text in [r#""~""#, r#""~x""#, r#""~finf""#, r#""~fone""#, r#""~b?""#, r#""~i0""#, "18446744073709551615", "1.5"] {
+        for text in
+            [r#""~""#, r#""~x""#, r#""~finf""#, r#""~fone""#, r#""~b?""#, r#""~i0""#, "18446744073709551615", "1.5"]
+        {
             serde_json::from_str::<Value>(text).expect_err(text);
         }
     }

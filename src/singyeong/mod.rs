@@ -23,8 +23,9 @@ pub mod passwords;
 pub mod query;
 pub mod registry;
 pub mod replica;
+pub mod rest;
 pub mod server;
 pub mod session;
-pub mod view;
 #[cfg(test)]
 mod values;
+pub mod view;

@@ -91,11 +91,7 @@ impl BusDriver {
         let _ = timeout(GOODBYE, self.publish_all(&mut channel, &mut in_hand)).await;
     }
 
-    async fn publish_all(
-        &self,
-        channel: &mut Option<Channel>,
-        in_hand: &mut Option<Given>,
-    ) -> Result<(), AdminError> {
+    async fn publish_all(&self, channel: &mut Option<Channel>, in_hand: &mut Option<Given>) -> Result<(), AdminError> {
         while let Some(message) = self.bus.outbox.take() {
             if let Err(why) = self.publish_one(channel, &message).await {
                 *channel = None;

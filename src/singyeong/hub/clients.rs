@@ -205,7 +205,8 @@ impl Clients {
         if let Some(holder) = self.registry.get(key).filter(|holder| holder.node == *node) {
             let client = Client { last_heartbeat: at, ..Client::clone(holder) };
             self.registry.put(client);
-        } else if let Some(client) = self.hidden.get_mut(key).into_iter().flatten().find(|hidden| hidden.node == *node) {
+        } else if let Some(client) = self.hidden.get_mut(key).into_iter().flatten().find(|hidden| hidden.node == *node)
+        {
             client.last_heartbeat = at;
             self.settle(key);
         }

@@ -153,9 +153,7 @@ impl Complaints {
 
     fn tell(&mut self, why: Unreadable) {
         let is_new = match why {
-            Unreadable::Version(version) => {
-                self.versions.len() < Self::VERSIONS && self.versions.insert(version)
-            }
+            Unreadable::Version(version) => self.versions.len() < Self::VERSIONS && self.versions.insert(version),
             Unreadable::Malformed(_) => !std::mem::replace(&mut self.is_malformed_told, true),
         };
         if is_new {

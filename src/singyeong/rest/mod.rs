@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tracing::debug;
@@ -19,12 +19,14 @@ use self::proxy::address::{Allowed, Base};
 use self::proxy::upstream::Upstream;
 use self::proxy::{Missing, ProxyRequest};
 use super::client::Client;
+use super::exchange::Later;
 use super::hub::Hub;
 use super::limits::Limits;
 use super::passwords::Passwords;
 use super::query::{InvalidQuery, Query};
+use super::server::http::{Rest, not_found};
 use super::view::shown;
-use crate::encoding::{Value, json};
+use crate::encoding::{Encoding, Value, json, write};
 
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
@@ -41,6 +43,12 @@ pub struct RestApi {
     /// Bytes of a body.
     most_body: usize,
     most_depth: usize,
+}
+
+impl Rest for RestApi {
+    fn respond(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Later<Answer> {
+        Box::pin(async move { self.answer(request, peer).await })
+    }
 }
 
 /// What is answered: the text is a whole already.
@@ -81,10 +89,12 @@ impl RestApi {
                 let body = self.authorised_body(request, peer).await?;
                 self.proxy(&body, peer).await
             }
-            // There are no plugins: nothing is there for those who may look.
-            _ if path.starts_with("/api/v1/plugin/") || path == "/api/v1/plugin" => {
+            // As the original without plugins.
+            _ if path.starts_with("/api/v1/plugin/") => {
                 self.authorised(request.headers(), peer).await?;
-                Err(not_found())
+                let mut answer = Response::new(Full::default());
+                *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                Err(answer)
             }
             _ => Err(not_found()),
         }
@@ -118,7 +128,7 @@ impl RestApi {
         if body.is_empty() {
             return Ok(Value::map([]));
         }
-        json::from_slice(&body).map_err(|_| failed(StatusCode::BAD_REQUEST))
+        json::read(&body).map_err(|_| failed(StatusCode::BAD_REQUEST))
     }
 
     async fn query(&self, body: &Value) -> Result<Answer, Answer> {
@@ -129,7 +139,7 @@ impl RestApi {
             if n > 0 {
                 text.push(b',');
             }
-            text.extend(json::to_vec(&shown(client)));
+            write(Encoding::Json, &shown(client), &mut text);
             if n % CLIENTS_A_TURN == CLIENTS_A_TURN - 1 {
                 tokio::task::yield_now().await;
             }
@@ -171,7 +181,7 @@ impl RestApi {
 
     fn compile(&self, query: &Value) -> Result<Query, Answer> {
         Query::compile(query, self.most_depth).map_err(|error| match error {
-            InvalidQuery::TooDeep(_) => errors(&error.to_string()),
+            InvalidQuery::TooDeep(_) | InvalidQuery::TooMany(_) => errors(&error.to_string()),
             // As the original has it.
             InvalidQuery::Malformed(_) => failed(StatusCode::INTERNAL_SERVER_ERROR),
         })
@@ -187,11 +197,7 @@ fn accepts_json(headers: &HeaderMap) -> Result<(), Answer> {
         let kind = range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         matches!(kind.as_str(), "*/*" | "application/*" | "application/json") || kind.ends_with("+json")
     };
-    if given.flat_map(|value| value.split(',')).any(is_json) {
-        Ok(())
-    } else {
-        Err(failed(StatusCode::NOT_ACCEPTABLE))
-    }
+    if given.flat_map(|value| value.split(',')).any(is_json) { Ok(()) } else { Err(failed(StatusCode::NOT_ACCEPTABLE)) }
 }
 
 fn in_json(status: StatusCode, text: Vec<u8>) -> Answer {
@@ -202,7 +208,9 @@ fn in_json(status: StatusCode, text: Vec<u8>) -> Answer {
 }
 
 fn answer(status: StatusCode, value: &Value) -> Answer {
-    in_json(status, json::to_vec(value))
+    let mut text = Vec::new();
+    write(Encoding::Json, value, &mut text);
+    in_json(status, text)
 }
 
 fn ok(value: &Value) -> Answer {
@@ -221,10 +229,6 @@ fn failed(status: StatusCode) -> Answer {
 /// What is wrong with a request to a client.
 fn errors(text: &str) -> Answer {
     answer(StatusCode::BAD_REQUEST, &Value::map([("errors", Value::List([Value::string(text)].into()))]))
-}
-
-fn not_found() -> Answer {
-    answer(StatusCode::NOT_FOUND, &Value::map([("code", Value::Integer(404)), ("error", Value::string("not found"))]))
 }
 
 #[cfg(test)]

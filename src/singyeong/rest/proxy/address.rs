@@ -44,10 +44,8 @@ impl Base {
             format!("http://{ip}")
         };
         let url = Url::parse(&url).map_err(|_| bad())?;
-        let is_more = !url.username().is_empty()
-            || url.password().is_some()
-            || url.query().is_some()
-            || url.fragment().is_some();
+        let is_more =
+            !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some();
         let (host, port) = (url.host().ok_or_else(bad)?, url.port_or_known_default().ok_or_else(bad)?);
         if is_more || port == 0 {
             return Err(bad());

@@ -14,7 +14,7 @@ use hyper::{HeaderMap, Method, Response};
 
 use self::address::Base;
 use self::upstream::Question;
-use crate::encoding::{Value, json};
+use crate::encoding::{Encoding, Value, write};
 
 /// What the original calls a method.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
@@ -67,7 +67,11 @@ impl<'a> ProxyRequest<'a> {
         let (body, is_json) = match self.body {
             Value::Null | Value::Bool(false) => (Bytes::new(), false),
             Value::String(text) => (Bytes::copy_from_slice(text.as_bytes()), false),
-            other => (json::to_vec(other).into(), true),
+            other => {
+                let mut text = Vec::new();
+                write(Encoding::Json, other, &mut text);
+                (text.into(), true)
+            }
         };
         if matches!(method, "GET" | "HEAD") && !body.is_empty() {
             return Err("no body required but one given (you probably wanted to send nil)".to_owned());
