@@ -8,15 +8,35 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Knows no adapter.
-const CORE: [&str; 9] =
-    ["broker", "clock", "cluster", "discord", "encoding", "ledger", "secret", "session_store", "tls"];
+const CORE: [&str; 9] = [
+    "broker",
+    "clock",
+    "cluster",
+    "discord",
+    "encoding",
+    "ledger",
+    "secret",
+    "session_store",
+    "tls",
+];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 11] =
-    ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
+const OUTSIDE: [&str; 11] = [
+    "amqp",
+    "cli",
+    "config",
+    "http",
+    "logging",
+    "memory",
+    "service",
+    "simulator",
+    "singyeong",
+    "spectacles",
+    "stdio",
+];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 61] = [
+const SANS_IO: [&str; 62] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -73,15 +93,17 @@ const SANS_IO: [&str; 61] = [
     "singyeong/metadata",
     "singyeong/packet",
     "singyeong/query",
+    "singyeong/queues",
     "singyeong/registry",
     "singyeong/replica",
+    "singyeong/view",
     "spectacles/demand",
     "spectacles/route",
     "spectacles/tally",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 20] = [
+const DRIVERS: [&str; 23] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -101,11 +123,22 @@ const DRIVERS: [&str; 20] = [
     "simulator/session",
     "singyeong/exchange",
     "singyeong/hub",
+    "singyeong/news",
     "singyeong/outbox",
+    "singyeong/queues/driver",
+    "singyeong/queues/publish",
+    "singyeong/rest",
 ];
 
 /// In these folders everything is either sans-I/O or a driver.
-const SORTED: [&str; 6] = ["amqp/publisher", "cluster", "discord", "session_store", "simulator", "singyeong"];
+const SORTED: [&str; 6] = [
+    "amqp/publisher",
+    "cluster",
+    "discord",
+    "session_store",
+    "simulator",
+    "singyeong",
+];
 
 #[test]
 fn the_core_names_no_adapter() {
@@ -214,8 +247,22 @@ fn names_outside(source: &Source) -> Vec<String> {
 }
 
 fn names_io(source: &Source) -> Vec<String> {
-    const CRATES: [&str; 7] = ["hyper", "hyper_util", "lapin", "mio", "rustls", "socket2", "tokio"];
-    const STD: [&str; 5] = ["fs", "net", "os", "process", "thread"];
+    const CRATES: [&str; 7] = [
+    "hyper",
+    "hyper_util",
+    "lapin",
+    "mio",
+    "rustls",
+    "socket2",
+    "tokio",
+];
+    const STD: [&str; 5] = [
+    "fs",
+    "net",
+    "os",
+    "process",
+    "thread",
+];
     source.named(|path| {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         match path[..] {

@@ -15,7 +15,7 @@ use lapin::{BasicProperties, Channel, message};
 use crate::discord::ids::ShardId;
 
 /// The headers that are ours begin so; others' are not looked at.
-const OUR_HEADERS: &str = "x-optic-";
+const OUR_HEADERS: [&str; 2] = ["x-optic-", "x-singyeong-"];
 
 /// A message that was delivered and is not acknowledged yet.
 ///
@@ -59,7 +59,7 @@ pub struct Properties {
     pub priority: Option<u8>,
     /// After how many milliseconds in a queue it is dropped, as text.
     pub expiration: Option<String>,
-    /// The headers whose names begin with `x-optic-`; numbers as text.
+    /// The headers whose names begin with `x-optic-` or `x-singyeong-`; numbers as text.
     pub headers: BTreeMap<String, String>,
 }
 
@@ -119,8 +119,12 @@ impl Properties {
 }
 
 fn our_headers(headers: &FieldTable) -> BTreeMap<String, String> {
-    let ours = headers.inner().iter().filter(|(name, _)| name.as_str().starts_with(OUR_HEADERS));
+    let ours = headers.inner().iter().filter(|(name, _)| is_ours(name.as_str()));
     ours.filter_map(|(name, value)| Some((name.to_string(), as_text(value)?))).collect()
+}
+
+fn is_ours(header: &str) -> bool {
+    OUR_HEADERS.iter().any(|ours| header.starts_with(ours))
 }
 
 /// Texts and the integers of whatever size a publisher chose.
@@ -248,12 +252,14 @@ mod tests {
         let mut headers = FieldTable::default();
         headers.insert("x-optic-reason".into(), AMQPValue::LongString("no such shard".into()));
         headers.insert("x-optic-attempt".into(), AMQPValue::LongLongInt(2));
+        headers.insert("x-singyeong-sender".into(), AMQPValue::LongString("worker 1".into()));
         headers.insert("x-death".into(), AMQPValue::LongString("theirs".into()));
         headers.insert("x-optic-table".into(), AMQPValue::FieldTable(FieldTable::default()));
         let properties = BasicProperties::default().with_headers(headers).with_reply_to("amq.rabbitmq.reply-to".into());
         let read = Properties::of(&properties);
         assert_eq!(read.reply_to.as_deref(), Some("amq.rabbitmq.reply-to"));
         let headers: Vec<_> = read.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(headers, [("x-optic-attempt", "2"), ("x-optic-reason", "no such shard")]);
+        let ours = [("x-optic-attempt", "2"), ("x-optic-reason", "no such shard"), ("x-singyeong-sender", "worker 1")];
+        assert_eq!(headers, ours);
     }
 }

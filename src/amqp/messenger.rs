@@ -21,7 +21,7 @@ use super::delivery::Properties;
 use super::error::AdminError;
 use super::topology::{Queue, short};
 
-/// How many messages are in flight at a time. Channels are opened when they are first used.
+/// How many messages are in flight at a time, unless told otherwise. Channels are opened when they are first used.
 const LANES: usize = 8;
 
 /// How long a confirm may take before the channel is held to be stuck. An alarm's time does not count.
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Messenger {
     admin: Admin,
-    lanes: Arc<[Mutex<Option<Channel>>; LANES]>,
+    lanes: Arc<[Mutex<Option<Channel>>]>,
 }
 
 /// A message and where it goes.
@@ -89,7 +89,12 @@ impl PublishError {
 impl Messenger {
     /// Publishes over this connection.
     pub fn new(admin: Admin) -> Self {
-        Self { admin, lanes: Arc::new([const { Mutex::const_new(None) }; LANES]) }
+        Self::with_lanes(admin, LANES)
+    }
+
+    /// The same with so many lanes, of which there is at least one: for more than commands are.
+    pub fn with_lanes(admin: Admin, lanes: usize) -> Self {
+        Self { admin, lanes: (0..lanes.max(1)).map(|_| Mutex::new(None)).collect() }
     }
 
     /// Publishes a message after those that were given to the same lane before; any number is a lane. Done when RabbitMQ has
@@ -100,7 +105,7 @@ impl Messenger {
     /// # Errors
     /// At once while an alarm is on. After an error of the connection the message may be published all the same.
     pub async fn publish(&self, lane: usize, message: &Message<'_>) -> Result<(), PublishError> {
-        let mut slot = self.lanes[lane % LANES].lock().await;
+        let mut slot = self.lanes[lane % self.lanes.len()].lock().await;
         // lapin sends nothing at all on a blocked connection, and would keep all of it in memory.
         self.admin.unblocked().await?;
         // Taken out: who stops waiting in the middle leaves no channel with something in flight behind.

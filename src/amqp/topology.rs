@@ -1,5 +1,7 @@
 //! Names in RabbitMQ, and declaring what they name: spec/amqp.md, "Names" and "Declaring".
 
+pub mod singyeong;
+
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -29,19 +31,34 @@ pub fn session_queue(group: &str, prefix: &str, shard: ShardId) -> String {
     format!("{group}:{prefix}.{shard}")
 }
 
-/// Whether Optic itself reads this queue of the group, or keeps something there: `G:optic:…`, `G:SEND`, `G:REJECTED`, `G:<digits>`.
+/// Whether Optic itself reads this queue of the group, or keeps something there: `G:optic:…`, `G:SEND`, `G:REJECTED`,
+/// `G:SINGYEONG_…`, `G:<digits>`.
 pub fn is_ours(group: &str, queue: &str) -> bool {
     let Some(rest) = queue.strip_prefix(group).and_then(|rest| rest.strip_prefix(':')) else { return false };
-    let is_shard = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
-    rest.starts_with("optic:") || rest == "SEND" || rest == "REJECTED" || is_shard
+    rest.starts_with("optic:")
+        || rest.starts_with("SINGYEONG_")
+        || rest == "SEND"
+        || rest == "REJECTED"
+        || is_shard(rest)
 }
 
-/// A durable queue, how it is declared, and the exchange and key that it is bound with.
+/// Whether it is written as a shard's number.
+fn is_shard(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// A durable queue, how it is declared, and the exchange and keys that it is bound with.
 #[derive(Clone, Debug)]
 pub struct Queue {
     name: String,
-    binding: Option<(String, String)>,
+    binding: Option<Binding>,
     arguments: FieldTable,
+}
+
+#[derive(Clone, Debug)]
+struct Binding {
+    exchange: String,
+    keys: Vec<String>,
 }
 
 impl Queue {
@@ -100,7 +117,7 @@ impl Queue {
     }
 
     fn shared(group: &str, key: &str) -> Self {
-        let binding = Some((group.to_owned(), key.to_owned()));
+        let binding = Some(Binding { exchange: group.to_owned(), keys: vec![key.to_owned()] });
         Self { name: format!("{group}:{key}"), binding, arguments: FieldTable::default() }
     }
 
@@ -112,8 +129,8 @@ impl Queue {
     /// Declares it, whatever its properties are, and binds it, if it is to be bound, to its exchange, which is declared first.
     /// `channel` may be another afterwards.
     pub(super) async fn declare(&self, admin: &Admin, channel: &mut Channel) -> Result<Declared, AdminError> {
-        if let Some((group, _)) = &self.binding {
-            exchange(channel, group).await?;
+        if let Some(binding) = &self.binding {
+            exchange(channel, &binding.exchange).await?;
         }
         let declared = declare_queue(admin, channel, &self.name, self.arguments.clone()).await?;
         self.bind(channel).await?;
@@ -131,10 +148,11 @@ impl Queue {
     }
 
     async fn bind(&self, channel: &Channel) -> Result<(), AdminError> {
-        match &self.binding {
-            Some((exchange, key)) => bind(channel, &self.name, exchange, key).await,
-            None => Ok(()),
+        let Some(Binding { exchange, keys }) = &self.binding else { return Ok(()) };
+        for key in keys {
+            bind(channel, &self.name, exchange, key).await?;
         }
+        Ok(())
     }
 }
 
@@ -383,7 +401,15 @@ mod tests {
 
     #[test]
     fn our_own_queues_are_told_from_those_of_workers() {
-        for ours in ["a:b:optic:session.0", "a:b:optic:record", "a:b:SEND", "a:b:REJECTED", "a:b:0", "a:b:17"] {
+        for ours in [
+            "a:b:optic:session.0",
+            "a:b:optic:record",
+            "a:b:SEND",
+            "a:b:REJECTED",
+            "a:b:0",
+            "a:b:17",
+            "a:b:SINGYEONG_SEND",
+        ] {
             assert!(is_ours("a:b", ours), "{ours}");
         }
         for other in

@@ -6,7 +6,7 @@
 
 use super::MOST_DEPTH;
 use super::cursor::{Cursor, room};
-use super::integer::{self, MOST_DIGITS};
+use super::integer::MOST_DIGITS;
 use super::value::{BigInteger, Map, Value};
 use super::write::Form;
 
@@ -171,10 +171,7 @@ impl<'a> Reader<'_, 'a> {
             _ => return Err(EtfError::BadSign),
         };
         let magnitude = self.take(length)?;
-        if length > integer::MOST_BYTES {
-            return Err(EtfError::TooLong);
-        }
-        Ok(BigInteger::value(negative, magnitude))
+        BigInteger::bounded(negative, magnitude).ok_or(EtfError::TooLong)
     }
 
     /// As text of 31 bytes, zeros behind it.

@@ -7,8 +7,8 @@ use super::value::{BigInteger, Value};
 /// Integers of more decimal digits than this are refused: reading and writing them takes time by the square.
 pub const MOST_DIGITS: usize = 1024;
 
-/// The bytes of a magnitude of [`MOST_DIGITS`] digits.
-pub(super) const MOST_BYTES: usize = 426;
+/// The bytes of the largest magnitude of [`MOST_DIGITS`] digits.
+const MOST_BYTES: usize = 426;
 
 /// So many digits are one step of the arithmetic, and their base.
 const STEP: usize = 9;
@@ -53,6 +53,19 @@ impl BigInteger {
         }
         let magnitude: Vec<u8> = limbs.into_iter().flat_map(u32::to_le_bytes).collect();
         Self::value(negative, &magnitude)
+    }
+
+    /// As [`value`](Self::value), but none of more than [`MOST_DIGITS`] decimal digits.
+    pub(super) fn bounded(negative: bool, magnitude: &[u8]) -> Option<Value> {
+        if magnitude.len() > MOST_BYTES {
+            return None;
+        }
+        Some(Self::value(negative, magnitude)).filter(|value| match value {
+            Value::Big(big) if big.magnitude.len() == MOST_BYTES => {
+                big.to_string().len() <= MOST_DIGITS + usize::from(negative)
+            }
+            _ => true,
+        })
     }
 
     /// As a `u64`, if it fits.
@@ -123,8 +136,11 @@ mod tests {
         {
             let Value::Big(big) = decimal(text) else { panic!("{text} does not fit") };
             assert_eq!(big.to_string(), text);
-            assert!(big.magnitude.len() <= MOST_BYTES);
+            assert_eq!(BigInteger::bounded(big.negative, &big.magnitude), Some(decimal(text)));
         }
+        let Value::Big(too_long) = decimal(&format!("1{}", "0".repeat(MOST_DIGITS))) else { panic!("it does not fit") };
+        assert_eq!(too_long.magnitude.len(), MOST_BYTES);
+        assert_eq!(BigInteger::bounded(false, &too_long.magnitude), None);
         let Value::Big(big) = Value::from(u64::MAX) else { panic!("it does not fit an i64") };
         assert_eq!(big.as_u64(), Some(u64::MAX));
         let Value::Big(big) = decimal("18446744073709551616") else { panic!("it does not fit an i64") };

@@ -17,13 +17,16 @@ pub mod hub;
 pub mod ids;
 pub mod limits;
 pub mod metadata;
+pub mod news;
 pub mod outbox;
 pub mod packet;
 pub mod passwords;
 pub mod query;
+pub mod queues;
 pub mod registry;
 pub mod replica;
 pub mod rest;
+pub mod router;
 pub mod server;
 pub mod session;
 #[cfg(test)]

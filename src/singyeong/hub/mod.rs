@@ -126,4 +126,6 @@ impl Hub {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -33,6 +33,12 @@ impl Shape {
         Some((at, self.0[at].1))
     }
 
+    /// Whether it is the very same.
+    #[cfg(test)]
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, Type)> {
         self.0.iter().map(|(key, of)| (&**key, *of))
     }

@@ -216,6 +216,3 @@ impl Digits<'_> {
         &digits[..length]
     }
 }
-
-#[cfg(test)]
-mod tests;

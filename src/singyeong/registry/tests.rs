@@ -1,14 +1,17 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::encoding::{Encoding, Value};
+use crate::encoding::{Encoding, Value, json};
 use crate::singyeong::client::Kind;
 use crate::singyeong::metadata::{Changes, Metadata};
 use crate::singyeong::query::InvalidQuery;
-use crate::singyeong::values::json;
 
 /// The cases that were tried on the original.
 const TABLE: &str = include_str!("../../../tests/data/singyeong-queries.json");
+
+fn value(text: &str) -> Value {
+    json::read(text.as_bytes()).expect("JSON")
+}
 
 fn node(name: &str) -> NodeId {
     NodeId::try_from(name.to_owned()).expect("a node's id")
@@ -30,7 +33,7 @@ fn client(id: &str, metadata: &str) -> Client {
         queues: std::collections::BTreeSet::new(),
         metadata: Metadata::default(),
     };
-    client.metadata.merge(Changes::read(&json(metadata)).expect("valid metadata"));
+    client.metadata.merge(Changes::read(&value(metadata)).expect("valid metadata"));
     client
 }
 
@@ -48,7 +51,7 @@ fn registry(clients: impl IntoIterator<Item = Client>) -> Registry {
 }
 
 fn query(target: &str) -> Query {
-    Query::compile(&json(target), 32).expect("a query")
+    Query::compile(&value(target), 32).expect("a query")
 }
 
 fn ids(clients: &[Arc<Client>]) -> Vec<&str> {
@@ -57,7 +60,7 @@ fn ids(clients: &[Arc<Client>]) -> Vec<&str> {
 
 #[test]
 fn every_case_of_the_table_is_answered_as_it_says() {
-    let Value::List(cases) = json(TABLE) else { panic!("a list") };
+    let Value::List(cases) = value(TABLE) else { panic!("a list") };
     assert_eq!(cases.len(), 153);
     for case in &cases {
         let name = case.get("name").and_then(Value::as_str).expect("a name");

@@ -163,6 +163,4 @@ impl Complaints {
 }
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;

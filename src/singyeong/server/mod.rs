@@ -12,6 +12,8 @@ mod connection;
 pub mod frames;
 pub mod http;
 mod registration;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::io;

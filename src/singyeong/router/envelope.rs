@@ -1,0 +1,216 @@
+//! Bodies of `SEND` and `BROADCAST` in RabbitMQ, `{target, payload, nonce, sender}`, read and written.
+//!
+//! In JSON, or in MessagePack where a value holds bytes, which JSON has not. Workers write them, too: nothing is taken for
+//! granted.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::targets::Targets;
+use crate::encoding::{self, Encoding, Map, ReadError, Term, Value};
+use crate::singyeong::ids::ClientKey;
+use crate::singyeong::packet::outgoing::Outgoing;
+use crate::singyeong::query::{InvalidQuery, Query};
+
+/// A body, read.
+#[derive(Clone, Debug)]
+pub(super) struct Envelope {
+    pub(super) query: Arc<Query>,
+    pub(super) nonce: Value,
+    pub(super) payload: Value,
+    /// Whoever it says to be from.
+    pub(super) sender: Option<Box<str>>,
+    /// Whom it is for, where that was decided.
+    pub(super) clients: Option<Vec<ClientKey>>,
+}
+
+/// A body that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Malformed {
+    /// Neither JSON nor MessagePack.
+    #[error("the body is neither JSON (content-type application/json) nor MessagePack (application/msgpack)")]
+    Encoding,
+    /// Not what it is declared as, or no map.
+    #[error("the body is no map {{\"target\", \"payload\"}}: {0}")]
+    Body(String),
+    /// A key that has to be there is not.
+    #[error("the body has no \"{0}\"")]
+    Missing(&'static str),
+    /// The target.
+    #[error("the body's \"target\" is no query: {0}")]
+    Target(#[from] InvalidQuery),
+}
+
+impl Malformed {
+    /// Its name for machines.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Encoding => "encoding",
+            Self::Body(_) => "not_a_map",
+            Self::Missing(_) => "no_field",
+            Self::Target(_) => "bad_target",
+        }
+    }
+}
+
+impl From<ReadError> for Malformed {
+    fn from(error: ReadError) -> Self {
+        Self::Body(error.to_string())
+    }
+}
+
+impl Envelope {
+    pub(super) fn read(body: &[u8], content_type: Option<&str>, targets: &mut Targets) -> Result<Self, Malformed> {
+        match encoding_of(body, content_type) {
+            Some(Encoding::Json) => Self::of_json(body, targets),
+            Some(Encoding::Msgpack) => Self::of_value(encoding::read(Encoding::Msgpack, body)?, targets),
+            Some(Encoding::Etf) | None => Err(Malformed::Encoding),
+        }
+    }
+
+    /// The target's text is what its query is known by, and is mostly not read again.
+    fn of_json(body: &[u8], targets: &mut Targets) -> Result<Self, Malformed> {
+        #[derive(Deserialize)]
+        struct Body<'a> {
+            #[serde(borrow, default, deserialize_with = "present")]
+            target: Option<&'a RawValue>,
+            #[serde(borrow, default, deserialize_with = "present")]
+            payload: Option<&'a RawValue>,
+            #[serde(borrow)]
+            nonce: Option<&'a RawValue>,
+            #[serde(borrow)]
+            sender: Option<&'a RawValue>,
+            #[serde(borrow)]
+            clients: Option<&'a RawValue>,
+        }
+        let body: Body<'_> = serde_json::from_slice(body).map_err(|error| Malformed::Body(error.to_string()))?;
+        let read = |raw: &RawValue| encoding::read(Encoding::Json, raw.get().as_bytes()).map_err(Malformed::from);
+        let optional = |raw: Option<&RawValue>| raw.map_or(Ok(Value::Null), read);
+        let target = body.target.ok_or(Malformed::Missing("target"))?;
+        Ok(Self {
+            query: targets.query(target.get().as_bytes(), || read(target))?,
+            payload: read(body.payload.ok_or(Malformed::Missing("payload"))?)?,
+            nonce: optional(body.nonce)?,
+            sender: optional(body.sender)?.as_str().map(Into::into),
+            clients: keys(&optional(body.clients)?),
+        })
+    }
+
+    fn of_value(value: Value, targets: &mut Targets) -> Result<Self, Malformed> {
+        let Value::Map(map) = value else { return Err(Malformed::Body("it is something else".to_owned())) };
+        let (mut target, mut payload, mut rest) = (None, None, Vec::new());
+        for (key, value) in map.into_entries() {
+            match &*key {
+                "target" => target = Some(value),
+                "payload" => payload = Some(value),
+                "nonce" | "sender" | "clients" => rest.push((key, value)),
+                _ => {}
+            }
+        }
+        let target = target.ok_or(Malformed::Missing("target"))?;
+        let payload = payload.ok_or(Malformed::Missing("payload"))?;
+        let mut text = Vec::new();
+        encoding::write(Encoding::Json, &target, &mut text);
+        // Bytes look like a text in JSON.
+        let query = match has_bytes(&target) {
+            true => targets.query_once(&target)?,
+            false => targets.query(&text, || Ok::<_, Malformed>(target))?,
+        };
+        let rest = Map::new(rest);
+        Ok(Self {
+            query,
+            payload,
+            nonce: rest.get("nonce").cloned().unwrap_or(Value::Null),
+            sender: rest.get("sender").and_then(Value::as_str).map(Into::into),
+            clients: rest.get("clients").and_then(keys),
+        })
+    }
+
+    /// The packet for a client that it is for.
+    pub(super) fn into_packet(self, broadcast: bool) -> Outgoing {
+        let Self { nonce, payload, sender, .. } = self;
+        Outgoing::Message { broadcast, nonce, payload, sender }
+    }
+
+    /// The content type and the body for these clients of those that match.
+    pub(super) fn listing(&self, clients: &[ClientKey]) -> (&'static str, Vec<u8>) {
+        let pair = |key: &ClientKey| {
+            Value::List([Value::string(key.application.as_str()), Value::string(key.client.as_str())].into())
+        };
+        let clients = Value::List(clients.iter().map(pair).collect());
+        let sender = self.sender.as_deref().map_or(Value::Null, Value::string);
+        body(&[
+            ("target", &self.query.to_value()),
+            ("payload", &self.payload),
+            ("nonce", &self.nonce),
+            ("sender", &sender),
+            ("clients", &clients),
+        ])
+    }
+}
+
+/// The content type and the body of these fields.
+pub(super) fn body(fields: &[(&str, &Value)]) -> (&'static str, Vec<u8>) {
+    let terms: Vec<(&str, Term<'_>)> = fields.iter().map(|(key, value)| (*key, Term::Value(value))).collect();
+    let encoding = encoding_for(fields.iter().map(|(_, value)| *value));
+    let mut body = Vec::new();
+    encoding::write_term(encoding, &Term::Map(&terms), &mut body);
+    (encoding.content_type(), body)
+}
+
+/// The content type and the body that a value is.
+pub(super) fn plain(value: &Value) -> (&'static str, Vec<u8>) {
+    let encoding = encoding_for([value]);
+    let mut body = Vec::new();
+    encoding::write(encoding, value, &mut body);
+    (encoding.content_type(), body)
+}
+
+/// A body of ours or of a worker's, as a value.
+pub(super) fn read(body: &[u8], content_type: Option<&str>) -> Option<Value> {
+    encoding::read(encoding_of(body, content_type)?, body).ok()
+}
+
+/// Many clients do not say what they send, and some say the wrong thing: what looks like an object in JSON is one.
+fn encoding_of(body: &[u8], content_type: Option<&str>) -> Option<Encoding> {
+    match body.trim_ascii_start().first() {
+        Some(b'{') => Some(Encoding::Json),
+        // Maps.
+        Some(0x80..=0x8f | 0xde | 0xdf) if content_type.is_none() => Some(Encoding::Msgpack),
+        _ => Encoding::of_content_type(content_type),
+    }
+}
+
+fn encoding_for<'a>(values: impl IntoIterator<Item = &'a Value>) -> Encoding {
+    if values.into_iter().any(has_bytes) { Encoding::Msgpack } else { Encoding::Json }
+}
+
+/// Values are as deep as their readers let them be.
+fn has_bytes(value: &Value) -> bool {
+    match value {
+        Value::Bytes(_) => true,
+        Value::List(list) => list.iter().any(has_bytes),
+        Value::Map(map) => map.iter().any(|(_, value)| has_bytes(value)),
+        Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Big(_) | Value::Float(_) | Value::String(_) => false,
+    }
+}
+
+/// `[[application, client], …]`.
+fn keys(value: &Value) -> Option<Vec<ClientKey>> {
+    let Value::List(pairs) = value else { return None };
+    let key = |pair: &Value| match pair {
+        Value::List(pair) => match &**pair {
+            [application, client] => Some(ClientKey::new(application.as_str()?, client.as_str()?)),
+            _ => None,
+        },
+        _ => None,
+    };
+    pairs.iter().map(key).collect()
+}
+
+/// Null is there, unlike what is missing.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}

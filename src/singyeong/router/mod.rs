@@ -1,0 +1,208 @@
+//! What carries clients' dispatches: into RabbitMQ, and out of it to the clients, processes and shards that they are for.
+//!
+//! ```text
+//! Router ── dispatches      our clients' SEND, BROADCAST and others, published
+//! RouterDriver
+//!    ├───── arrivals        what comes out of RabbitMQ, routed
+//!    ├───── commands        messages to the gateway, and their outcome
+//!    └───── told, aside     what senders hear; what nobody can do anything with
+//! ```
+//!
+//! The bodies are read by `envelope`, the headers by `origin` and `parcel`.
+
+mod arrivals;
+mod aside;
+mod commands;
+mod dispatches;
+mod envelope;
+mod exchange;
+mod gateway;
+mod mail;
+mod origin;
+mod parcel;
+mod probes;
+mod queued;
+mod targets;
+mod told;
+mod waiting;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::arrivals::Source;
+use self::mail::Mail;
+use self::origin::Op;
+use self::probes::Probes;
+use self::targets::Targets;
+use self::waiting::Waiting;
+use super::exchange::Later;
+use super::hub::Hub;
+use super::limits::Limits;
+use crate::amqp::admin::Admin;
+use crate::amqp::consumer::Consumer;
+use crate::amqp::delivery::Delivery;
+use crate::amqp::messenger::Messenger;
+use crate::amqp::replies::{Replies, RepliesDriver, ReplyEvent};
+use crate::amqp::topology::Queue;
+use crate::spectacles::tally::Count;
+
+/// So many messages of each queue are under way here at a time: more than wait for one client at most
+/// ([`MOST_WAITING`](super::outbox::MOST_WAITING)), so that one that does not read holds up no other.
+const PREFETCH: u16 = 1024;
+/// So many messages are published at a time, each way.
+const LANES: usize = 32;
+/// So often a message is routed that could not be delivered.
+const MOST_TRIES: u32 = 6;
+/// Between two looks at what changes in a moment.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Whose time is up is looked for so often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// At the end, for what is under way.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A handle. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Router(Arc<Shared>);
+
+/// Routes what comes out of RabbitMQ: to be run by whoever owns the task.
+#[derive(Debug)]
+pub struct RouterDriver {
+    shared: Arc<Shared>,
+    consumers: Vec<Consumer>,
+    deliveries: [mpsc::Receiver<Delivery>; 3],
+    replies: RepliesDriver,
+    outcomes: mpsc::Receiver<ReplyEvent>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    group: String,
+    hub: Arc<Hub>,
+    /// For what our clients dispatch.
+    dispatches: Mail,
+    /// For a connection's dispatches, one after the other.
+    turns: [tokio::sync::Mutex<()>; LANES],
+    /// For all else.
+    mail: Mail,
+    targets: Mutex<Targets>,
+    replies: Replies,
+    waiting: Mutex<Waiting>,
+    probes: Probes,
+    aside: Mutex<Count>,
+}
+
+impl Router {
+    /// A handle and the driver that it needs, for the clients of `hub`.
+    pub fn new(
+        group: &str,
+        hub: Arc<Hub>,
+        limits: &Limits,
+        administration: &Admin,
+        consumption: &Admin,
+    ) -> (Self, RouterDriver) {
+        let mail = || Mail::new(Messenger::with_lanes(administration.clone(), LANES), group);
+        let queues =
+            [Queue::singyeong_send(group), Queue::singyeong_broadcast(group), Queue::singyeong(group, hub.own())];
+        let (consumers, deliveries): (Vec<_>, Vec<_>) =
+            queues.map(|queue| Consumer::new(consumption.clone(), queue, PREFETCH)).into_iter().unzip();
+        let (replies, replies_driver, outcomes) = Replies::new(consumption.clone());
+        let shared = Arc::new(Shared {
+            group: group.to_owned(),
+            hub,
+            dispatches: mail(),
+            turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+            mail: mail(),
+            targets: Mutex::new(Targets::new(limits.query_depth)),
+            replies,
+            waiting: Mutex::default(),
+            probes: Probes::default(),
+            aside: Mutex::default(),
+        });
+        let driver = RouterDriver {
+            shared: shared.clone(),
+            consumers,
+            deliveries: deliveries.try_into().expect("of three queues"),
+            replies: replies_driver,
+            outcomes,
+        };
+        (Self(shared), driver)
+    }
+}
+
+impl RouterDriver {
+    /// Routes until `stop`. What is under way then is settled within a bound, and the rest given back.
+    ///
+    /// Whoever runs this has heard of the other processes' clients: to who is not known, nothing is routed.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { shared, consumers, deliveries, replies, mut outcomes } = self;
+        let end = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        for consumer in consumers {
+            tasks.spawn(consumer.run(end.clone()));
+        }
+        tasks.spawn(replies.run(end.clone()));
+        let [mut sends, mut broadcasts, mut own] = deliveries;
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut under_way = UnderWay::new();
+        loop {
+            let begun: Later<()> = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = tasks.join_next() => {
+                    ended.expect("a consumer does not panic");
+                    break;
+                }
+                Some(()) = under_way.next() => continue,
+                Some(event) = outcomes.recv() => Box::pin(shared.clone().outcome(event)),
+                Some(parcel) = own.recv() => Box::pin(shared.clone().take(Source::Own, parcel)),
+                Some(send) = sends.recv() => Box::pin(shared.clone().take(Source::Shared(Op::Send), send)),
+                Some(broadcast) = broadcasts.recv() => {
+                    Box::pin(shared.clone().take(Source::Shared(Op::Broadcast), broadcast))
+                }
+                _ = looks.tick() => Box::pin(shared.clone().expire()),
+            };
+            begin(begun, &mut under_way);
+        }
+        // What is not taken any more goes back with its consumer.
+        let settled = async { while under_way.next().await.is_some() {} };
+        let _ = timeout(GOODBYE, settled).await;
+        end.cancel();
+        while let Some(ended) = tasks.join_next().await {
+            ended.expect("a consumer does not panic");
+        }
+    }
+}
+
+/// What is under way: not more than was delivered, and a little.
+type UnderWay = FuturesUnordered<Later<()>>;
+
+/// Begins at once, so that messages are put on their way in the order in which they came.
+fn begin(mut later: Later<()>, under_way: &mut UnderWay) {
+    if (&mut later).now_or_never().is_none() {
+        under_way.push(later);
+    }
+}
+
+impl Shared {
+    fn targets(&self) -> MutexGuard<'_, Targets> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a message that is set aside; when the log is to tell of it, how many more there were.
+    fn count_aside(&self) -> Option<u64> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now())
+    }
+}

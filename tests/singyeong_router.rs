@@ -1,0 +1,595 @@
+//! spec/singyeong.md, "Messages", against a real RabbitMQ: routers of several processes, whose clients are bare outboxes.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Worker, broker, eventually, must, unique_group};
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, ConnectionProperties};
+use optic::amqp::admin::Admin;
+use optic::amqp::messenger::Messenger;
+use optic::amqp::topology::Queue;
+use optic::cluster::node::NodeId;
+use optic::encoding::{self, Encoding, Value};
+use optic::secret::Secret;
+use optic::singyeong::client::{Client, Kind};
+use optic::singyeong::exchange::Sender;
+use optic::singyeong::hub::Hub;
+use optic::singyeong::hub::gateway::Gateway;
+use optic::singyeong::ids::{ClientKey, ConnectionId};
+use optic::singyeong::limits::Limits;
+use optic::singyeong::metadata::{Changes, Metadata};
+use optic::singyeong::outbox::{Outbox, Parcel};
+use optic::singyeong::packet::dispatch::Message;
+use optic::singyeong::packet::outgoing::Outgoing;
+use optic::singyeong::query::Query;
+use optic::singyeong::router::Router;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+fn value(json: &serde_json::Value) -> Value {
+    encoding::read(Encoding::Json, json.to_string().as_bytes()).expect("JSON")
+}
+
+fn json(value: &Value) -> serde_json::Value {
+    let mut text = Vec::new();
+    encoding::write(Encoding::Json, value, &mut text);
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+/// A process: its router, and what that needs.
+struct Process {
+    group: String,
+    hub: Arc<Hub>,
+    router: Router,
+    administration: Admin,
+    stop: CancellationToken,
+    routing: JoinSet<()>,
+    stop_connections: CancellationToken,
+    connections: JoinSet<()>,
+}
+
+impl Process {
+    async fn start(group: &str, name: &str) -> Self {
+        let (stop, stop_connections) = <(CancellationToken, CancellationToken)>::default();
+        let (mut routing, mut connections) = (JoinSet::new(), JoinSet::new());
+        let mut connect = |name: &str| {
+            let (admin, driver) = Admin::new(&Secret::new(broker()), name).expect("an address");
+            connections.spawn(driver.run(stop_connections.clone()));
+            admin
+        };
+        let (administration, consumption) = (connect("administration"), connect("consumption"));
+        administration.connected().await.expect("RabbitMQ is there");
+        let hub = Arc::new(Hub::new(NodeId::of_run(name, 1)));
+        let (router, driver) = Router::new(group, hub.clone(), &Limits::default(), &administration, &consumption);
+        routing.spawn(driver.run(stop.clone()));
+        let group = group.to_owned();
+        Self { group, hub, router, administration, stop, routing, stop_connections, connections }
+    }
+
+    /// A client with a number as metadata `n`.
+    fn connect(&self, id: &str, n: i64) -> Bare {
+        let (key, connection) = (ClientKey::new("app", id), ConnectionId::new(fastrand::u64(..)));
+        let changes = Changes::read(&value(&json!({"n": {"type": "integer", "value": n}}))).expect("metadata");
+        let mut metadata = Metadata::default();
+        metadata.merge(changes);
+        let client = Client {
+            key: key.clone(),
+            node: self.hub.own().clone(),
+            since: 1,
+            kind: Kind::Websocket,
+            restricted: false,
+            encoding: Encoding::Json,
+            ip: None,
+            namespace: Value::Null,
+            receives_client_updates: false,
+            last_heartbeat: 1,
+            queues: BTreeSet::new(),
+            metadata,
+        };
+        let outbox = Outbox::default();
+        self.hub.register(client, connection, outbox.clone()).expect("nobody has its key");
+        Bare { key, connection, outbox, hub: self.hub.clone(), router: self.router.clone() }
+    }
+
+    async fn stop(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.routing.join_next().await {
+            ended.expect("no panic");
+        }
+        self.stop_connections.cancel();
+        while let Some(ended) = self.connections.join_next().await {
+            ended.expect("no panic");
+        }
+    }
+}
+
+/// All processes hear of each other's clients.
+fn tell_news(hubs: &[&Hub]) {
+    let later = Instant::now() + Duration::from_secs(1);
+    loop {
+        let mut silent = true;
+        for hub in hubs {
+            while let Some(message) = hub.next_message(later) {
+                silent = false;
+                hubs.iter().for_each(|hub| hub.hear(&message, Instant::now()));
+            }
+        }
+        if silent {
+            return;
+        }
+    }
+}
+
+/// A client that is an outbox.
+struct Bare {
+    key: ClientKey,
+    connection: ConnectionId,
+    outbox: Outbox,
+    hub: Arc<Hub>,
+    router: Router,
+}
+
+impl Bare {
+    fn sender(&self) -> Sender {
+        Sender { key: self.key.clone(), connection: self.connection, ts: Value::Integer(7) }
+    }
+
+    fn message(ops: serde_json::Value, n: i64) -> Message {
+        let target = value(&json!({"application": "app", "ops": ops}));
+        let target = Query::compile(&target, 32).expect("a query");
+        Message { target, nonce: Value::Integer(n), payload: value(&json!({"said": n})) }
+    }
+
+    /// Sends to whoever has this `n`.
+    async fn send(&self, to: i64, n: i64) {
+        let message = Self::message(json!([{"path": "/n", "op": "$eq", "to": {"value": to}}]), n);
+        assert_eq!(must("a dispatch", self.router.send(self.sender(), message)).await, None);
+    }
+
+    async fn publish(&self, name: &str, data: serde_json::Value) -> Option<Outgoing> {
+        must("a dispatch", self.router.publish(self.sender(), name.into(), value(&data))).await
+    }
+
+    /// The next that is on its way to it, not written yet.
+    async fn take(&self) -> Parcel {
+        must(&format!("a packet for {}", self.key), async {
+            loop {
+                if let Some(parcel) = self.outbox.take() {
+                    return parcel;
+                }
+                self.outbox.filled().await;
+            }
+        })
+        .await
+    }
+
+    async fn next(&self) -> Outgoing {
+        let parcel = self.take().await;
+        let packet = parcel.packet.clone();
+        parcel.written();
+        packet
+    }
+
+    /// The number of the next message.
+    async fn hears(&self) -> i64 {
+        let packet = self.next().await;
+        let Outgoing::Message { nonce: Value::Integer(n), payload, .. } = &packet else { panic!("{packet:?}") };
+        assert_eq!(json(payload), json!({"said": n}));
+        *n
+    }
+
+    /// What the next refusal says.
+    async fn refused(&self) -> serde_json::Value {
+        let packet = self.next().await;
+        let Outgoing::Invalid(refusal) = &packet else { panic!("{packet:?}") };
+        json!({"error": refusal.error, "extra_info": refusal.extra_info.as_ref().map(json)})
+    }
+
+    fn disconnect(self) {
+        assert!(self.hub.unregister(&self.key, self.connection));
+        self.outbox.end();
+    }
+}
+
+#[tokio::test]
+async fn a_message_reaches_one_who_matches_here_and_elsewhere() {
+    let group = unique_group();
+    let (one, two) = (Process::start(&group, "one").await, Process::start(&group, "two").await);
+    let (here, there) = (one.connect("here", 1), two.connect("there", 2));
+    tell_news(&[&one.hub, &two.hub]);
+    // Either process may route each of them.
+    for n in 0..10 {
+        here.send(1, n).await;
+        here.send(2, n).await;
+        there.send(1, 100 + n).await;
+    }
+    let (mut at_here, mut at_there) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..20 {
+        at_here.insert(here.hears().await);
+    }
+    for _ in 0..10 {
+        at_there.insert(there.hears().await);
+    }
+    assert_eq!(at_here, (0..10).chain(100..110).collect());
+    assert_eq!(at_there, (0..10).collect());
+    let message = Message {
+        target: Query::compile(&value(&json!({})), 32).expect("a query"),
+        nonce: Value::Null,
+        payload: Value::Bytes([0, 255].into()),
+    };
+    assert_eq!(there.router.broadcast(there.sender(), message).await, None);
+    for client in [&here, &there] {
+        let expected = Outgoing::Message {
+            broadcast: true,
+            nonce: Value::Null,
+            payload: Value::Bytes([0, 255].into()),
+            sender: Some("there".into()),
+        };
+        assert_eq!(client.next().await, expected, "bytes are kept");
+    }
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn a_broadcast_reaches_all_who_match_once_and_its_sender_too() {
+    let group = unique_group();
+    let mut processes = Vec::new();
+    for name in ["one", "two", "three"] {
+        processes.push(Process::start(&group, name).await);
+    }
+    let clients: Vec<Bare> = (0..6).map(|n| processes[n % 3].connect(&n.to_string(), n as i64)).collect();
+    let hubs: Vec<&Hub> = processes.iter().map(|process| &*process.hub).collect();
+    tell_news(&hubs);
+    // Of the last one only those hear whom the selector leaves.
+    for n in 0..6 {
+        let message = Bare::message(json!([{"path": "/n", "op": "$gte", "to": {"value": 2}}]), n);
+        assert_eq!(clients[2].router.broadcast(clients[2].sender(), message).await, None);
+    }
+    let target = value(&json!({"application": "app", "selector": {"$max": "n"}}));
+    let message = Message { target: Query::compile(&target, 32).expect("a query"), ..Bare::message(json!([]), 6) };
+    assert_eq!(clients[2].router.broadcast(clients[2].sender(), message).await, None);
+    let mut heard = Vec::new();
+    for client in &clients[2..] {
+        let mut numbers = BTreeSet::new();
+        for _ in 0..if client.key.client.as_str() == "5" { 7 } else { 6 } {
+            numbers.insert(client.hears().await);
+        }
+        heard.push(numbers);
+    }
+    let six: BTreeSet<i64> = (0..6).collect();
+    assert_eq!(heard, [six.clone(), six.clone(), six, (0..7).collect()]);
+    for process in processes {
+        process.stop().await;
+    }
+    assert!(clients.iter().all(|client| client.outbox.take().is_none()), "nobody heard more");
+}
+
+#[tokio::test]
+async fn who_sends_to_nobody_hears_so_whoever_routed() {
+    let group = unique_group();
+    let (one, two) = (Process::start(&group, "one").await, Process::start(&group, "two").await);
+    let here = one.connect("here", 1);
+    tell_news(&[&one.hub, &two.hub]);
+    for n in 0..10 {
+        here.send(2, n).await;
+    }
+    let mut refused = BTreeMap::new();
+    for _ in 0..10 {
+        let said = here.refused().await;
+        refused.insert(said["extra_info"]["d"]["nonce"].as_i64().expect("a nonce"), said);
+    }
+    assert_eq!(refused.keys().copied().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    let first = &refused[&0];
+    assert_eq!(first["error"], "no_route");
+    let told = &first["extra_info"];
+    assert_eq!((&told["op"], &told["t"], &told["ts"]), (&json!(4), &json!("SEND"), &json!(7)));
+    assert_eq!(told["d"]["payload"], json!({"said": 0}));
+    let keys: Vec<_> = told["d"]["target"].as_object().expect("a map").keys().cloned().collect();
+    assert_eq!(keys, ["application", "droppable", "key", "ops", "optional", "restricted", "selector"]);
+    // Nobody hears of one that may be dropped; what comes after it shows that it was routed.
+    let target = value(&json!({"application": "nobody's", "droppable": true}));
+    let message = Message { target: Query::compile(&target, 32).expect("a query"), ..Bare::message(json!([]), 98) };
+    assert_eq!(here.router.send(here.sender(), message.clone()).await, None);
+    assert_eq!(here.router.broadcast(here.sender(), message).await, None);
+    let message = Bare::message(json!([{"path": "/n", "op": "$eq", "to": {"value": 3}}]), 99);
+    assert_eq!(here.router.broadcast(here.sender(), message).await, None);
+    let last = here.refused().await;
+    assert_eq!((&last["extra_info"]["t"], &last["extra_info"]["d"]["nonce"]), (&json!("BROADCAST"), &json!(99)));
+    one.stop().await;
+    two.stop().await;
+    assert!(here.outbox.take().is_none());
+}
+
+#[tokio::test]
+async fn a_senders_messages_keep_their_order_in_one_process() {
+    let one = Process::start(&unique_group(), "one").await;
+    let (from, to) = (one.connect("from", 1), one.connect("to", 2));
+    let mut under_way = Vec::new();
+    for n in 0..300 {
+        let message = Bare::message(json!([{"path": "/n", "op": "$eq", "to": {"value": 2}}]), n);
+        under_way.push(from.router.send(from.sender(), message));
+    }
+    // Whatever is polled first.
+    for dispatch in under_way.into_iter().rev() {
+        assert_eq!(must("a dispatch", dispatch).await, None);
+    }
+    for n in 0..300 {
+        assert_eq!(to.hears().await, n);
+    }
+    one.stop().await;
+}
+
+#[tokio::test]
+async fn one_who_does_not_read_holds_up_nobody_and_what_was_not_written_is_routed_again() {
+    let group = unique_group();
+    let one = Process::start(&group, "one").await;
+    let (slow, fast) = (one.connect("slow", 1), one.connect("fast", 2));
+    for n in 0..400 {
+        fast.send(1, n).await;
+    }
+    fast.send(2, 400).await;
+    assert_eq!(fast.hears().await, 400);
+    // One that matches instead gets what the other has not read.
+    let heir = one.connect("heir", 1);
+    assert_eq!(slow.hears().await, 0);
+    slow.disconnect();
+    let mut heard = BTreeSet::new();
+    for _ in 1..400 {
+        heard.insert(heir.hears().await);
+    }
+    assert_eq!(heard, (1..400).collect());
+    // What is not written when the process stops is there for the next one.
+    fast.send(1, 7).await;
+    let unwritten = heir.take().await;
+    one.stop().await;
+    drop(unwritten);
+    let two = Process::start(&group, "two").await;
+    assert_eq!(two.connect("heir", 1).hears().await, 7);
+    two.stop().await;
+}
+
+async fn messages_in(queue: &str) -> u32 {
+    let connection = lapin::Connection::connect(&broker(), ConnectionProperties::default()).await.expect("it is there");
+    let channel = connection.create_channel().await.expect("a channel");
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let found = channel.queue_declare(queue.into(), passive, FieldTable::default()).await.expect("it is there");
+    found.message_count()
+}
+
+#[tokio::test]
+async fn what_a_dead_process_had_comes_back_to_those_who_live() {
+    let group = unique_group();
+    let one = Process::start(&group, "one").await;
+    let from = one.connect("from", 1);
+    // A process that takes nothing.
+    let dead = Hub::new(NodeId::of_run("dead", 1));
+    let queue = Queue::singyeong(&group, dead.own());
+    Messenger::new(one.administration.clone()).declare(&queue).await.expect("declared");
+    let there = Process { hub: Arc::new(dead), ..Process::start(&unique_group(), "unused").await };
+    let gone = there.connect("gone", 2);
+    tell_news(&[&one.hub, &there.hub]);
+    for n in 0..20 {
+        from.send(2, n).await;
+    }
+    let message = Bare::message(json!([{"path": "/n", "op": "$eq", "to": {"value": 2}}]), 20);
+    assert_eq!(from.router.broadcast(from.sender(), message).await, None);
+    must("the dead process's mail", async { while messages_in(queue.name()).await < 21 {} }).await;
+    one.hub.process_gone(there.hub.own());
+    let heir = one.connect("heir", 2);
+    let mut heard = BTreeSet::new();
+    for _ in 0..20 {
+        heard.insert(heir.hears().await);
+    }
+    assert_eq!(heard, (0..20).collect());
+    drop(gone);
+    there.stop().await;
+    one.stop().await;
+    assert!(heir.outbox.take().is_none(), "the dead process's part of a broadcast is nobody else's");
+}
+
+#[tokio::test]
+async fn a_worker_reaches_clients_and_hears_what_became_of_it() {
+    let group = unique_group();
+    let (one, two) = (Process::start(&group, "one").await, Process::start(&group, "two").await);
+    let (here, there) = (one.connect("here", 1), two.connect("there", 2));
+    tell_news(&[&one.hub, &two.hub]);
+    let mut worker = Worker::connect(&broker(), &group).await;
+    worker.declare("SINGYEONG_SEND").await;
+    worker.declare("SINGYEONG_BROADCAST").await;
+    let to = |n: i64| json!({"application": "app", "ops": [{"path": "/n", "op": "$eq", "to": {"value": n}}]});
+    for (n, client) in [(1, &here), (2, &there), (1, &here), (2, &there)] {
+        let body = json!({"target": to(n), "payload": {"said": n}, "nonce": n, "sender": "a worker"}).to_string();
+        worker.ask("SINGYEONG_SEND", body.as_bytes(), "c").await;
+        let expected = Outgoing::Message {
+            broadcast: false,
+            nonce: Value::Integer(n),
+            payload: value(&json!({"said": n})),
+            sender: Some("a worker".into()),
+        };
+        let parcel = client.take().await;
+        assert_eq!(parcel.packet, expected);
+        assert!(!worker.has_answer(), "it is not written yet");
+        parcel.written();
+        let answer = worker.answer().await;
+        assert_eq!((&*answer.body, answer.correlation_id.as_deref()), (r#"{"ok":true}"#, Some("c")));
+    }
+    // MessagePack: {"target": null, "payload": 1}.
+    worker.ask("SINGYEONG_BROADCAST", b"\x82\xa6target\xc0\xa7payload\x01", "c").await;
+    for client in [&here, &there] {
+        let packet = client.next().await;
+        assert!(matches!(packet, Outgoing::Message { broadcast: true, payload: Value::Integer(1), .. }), "{packet:?}");
+    }
+    assert_eq!(worker.answer().await.body, r#"{"ok":true}"#);
+    let nobody = json!({"target": to(3), "payload": null}).to_string();
+    worker.ask("SINGYEONG_SEND", nobody.as_bytes(), "c").await;
+    assert_eq!(worker.answer().await.body, r#"{"error":"no_route","ok":false}"#);
+    // What cannot be done is set aside; also what nobody would hear of.
+    worker.publish("SINGYEONG_SEND", &nobody).await;
+    worker.declare("REJECTED").await;
+    let aside = worker.wait_for("REJECTED").await;
+    assert_eq!((aside.body, &*aside.headers["x-optic-kind"]), (nobody, "no_route"));
+    for (key, body, kind, reason) in [
+        ("SINGYEONG_SEND", "nonsense", "not_a_map", "the body is no map"),
+        ("SINGYEONG_SEND", r#"{"payload":1}"#, "no_field", "the body has no \"target\""),
+        ("SINGYEONG_BROADCAST", r#"{"target":null}"#, "no_field", "the body has no \"payload\""),
+        ("SINGYEONG_BROADCAST", r#"{"target":{"ops":1},"payload":1}"#, "bad_target", "\"target\" is no query"),
+    ] {
+        worker.ask(key, body.as_bytes(), "c").await;
+        let answer: serde_json::Value = serde_json::from_str(&worker.answer().await.body).expect("JSON");
+        let aside = worker.wait_for("REJECTED").await;
+        assert_eq!((&*aside.body, &*aside.headers["x-optic-kind"]), (body, kind));
+        assert!(aside.headers["x-optic-reason"].contains(reason), "{}", aside.headers["x-optic-reason"]);
+        assert_eq!(answer, json!({"ok": false, "error": aside.headers["x-optic-reason"]}));
+        assert_eq!(aside.headers["x-optic-source"], format!("{group}:{key}"));
+    }
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn parcels_that_are_none_are_set_aside() {
+    let group = unique_group();
+    let one = Process::start(&group, "one").await;
+    let worker = Worker::connect(&broker(), &group).await;
+    worker.declare("REJECTED").await;
+    worker.declare("SINGYEONG_SEND").await;
+    for (header, reason) in [(r#"{"version":2}"#, "version 2"), ("{}", "is no parcel")] {
+        let mut headers = FieldTable::default();
+        headers.insert("x-singyeong-parcel".into(), lapin::types::AMQPValue::LongString(header.into()));
+        worker.publish_with("SINGYEONG_SEND", b"{}", BasicProperties::default().with_headers(headers)).await;
+        let aside = worker.wait_for("REJECTED").await;
+        assert!(aside.headers["x-optic-reason"].contains(reason), "{}", aside.headers["x-optic-reason"]);
+    }
+    one.stop().await;
+}
+
+#[tokio::test]
+async fn any_other_dispatch_is_published_for_whoever_listens() {
+    let group = unique_group();
+    let one = Process::start(&group, "one").await;
+    let client = one.connect("here", 1);
+    let worker = Worker::connect(&broker(), &group).await;
+    let unheard = client.publish("SOMETHING", json!({"nonce": "n"})).await;
+    let Some(Outgoing::Invalid(refusal)) = unheard else { panic!("{unheard:?}") };
+    assert_eq!(&*refusal.error, "no_route");
+    let told = json!({"op": 4, "t": "SOMETHING", "ts": 7, "d": {"nonce": "n"}});
+    assert_eq!(refusal.extra_info.as_ref().map(json), Some(told));
+    worker.declare("SOMETHING").await;
+    assert_eq!(client.publish("SOMETHING", json!({"a": [1, "ü"]})).await, None);
+    let message = worker.wait_for("SOMETHING").await;
+    assert_eq!((&*message.body, message.content_type.as_deref()), (r#"{"a":[1,"ü"]}"#, Some("application/json")));
+    assert_eq!(message.delivery_mode, Some(2));
+    for reserved in
+        ["3", "SEND", "REJECTED", "SINGYEONG_SEND", "gateway", "gateway-proxy", "optic:x", "", &"x".repeat(256)]
+    {
+        let refused = client.publish(reserved, json!(1)).await;
+        let Some(Outgoing::Invalid(refusal)) = refused else { panic!("{reserved}: {refused:?}") };
+        let told = refusal.extra_info.as_ref().map(json).expect("more about it");
+        assert_eq!(
+            (&*refusal.error, &told["op"], &told["t"]),
+            ("invalid dispatch payload", &json!("dispatch"), &json!(reserved))
+        );
+    }
+    one.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_to_the_gateway_is_a_command_and_its_outcome_comes_back() {
+    let group = unique_group();
+    let (one, two) = (Process::start(&group, "one").await, Process::start(&group, "two").await);
+    let gateway = Gateway { shards: vec![3], shard_count: 4, latency: None };
+    one.hub.put_gateway(&group, &gateway, 1);
+    two.hub.put_gateway(&group, &gateway, 1);
+    let client = one.connect("here", 1);
+    tell_news(&[&one.hub, &two.hub]);
+    let worker = Worker::connect(&broker(), &group).await;
+    for key in ["SEND", "3", "REJECTED"] {
+        worker.declare(key).await;
+    }
+    let connection = lapin::Connection::connect(&broker(), ConnectionProperties::default()).await.expect("it is there");
+    let replies = connection.create_channel().await.expect("a channel");
+    let target = Query::compile(&value(&json!({"application": group})), 32).expect("a query");
+    let packet = json!({"op": 3, "d": {}});
+    let message = |nonce: i64, payload: &serde_json::Value| Message {
+        target: target.clone(),
+        nonce: Value::Integer(nonce),
+        payload: value(payload),
+    };
+    for n in 0..6 {
+        let payload = json!({"guild_id": "5", "packet": packet});
+        assert_eq!(client.router.send(client.sender(), message(n, &payload)).await, None);
+        let command = worker.wait_for("SEND").await;
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&command.body).expect("JSON"), payload);
+        let answer = BasicProperties::default().with_correlation_id(command.correlation_id.expect("a number").into());
+        let to = command.reply_to.expect("a queue");
+        let (body, options) = (br#"{"ok":true,"shard":3}"#, lapin::options::BasicPublishOptions::default());
+        replies.basic_publish("".into(), to.into(), options, body, answer).await.expect("published");
+        let packet = client.next().await;
+        let Outgoing::Message { broadcast: false, nonce: Value::Integer(nonce), payload, .. } = &packet else {
+            panic!("{packet:?}")
+        };
+        assert_eq!((*nonce, json(payload)), (n, json!({"ok": true, "shard": 3})));
+    }
+    // To all gateways: once.
+    let payload = json!({"shard_id": 3, "packet": packet});
+    assert_eq!(client.router.broadcast(client.sender(), message(6, &payload)).await, None);
+    assert_eq!(worker.wait_for("3").await.body, r#"{"d":{},"op":3}"#);
+    let silent = Message { nonce: Value::Null, ..message(7, &payload) };
+    assert_eq!(client.router.send(client.sender(), silent).await, None);
+    let command = worker.wait_for("3").await;
+    assert_eq!((command.reply_to, worker.take("3").await), (None, None));
+    for (payload, error) in [
+        (json!({"packet": packet}), "the payload is neither"),
+        (json!({"shard_id": 9, "packet": packet}), "nobody takes commands for \"9\""),
+    ] {
+        assert_eq!(client.router.send(client.sender(), message(8, &payload)).await, None);
+        let packet = client.next().await;
+        let Outgoing::Message { nonce: Value::Integer(8), payload, .. } = &packet else { panic!("{packet:?}") };
+        let told = json(payload);
+        assert_eq!(told["ok"], false);
+        assert!(told["error"].as_str().is_some_and(|text| text.contains(error)), "{told}");
+        assert_eq!(worker.wait_for("REJECTED").await.headers["x-optic-kind"], "command");
+    }
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn another_process_tells_whether_its_client_is_healthy() {
+    let group = unique_group();
+    let (one, two) = (Process::start(&group, "one").await, Process::start(&group, "two").await);
+    let there = two.connect("there", 2);
+    eventually("both take their mail", || one.administration.is_taking_messages()).await;
+    must("a healthy client", async {
+        loop {
+            let probe = one.router.probe(two.hub.own(), &there.key);
+            let hears = async {
+                loop {
+                    there.outbox.filled().await;
+                    if there.outbox.take_ping() {
+                        there.outbox.heard();
+                    }
+                }
+            };
+            // The first may come before the other's queue is there.
+            tokio::select! {
+                healthy = probe => if healthy { return },
+                () = hears => {}
+            }
+        }
+    })
+    .await;
+    assert!(!must("a dead client", one.router.probe(two.hub.own(), &there.key)).await);
+    assert!(two.hub.get(&there.key).is_none(), "it is forgotten");
+    let nowhere = NodeId::of_run("nowhere", 1);
+    assert!(!must("no process", one.router.probe(&nowhere, &there.key)).await);
+    one.stop().await;
+    two.stop().await;
+}
