@@ -36,7 +36,7 @@ const OUTSIDE: [&str; 11] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 62] = [
+const SANS_IO: [&str; 63] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -103,7 +103,7 @@ const SANS_IO: [&str; 62] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 23] = [
+const DRIVERS: [&str; 24] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
