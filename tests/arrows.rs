@@ -36,7 +36,7 @@ const OUTSIDE: [&str; 11] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 68] = [
+const SANS_IO: [&str; 69] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -102,13 +102,14 @@ const SANS_IO: [&str; 68] = [
     "singyeong/router/parcel",
     "singyeong/router/targets",
     "singyeong/router/waiting",
+    "singyeong/view",
     "spectacles/demand",
     "spectacles/route",
     "spectacles/tally",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 24] = [
+const DRIVERS: [&str; 25] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -132,6 +133,7 @@ const DRIVERS: [&str; 24] = [
     "singyeong/outbox",
     "singyeong/queues/driver",
     "singyeong/queues/publish",
+    "singyeong/rest",
     "singyeong/router",
 ];
 

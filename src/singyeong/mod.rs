@@ -25,7 +25,12 @@ pub mod query;
 pub mod queues;
 pub mod registry;
 pub mod replica;
+pub mod rest;
+pub mod router;
 pub mod server;
 pub mod session;
 pub mod view;
 pub mod router;
+#[cfg(test)]
+mod values;
+pub mod view;

@@ -12,6 +12,8 @@ mod fleet;
 mod gateway;
 mod private_broker;
 mod process;
+mod program;
+mod singyeong;
 mod worker;
 mod worker_program;
 
@@ -26,6 +28,8 @@ pub use fleet::Fleet;
 pub use gateway::{Gateway, Sent};
 pub use private_broker::PrivateBroker;
 pub use process::OpticProcess;
+pub use program::Program;
+pub use singyeong::{SingyeongBed, SingyeongClient, SingyeongServer};
 pub use worker::{Message, Worker};
 pub use worker_program::WorkerProgram;
 
