@@ -7,7 +7,7 @@ pub mod version;
 
 use std::sync::Arc;
 
-pub use self::shape::{Shape, Shapes};
+pub use self::shape::{Hint, Shape, Shapes};
 use crate::encoding::{Map, Value};
 
 /// The types of metadata.
@@ -212,6 +212,12 @@ impl Metadata {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<(Type, &Value)> {
         let (at, of) = self.shape.find(key)?;
+        Some((of, &self.values[at]))
+    }
+
+    /// As [`get`](Self::get), where it was found before if it is there again.
+    pub fn get_near(&self, key: &str, hint: &Hint) -> Option<(Type, &Value)> {
+        let (at, of) = self.shape.find_near(key, hint)?;
         Some((of, &self.values[at]))
     }
 

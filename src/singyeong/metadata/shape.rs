@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::Type;
 
@@ -16,6 +18,10 @@ pub struct Shapes {
     /// Those that nobody has any more are looked for when there are so many.
     sweep_at: usize,
 }
+
+/// Where a key was found last: most clients of an application have one shape. It is no part of what has it: all are equal.
+#[derive(Debug, Default)]
+pub struct Hint(AtomicUsize);
 
 /// Fewer shapes are not worth a search.
 const FEW: usize = 64;
@@ -33,6 +39,20 @@ impl Shape {
         Some((at, self.0[at].1))
     }
 
+    /// As [`find`](Self::find), looking first where it was found last.
+    #[inline]
+    pub(super) fn find_near(&self, key: &str, Hint(hint): &Hint) -> Option<(usize, Type)> {
+        let at = hint.load(Relaxed);
+        if let Some((name, of)) = self.0.get(at)
+            && **name == *key
+        {
+            return Some((at, *of));
+        }
+        let found = self.find(key)?;
+        hint.store(found.0, Relaxed);
+        Some(found)
+    }
+
     /// Whether it is the very same.
     #[cfg(test)]
     pub(super) fn is_same(&self, other: &Self) -> bool {
@@ -41,6 +61,18 @@ impl Shape {
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, Type)> {
         self.0.iter().map(|(key, of)| (&**key, *of))
+    }
+}
+
+impl Clone for Hint {
+    fn clone(&self) -> Self {
+        Self(self.0.load(Relaxed).into())
+    }
+}
+
+impl PartialEq for Hint {
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
 }
 

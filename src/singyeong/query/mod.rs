@@ -23,6 +23,7 @@ use self::key::KeyHash;
 use self::operator::Operator;
 use self::selector::Selector;
 use super::client::Client;
+use super::metadata::Metadata;
 use crate::encoding::Value;
 
 /// A compiled query.
@@ -65,6 +66,20 @@ pub enum InvalidQuery {
     /// Anything else; in words.
     #[error("{0}")]
     Malformed(String),
+}
+
+/// Whom operators are asked of. The metadata may lie elsewhere than in the client, where it is faster reached.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subject<'a> {
+    pub metadata: &'a Metadata,
+    /// For what the server says of it.
+    pub client: &'a Client,
+}
+
+impl<'a> Subject<'a> {
+    pub fn of(client: &'a Client) -> Self {
+        Self { metadata: &client.metadata, client }
+    }
 }
 
 impl Query {
@@ -160,18 +175,18 @@ impl Query {
             Scope::Everywhere => true,
             Scope::In(application) => client.key.application.as_str() == &**application,
             Scope::Nowhere(_) => false,
-        }) && self.is_visible(client)
-            && self.holds_for(client)
+        }) && self.is_visible(client.restricted)
+            && self.holds_for(Subject::of(client))
     }
 
-    /// Whether it may find the client at all.
-    pub(super) fn is_visible(&self, client: &Client) -> bool {
-        self.restricted || !client.restricted
+    /// Whether it may find such a client at all.
+    pub(super) fn is_visible(&self, restricted: bool) -> bool {
+        self.restricted || !restricted
     }
 
     /// Whether the operators hold.
-    pub(super) fn holds_for(&self, client: &Client) -> bool {
-        operator::all(&self.operators, client) == Some(true)
+    pub(super) fn holds_for(&self, subject: Subject<'_>) -> bool {
+        operator::all(&self.operators, subject) == Some(true)
     }
 
     /// Leaves those that the selector selects.

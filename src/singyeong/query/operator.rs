@@ -2,11 +2,11 @@
 //!
 //! A path that leads nowhere is neither true nor false, whatever the operator, and only what is true matches.
 
+use super::Subject;
 use super::members::{self, Members};
 use super::path::{Found, Path};
 use super::term::Term;
 use crate::encoding::Value;
-use crate::singyeong::client::Client;
 
 /// An operator with what it is about.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +101,7 @@ impl Comparison {
         Self::ALL.into_iter().find(|comparison| comparison.name() == name)
     }
 
+    #[inline]
     fn holds(self, found: Found<'_>, operand: Term<'_>) -> bool {
         let order = || found.compare(operand);
         match self {
@@ -136,35 +137,43 @@ impl Logic {
 
 impl Operator {
     /// Whether it holds; none if that cannot be said.
-    pub fn evaluate(&self, client: &Client) -> Option<bool> {
+    #[inline]
+    pub fn evaluate(&self, subject: Subject<'_>) -> Option<bool> {
         match self {
             Self::Compare { path, comparison, to } => {
-                let found = path.find(client)?;
-                let operand = match to {
-                    Operand::Value(value) => value.into(),
-                    Operand::Members(members) => {
-                        return Some(members.contains(found.term) == (*comparison == Comparison::In));
-                    }
+                let found = path.find(subject)?;
+                Some(match to {
+                    Operand::Value(value) => comparison.holds(found, value.into()),
+                    Operand::Members(members) => members.contains(found.term) == (*comparison == Comparison::In),
                     Operand::Path(path, default) => {
-                        path.find(client).map_or_else(|| default.into(), |found| found.term)
+                        let operand = path.find(subject).map_or_else(|| default.into(), |found| found.term);
+                        comparison.holds(found, operand)
                     }
-                };
-                Some(comparison.holds(found, operand))
+                })
             }
-            Self::Combine { logic: Logic::And, with } => all(with, client),
-            Self::Combine { logic: Logic::Or, with } => any(with, client),
-            // As the original has it, though nothing is true of none.
-            Self::Combine { logic: Logic::Nor, with } if with.is_empty() => Some(false),
-            Self::Combine { logic: Logic::Nor, with } => any(with, client).map(|any| !any),
+            Self::Combine { logic, with } => combine(*logic, with, subject),
         }
     }
 }
 
+/// Apart from the comparisons, which are nearly all: those are done where they are asked for.
+#[inline(never)]
+fn combine(logic: Logic, with: &[Operator], subject: Subject<'_>) -> Option<bool> {
+    match logic {
+        Logic::And => all(with, subject),
+        Logic::Or => any(with, subject),
+        // As the original has it, though nothing is true of none.
+        Logic::Nor if with.is_empty() => Some(false),
+        Logic::Nor => any(with, subject).map(|any| !any),
+    }
+}
+
 /// Whether all hold; one that does not decides, one that cannot be said leaves it open.
-pub(super) fn all(operators: &[Operator], client: &Client) -> Option<bool> {
+#[inline]
+pub(super) fn all(operators: &[Operator], subject: Subject<'_>) -> Option<bool> {
     let mut result = Some(true);
     for operator in operators {
-        match operator.evaluate(client) {
+        match operator.evaluate(subject) {
             Some(false) => return Some(false),
             Some(true) => {}
             None => result = None,
@@ -173,10 +182,10 @@ pub(super) fn all(operators: &[Operator], client: &Client) -> Option<bool> {
     result
 }
 
-fn any(operators: &[Operator], client: &Client) -> Option<bool> {
+fn any(operators: &[Operator], subject: Subject<'_>) -> Option<bool> {
     let mut result = Some(false);
     for operator in operators {
-        match operator.evaluate(client) {
+        match operator.evaluate(subject) {
             Some(true) => return Some(true),
             Some(false) => {}
             None => result = None,

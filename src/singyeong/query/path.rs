@@ -2,10 +2,11 @@
 
 use std::cmp::Ordering;
 
+use super::Subject;
 use super::term::Term;
 use crate::encoding::{MOST_DEPTH, Value};
 use crate::singyeong::client::Client;
-use crate::singyeong::metadata::{Reserved, Type, version};
+use crate::singyeong::metadata::{Hint, Reserved, Type, version};
 
 /// A path. Every part is taken as it is written: nothing is escaped.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +14,7 @@ pub(super) struct Path {
     key: Key,
     /// Below the key.
     rest: Box<[Segment]>,
+    hint: Hint,
 }
 
 /// A key of the metadata itself.
@@ -47,12 +49,12 @@ impl Path {
             return None;
         }
         let segment = |segment: &str| Segment { key: segment.into(), index: index(segment) };
-        Some(Self { key, rest: segments.map(segment).collect() })
+        Some(Self { key, rest: segments.map(segment).collect(), hint: Hint::default() })
     }
 
     /// A key of the metadata itself, whatever is in its name.
     pub fn of_key(key: &str) -> Self {
-        Self { key: Key::of(key), rest: Box::default() }
+        Self { key: Key::of(key), rest: Box::default(), hint: Hint::default() }
     }
 
     /// As [`parse`](Self::parse) reads it; none if it cannot be written so: its key has a slash.
@@ -78,10 +80,11 @@ impl Path {
     }
 
     /// What a client has there, if anything.
-    pub fn find<'a>(&self, client: &'a Client) -> Option<Found<'a>> {
+    #[inline]
+    pub fn find<'a>(&self, Subject { metadata, client }: Subject<'a>) -> Option<Found<'a>> {
         let (mut value, mut is_version) = match &self.key {
             Key::Own(key) => {
-                let (of, value) = client.metadata.get(key)?;
+                let (of, value) = metadata.get_near(key, &self.hint)?;
                 (value, of == Type::Version)
             }
             // A namespace may be anything; the others have nothing below them.
@@ -105,6 +108,7 @@ impl Path {
 
 impl Found<'_> {
     /// Which is greater; what is said to be a version compares with versions as such.
+    #[inline]
     pub fn compare(self, operand: Term<'_>) -> Ordering {
         if self.is_version
             && let (Term::Binary(own), Term::Binary(operand)) = (self.term, operand)

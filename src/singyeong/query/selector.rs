@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use super::Subject;
 use super::path::{Found, Path};
 use super::term::Term;
 use crate::encoding::Value;
@@ -85,6 +86,6 @@ impl Selector {
     }
 
     fn find<'a>(&self, client: &'a Client) -> Found<'a> {
-        self.key.find(client).unwrap_or(Found { term: Term::Null, is_version: false })
+        self.key.find(Subject::of(client)).unwrap_or(Found { term: Term::Null, is_version: false })
     }
 }

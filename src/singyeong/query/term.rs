@@ -58,10 +58,18 @@ impl Term<'_> {
     }
 
     /// Which is greater; 1 equals 1.0.
+    #[inline]
     pub fn compare(self, other: Term<'_>) -> Ordering {
         match (self, other) {
-            (Self::Binary(a), Term::Binary(b)) => a.cmp(b),
             (Self::Integer(a), Term::Integer(b)) => a.cmp(&b),
+            (Self::Binary(a), Term::Binary(b)) => a.cmp(b),
+            (a, b) => a.compare_others(b),
+        }
+    }
+
+    #[inline(never)]
+    fn compare_others(self, other: Term<'_>) -> Ordering {
+        match (self, other) {
             (Self::List(a), Term::List(b)) => compare_values(a, b),
             (Self::Map(a), Term::Map(b)) => compare_maps(a, b),
             (a, b) if a.kind() == 0 && b.kind() == 0 => compare_numbers(a, b),

@@ -54,7 +54,7 @@ fn example() -> Client {
 fn says(operator: &str) -> Option<bool> {
     let query = query(&format!(r#"{{"ops": [{operator}]}}"#));
     let [operator] = &query.operators[..] else { panic!("one operator") };
-    let said = operator.evaluate(&example());
+    let said = operator.evaluate(Subject::of(&example()));
     assert_eq!(query.admits(&example()), said == Some(true));
     said
 }
@@ -426,7 +426,7 @@ fn compiled(operators: Vec<Value>) -> Option<Query> {
 fn combined(name: &str, with: &[Value]) -> Option<bool> {
     let value = Value::map([("op", Value::string(name)), ("with", Value::List(with.into()))]);
     let query = compiled(vec![value])?;
-    query.operators[0].evaluate(&example())
+    query.operators[0].evaluate(Subject::of(&example()))
 }
 
 proptest! {
@@ -453,7 +453,7 @@ proptest! {
 
     #[test]
     fn logic_has_three_values(a in operators(), b in operators()) {
-        let said = |operator: &Value| compiled(vec![operator.clone()]).map(|query| query.operators[0].evaluate(&example()));
+        let said = |operator: &Value| compiled(vec![operator.clone()]).map(|query| query.operators[0].evaluate(Subject::of(&example())));
         if let (Some(x), Some(y)) = (said(&a), said(&b)) {
             let and = match (x, y) {
                 (Some(false), _) | (_, Some(false)) => Some(false),

@@ -6,24 +6,30 @@ use super::Put;
 use crate::cluster::node::NodeId;
 use crate::singyeong::client::Client;
 use crate::singyeong::ids::ClientId;
+use crate::singyeong::metadata::Metadata;
+use crate::singyeong::query::Subject;
 use crate::singyeong::query::key::{ClientHash, KeyHash};
 
 /// The clients of an application. In one row: going through it is what costs.
 #[derive(Debug, Default)]
 pub(super) struct Members(Vec<Member>);
 
+/// What queries ask of a client lies beside it: looking at the client itself would cost more than the question.
 #[derive(Debug)]
 struct Member {
-    /// Beside it: by key most are passed over without a look at them.
     hash: ClientHash,
+    restricted: bool,
+    metadata: Metadata,
     client: Arc<Client>,
 }
 
-/// Somebody who may be chosen.
+/// Somebody who may be found.
 #[derive(Clone, Copy)]
 pub(super) struct Candidate<'a> {
     hash: ClientHash,
-    client: &'a Arc<Client>,
+    pub restricted: bool,
+    pub subject: Subject<'a>,
+    pub client: &'a Arc<Client>,
 }
 
 /// So often a client is drawn and asked before all are gone through: where most match, one of the first matches.
@@ -34,19 +40,18 @@ impl Members {
         let at = match self.find(&client.key.client) {
             Ok(at) => at,
             Err(at) => {
-                let hash = ClientHash::of(client.key.client.as_str());
-                self.0.insert(at, Member { hash, client: Arc::new(client) });
+                self.0.insert(at, Member::new(client));
                 return Put::New;
             }
         };
-        let known = &mut self.0[at].client;
+        let known = &self.0[at].client;
         let (new, old) = ((client.since, &client.node), (known.since, &known.node));
         if new < old {
             return Put::Outdated;
         }
         let same = new == old;
-        let replaced = std::mem::replace(known, Arc::new(client));
-        if same { Put::Updated } else { Put::Replaced(replaced) }
+        let replaced = std::mem::replace(&mut self.0[at], Member::new(client));
+        if same { Put::Updated } else { Put::Replaced(replaced.client) }
     }
 
     pub fn remove(&mut self, id: &ClientId, node: &NodeId) -> Option<Arc<Client>> {
@@ -71,17 +76,17 @@ impl Members {
     }
 
     pub fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
-        self.0.iter().map(|member| Candidate { hash: member.hash, client: &member.client })
+        self.0.iter().map(Member::candidate)
     }
 
     /// One that matches, by chance, if a few draws find one. Then each that matches is it as likely as any other.
-    pub fn draw(&self, rng: &mut fastrand::Rng, matches: impl Fn(&Client) -> bool) -> Option<&Arc<Client>> {
+    pub fn draw(&self, rng: &mut fastrand::Rng, matches: impl Fn(Candidate<'_>) -> bool) -> Option<&Arc<Client>> {
         // Fewer are faster gone through.
         if self.0.len() <= DRAWS {
             return None;
         }
-        let mut draws = (0..DRAWS).map(|_| &self.0[rng.usize(..self.0.len())].client);
-        draws.find(|client| matches(client))
+        let mut draws = (0..DRAWS).map(|_| self.0[rng.usize(..self.0.len())].candidate());
+        draws.find(|candidate| matches(*candidate)).map(|candidate| candidate.client)
     }
 
     fn find(&self, id: &ClientId) -> Result<usize, usize> {
@@ -89,9 +94,22 @@ impl Members {
     }
 }
 
+impl Member {
+    fn new(client: Client) -> Self {
+        let hash = ClientHash::of(client.key.client.as_str());
+        Self { hash, restricted: client.restricted, metadata: client.metadata.clone(), client: Arc::new(client) }
+    }
+
+    fn candidate(&self) -> Candidate<'_> {
+        let Self { hash, restricted, metadata, client } = self;
+        Candidate { hash: *hash, restricted: *restricted, subject: Subject { metadata, client }, client }
+    }
+}
+
 impl<'a> Candidate<'a> {
     pub fn of(client: &'a Arc<Client>) -> Self {
-        Self { hash: ClientHash::of(client.key.client.as_str()), client }
+        let hash = ClientHash::of(client.key.client.as_str());
+        Self { hash, restricted: client.restricted, subject: Subject::of(client), client }
     }
 }
 
@@ -100,24 +118,22 @@ pub(super) fn choose<'a>(
     candidates: impl Iterator<Item = Candidate<'a>>,
     key: Option<KeyHash>,
     rng: &mut fastrand::Rng,
-    matches: impl Fn(&Client) -> bool,
+    matches: impl Fn(Candidate<'_>) -> bool,
 ) -> Option<&'a Arc<Client>> {
     let mut chosen = None;
     if let Some(key) = key {
         let mut greatest = 0;
-        for Candidate { hash, client } in candidates {
-            let weight = hash.weight(key);
-            if (weight > greatest || chosen.is_none()) && matches(client) {
-                (greatest, chosen) = (weight, Some(client));
+        for candidate in candidates {
+            let weight = candidate.hash.weight(key);
+            if (weight > greatest || chosen.is_none()) && matches(candidate) {
+                (greatest, chosen) = (weight, Some(candidate.client));
             }
         }
     } else {
-        let mut matching = 0;
-        for Candidate { client, .. } in candidates.filter(|candidate| matches(candidate.client)) {
-            matching += 1;
+        for (before, candidate) in candidates.filter(|candidate| matches(*candidate)).enumerate() {
             // The n-th takes the place with a chance of 1 in n: in the end all have had the same.
-            if rng.usize(..matching) == 0 {
-                chosen = Some(client);
+            if rng.usize(..=before) == 0 {
+                chosen = Some(candidate.client);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use self::members::Members;
+use self::members::{Candidate, Members};
 use super::client::Client;
 use super::ids::{Application, ClientKey};
 use super::metadata::Shapes;
@@ -109,14 +109,18 @@ impl Registry {
     pub fn choose(&self, query: &Query) -> Option<Arc<Client>> {
         let rng = &mut self.rng.borrow_mut();
         let strict = if query.has_selector() {
-            let mut found: Vec<_> = self.matching(query).collect();
+            let mut found: Vec<_> = self.matching(query).map(|candidate| candidate.client).collect();
             query.select(&mut found);
-            members::choose(found.into_iter().map(members::Candidate::of), query.key(), rng, |_| true)
+            members::choose(found.into_iter().map(Candidate::of), query.key(), rng, |_| true)
         } else {
-            self.choose_where(query, rng, |client| query.is_visible(client) && query.holds_for(client))
+            self.choose_where(query, rng, |candidate| {
+                query.is_visible(candidate.restricted) && query.holds_for(candidate.subject)
+            })
         };
         let client = match strict {
-            None if self.asks_again(query) => self.choose_where(query, rng, |client| query.is_visible(client)),
+            None if self.asks_again(query) => {
+                self.choose_where(query, rng, |candidate| query.is_visible(candidate.restricted))
+            }
             strict => strict,
         };
         client.cloned()
@@ -146,7 +150,7 @@ impl Registry {
         &self,
         query: &Query,
         rng: &mut fastrand::Rng,
-        matches: impl Fn(&Client) -> bool,
+        matches: impl Fn(Candidate<'_>) -> bool,
     ) -> Option<&Arc<Client>> {
         if query.key().is_none()
             && let Some(application) = query.application()
@@ -158,10 +162,10 @@ impl Registry {
     }
 
     fn found(&self, query: &Query) -> Vec<&Arc<Client>> {
-        let mut found: Vec<_> = self.matching(query).collect();
+        let mut found: Vec<_> = self.matching(query).map(|candidate| candidate.client).collect();
         query.select(&mut found);
         if found.is_empty() && self.asks_again(query) {
-            found.extend(self.visible(query));
+            found.extend(self.visible(query).map(|candidate| candidate.client));
         }
         found
     }
@@ -172,12 +176,12 @@ impl Registry {
     }
 
     /// Those of the query's application that it may find.
-    fn visible(&self, query: &Query) -> impl Iterator<Item = &Arc<Client>> {
-        self.scope(query).flat_map(Members::iter).filter(|client| query.is_visible(client))
+    fn visible(&self, query: &Query) -> impl Iterator<Item = Candidate<'_>> {
+        self.scope(query).flat_map(Members::candidates).filter(|candidate| query.is_visible(candidate.restricted))
     }
 
-    fn matching(&self, query: &Query) -> impl Iterator<Item = &Arc<Client>> {
-        self.visible(query).filter(|client| query.holds_for(client))
+    fn matching(&self, query: &Query) -> impl Iterator<Item = Candidate<'_>> {
+        self.visible(query).filter(|candidate| query.holds_for(candidate.subject))
     }
 
     /// The application, or all of them.
