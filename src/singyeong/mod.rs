@@ -24,6 +24,6 @@ pub mod query;
 pub mod registry;
 pub mod server;
 pub mod session;
-pub mod view;
 #[cfg(test)]
 mod values;
+pub mod view;

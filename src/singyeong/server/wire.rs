@@ -40,14 +40,7 @@ pub struct Wire {
 impl Wire {
     /// Nothing to write.
     pub fn new(encoding: Encoding) -> Self {
-        Self {
-            encoding,
-            bytes: Vec::new(),
-            written: 0,
-            before: 0,
-            parcels: VecDeque::new(),
-            waiting_since: None,
-        }
+        Self { encoding, bytes: Vec::new(), written: 0, before: 0, parcels: VecDeque::new(), waiting_since: None }
     }
 
     /// Whether more may be put in. A last word always may.

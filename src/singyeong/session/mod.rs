@@ -167,7 +167,9 @@ impl Session {
 
     /// The client was registered: what it is told.
     pub fn registered(&mut self, now: Instant) -> Option<Outgoing> {
-        let State::Registering { key, restricted } = std::mem::replace(&mut self.state, State::Ended) else { return None };
+        let State::Registering { key, restricted } = std::mem::replace(&mut self.state, State::Ended) else {
+            return None;
+        };
         let ready = Outgoing::Ready { client: key.client.clone(), restricted };
         self.state = State::Identified { key, restricted, heartbeat: now };
         self.heard = now;
@@ -195,7 +197,8 @@ impl Session {
         if packet.op != Op::Identify {
             return self.fail(NOT_IDENTIFIED, CloseCode::NotIdentified);
         }
-        let checked = packet.identify().and_then(|identify| identify::check(identify, &self.rules, self.encoding, self.peer));
+        let checked =
+            packet.identify().and_then(|identify| identify::check(identify, &self.rules, self.encoding, self.peer));
         match checked {
             Ok(registration) => {
                 self.heard = now;

@@ -267,7 +267,8 @@ fn dispatches_that_are_not_well_formed_are_refused_and_some_end_it() {
     ] {
         assert_eq!(end(dispatch(json!(t), d)), (error.to_owned(), 4002));
     }
-    let deep = (0..8).fold(json!({"path": "/k", "op": "$eq", "to": {"value": 1}}), |op, _| json!({"op": "$or", "with": [op]}));
+    let deep =
+        (0..8).fold(json!({"path": "/k", "op": "$eq", "to": {"value": 1}}), |op, _| json!({"op": "$or", "with": [op]}));
     let (error, code) = end(dispatch(json!("SEND"), json!({"target": {"ops": [deep]}, "payload": 1})));
     assert!(error.contains("more than 4 deep"), "{error}");
     assert_eq!(code, 4002);
@@ -340,5 +341,8 @@ fn at_the_servers_end_everybody_is_told_goodbye() {
         assert!(matches!(goodbye, Action::Close { last: Some(Outgoing::Goodbye), code: CloseCode::GoingAway }));
         assert!(client.says(json!({"op": 5})).is_none());
     }
-    assert_eq!(end(Some(Client::usual().session.too_large())), ("decode: payload: more than 4194304 bytes".to_owned(), 1009));
+    assert_eq!(
+        end(Some(Client::usual().session.too_large())),
+        ("decode: payload: more than 4194304 bytes".to_owned(), 1009)
+    );
 }
