@@ -16,7 +16,7 @@ const OUTSIDE: [&str; 11] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 60] = [
+const SANS_IO: [&str; 63] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -72,15 +72,18 @@ const SANS_IO: [&str; 60] = [
     "singyeong/limits",
     "singyeong/metadata",
     "singyeong/packet",
+    "singyeong/passwords",
     "singyeong/query",
     "singyeong/registry",
+    "singyeong/session",
+    "singyeong/view",
     "spectacles/demand",
     "spectacles/route",
     "spectacles/tally",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 20] = [
+const DRIVERS: [&str; 21] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -101,6 +104,7 @@ const DRIVERS: [&str; 20] = [
     "singyeong/exchange",
     "singyeong/hub",
     "singyeong/outbox",
+    "singyeong/server",
 ];
 
 /// In these folders everything is either sans-I/O or a driver.
