@@ -36,7 +36,7 @@ const OUTSIDE: [&str; 11] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 69] = [
+const SANS_IO: [&str; 71] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -92,6 +92,7 @@ const SANS_IO: [&str; 69] = [
     "singyeong/limits",
     "singyeong/metadata",
     "singyeong/packet",
+    "singyeong/passwords",
     "singyeong/query",
     "singyeong/queues",
     "singyeong/registry",
@@ -102,6 +103,7 @@ const SANS_IO: [&str; 69] = [
     "singyeong/router/parcel",
     "singyeong/router/targets",
     "singyeong/router/waiting",
+    "singyeong/session",
     "singyeong/view",
     "spectacles/demand",
     "spectacles/route",
@@ -109,7 +111,7 @@ const SANS_IO: [&str; 69] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 25] = [
+const DRIVERS: [&str; 26] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -135,6 +137,7 @@ const DRIVERS: [&str; 25] = [
     "singyeong/queues/publish",
     "singyeong/rest",
     "singyeong/router",
+    "singyeong/server",
 ];
 
 /// In these folders everything is either sans-I/O or a driver.

@@ -222,7 +222,9 @@ async fn a_client_lives_in_every_encoding_and_by_both_paths() {
         client.sends(n as u64).await;
         let (sender, dispatch, answer) = must("a dispatch", server.dispatched.recv()).await.expect("one");
         assert_eq!((sender.key, nonce(&dispatch)), (key(&format!("c{n}")), n as i64));
-        answer.send(Some(Outgoing::Invalid(crate::singyeong::packet::refusal::Refusal::new("no_route")))).expect("is awaited");
+        answer
+            .send(Some(Outgoing::Invalid(crate::singyeong::packet::refusal::Refusal::new("no_route"))))
+            .expect("is awaited");
         assert_eq!(client.hears().await["d"]["error"], "no_route");
         client.socket.close(Some(CloseFrame { code: Code::Library(4321), reason: "".into() })).await.expect("closes");
         assert_eq!(client.closed().await, 4321, "the client's own code comes back");
@@ -297,10 +299,7 @@ async fn requests_that_are_no_websocket_are_answered() {
     }
     // Of another origin, with what is not supported.
     let mut request = format!("ws://{}/gateway/websocket", server.address).into_client_request().expect("a request");
-    for (name, value) in [
-        ("origin", "https://elsewhere.example"),
-        ("sec-websocket-extensions", "permessage-deflate"),
-    ] {
+    for (name, value) in [("origin", "https://elsewhere.example"), ("sec-websocket-extensions", "permessage-deflate")] {
         request.headers_mut().insert(name, value.parse().expect("a header"));
     }
     let stream = TcpStream::connect(server.address).await.expect("connects");
@@ -426,7 +425,7 @@ async fn a_packets_fate_is_that_it_was_written() {
     let mut client = server.client("c").await;
     for n in 0..100 {
         let (tell, told) = oneshot::channel();
-        let fate = Box::new(move |written| drop(tell.send(written)));
+        let fate = Box::new(move |written| _ = tell.send(written));
         server.hub.deliver(&key("c"), message(&"x".repeat(n * 100)), Some(fate)).expect("it is there");
         assert_eq!(must("its fate", told).await, Ok(true));
         assert_eq!(client.hears().await["d"]["payload"].as_str().map(str::len), Some(n * 100));
@@ -442,7 +441,7 @@ async fn a_client_that_does_not_read_is_closed_and_what_waits_for_it_is_given_ba
     let (mut fates, large) = (Vec::new(), "x".repeat(100_000));
     loop {
         let (tell, told) = oneshot::channel();
-        let fate = Box::new(move |written| drop(tell.send(written)));
+        let fate = Box::new(move |written| _ = tell.send(written));
         match server.hub.deliver(&key("slow"), message(&large), Some(fate)) {
             Ok(()) => fates.push(told),
             Err(Undeliverable::Full) => break,
