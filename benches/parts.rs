@@ -1,7 +1,9 @@
-//! What each step of an event's way costs alone: inflating, the envelope, the demand, framing with its confirm, the ledger.
+//! What each step of an event's way costs alone: inflating, the envelope, the demand, framing with its confirm, the ledger; and what
+//! a query over 신경's clients costs.
 //!
 //! The input is what the simulator sends, taken off its websocket before anything is timed.
 
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -10,13 +12,20 @@ use futures_util::{SinkExt, StreamExt};
 use optic::amqp::publisher::outbox::{Confirm, Outbox, Verb, Window};
 use optic::amqp::publisher::{Field, Message, Properties};
 use optic::broker::Position;
+use optic::cluster::node::NodeId;
 use optic::discord::compression::Compression;
 use optic::discord::envelope;
 use optic::discord::ids::Seq;
 use optic::discord::inflate::{Buffer, Inflater};
 use optic::discord::intents::Intents;
+use optic::encoding::{Encoding, Value};
 use optic::ledger::Ledger;
 use optic::simulator::{Settings, Simulator, Start};
+use optic::singyeong::client::{Client, Kind};
+use optic::singyeong::ids::ClientKey;
+use optic::singyeong::metadata::{Changes, Metadata};
+use optic::singyeong::query::Query;
+use optic::singyeong::registry::Registry;
 use optic::spectacles::demand::Demand;
 use tokio_tungstenite::tungstenite::protocol::Message as Frame;
 use tokio_util::sync::CancellationToken;
@@ -214,9 +223,74 @@ fn short() -> Criterion {
     Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2))
 }
 
+/// Who is meant, of a few clients and of many: each has a load of its own, and one of two regions.
+fn query(c: &mut Criterion) {
+    let mut group = c.benchmark_group("query");
+    for count in [10, 10_000] {
+        let registry = clients(count);
+        let operators = [
+            ("one", "/load", "$eq", Value::Integer(count - 1)),
+            ("half", "/region", "$eq", Value::string("eu")),
+            ("no version", "/version", "$lt", Value::string("1.9.0")),
+        ];
+        for (matching, path, op, operand) in operators {
+            let query = |key: Value| {
+                let to = Value::map([("value", operand.clone())]);
+                let operator = Value::map([("path", Value::string(path)), ("op", Value::string(op)), ("to", to)]);
+                let ops = Value::List([operator].into());
+                let target = Value::map([("application", Value::string("workers")), ("key", key), ("ops", ops)]);
+                Query::compile(&target, 32).expect("a query")
+            };
+            let (any, keyed) = (query(Value::Null), query(Value::string("guild-1")));
+            group.bench_function(format!("choose, {matching} of {count}"), |b| {
+                b.iter(|| black_box(registry.choose(black_box(&any))));
+            });
+            group.bench_function(format!("choose by key, {matching} of {count}"), |b| {
+                b.iter(|| black_box(registry.choose(black_box(&keyed))));
+            });
+            group.bench_function(format!("all, {matching} of {count}"), |b| {
+                b.iter(|| black_box(registry.all(black_box(&any)).len()));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn clients(count: i64) -> Registry {
+    let mut registry = Registry::default();
+    let node = NodeId::of_run("benchmark", 0);
+    let entry = |of: &str, value: Value| Value::map([("type", Value::string(of)), ("value", value)]);
+    for n in 0..count {
+        let mut metadata = Metadata::default();
+        let region = if n % 2 == 0 { "eu" } else { "us" };
+        let said = Value::map([
+            ("load", entry("integer", Value::Integer(n))),
+            ("region", entry("string", Value::string(region))),
+            ("shards", entry("list", Value::List([Value::Integer(n)].into()))),
+            ("version", entry("version", Value::string("1.10.0"))),
+        ]);
+        metadata.merge(Changes::read(&said).expect("valid metadata"));
+        registry.put(Client {
+            key: ClientKey::new("workers", &format!("b7c1c9f0-{n:08}")),
+            node: node.clone(),
+            since: 0,
+            kind: Kind::Websocket,
+            restricted: false,
+            encoding: Encoding::Json,
+            ip: Some("127.0.0.1".into()),
+            namespace: Value::Null,
+            receives_client_updates: false,
+            last_heartbeat: 0,
+            queues: BTreeSet::new(),
+            metadata,
+        });
+    }
+    registry
+}
+
 criterion_group! {
     name = parts;
     config = short();
-    targets = inflate, scan, demand, outbox, ledger
+    targets = inflate, scan, demand, outbox, ledger, query
 }
 criterion_main!(parts);

@@ -16,7 +16,7 @@ const OUTSIDE: [&str; 11] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 63] = [
+const SANS_IO: [&str; 69] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -76,6 +76,12 @@ const SANS_IO: [&str; 63] = [
     "singyeong/queues",
     "singyeong/registry",
     "singyeong/replica",
+    "singyeong/router/envelope",
+    "singyeong/router/gateway",
+    "singyeong/router/origin",
+    "singyeong/router/parcel",
+    "singyeong/router/targets",
+    "singyeong/router/waiting",
     "singyeong/view",
     "spectacles/demand",
     "spectacles/route",
@@ -83,7 +89,7 @@ const SANS_IO: [&str; 63] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 24] = [
+const DRIVERS: [&str; 25] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -108,6 +114,7 @@ const DRIVERS: [&str; 24] = [
     "singyeong/queues/driver",
     "singyeong/queues/publish",
     "singyeong/rest",
+    "singyeong/router",
 ];
 
 /// In these folders everything is either sans-I/O or a driver.

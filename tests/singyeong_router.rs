@@ -11,24 +11,26 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, ConnectionProperties};
 use optic::amqp::admin::Admin;
+use optic::amqp::delivery::Properties;
 use optic::amqp::messenger::Messenger;
 use optic::amqp::topology::Queue;
 use optic::cluster::node::NodeId;
 use optic::encoding::{self, Encoding, Value};
 use optic::secret::Secret;
 use optic::singyeong::client::{Client, Kind};
-use optic::singyeong::exchange::Sender;
+use optic::singyeong::exchange::{Later, Sender};
 use optic::singyeong::hub::Hub;
 use optic::singyeong::hub::gateway::Gateway;
-use optic::singyeong::ids::{ClientKey, ConnectionId};
+use optic::singyeong::ids::{Application, ClientKey, ConnectionId};
 use optic::singyeong::limits::Limits;
 use optic::singyeong::metadata::{Changes, Metadata};
 use optic::singyeong::outbox::{Outbox, Parcel};
-use optic::singyeong::packet::dispatch::Message;
+use optic::singyeong::packet::dispatch::{Message, QueueName, Queued};
 use optic::singyeong::packet::outgoing::Outgoing;
 use optic::singyeong::query::Query;
-use optic::singyeong::router::Router;
+use optic::singyeong::router::{Forwarded, NotForwarded, Queueing, Router};
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +50,8 @@ struct Process {
     hub: Arc<Hub>,
     router: Router,
     administration: Admin,
+    /// What came for its queues.
+    forwarded: mpsc::UnboundedReceiver<Forwarded>,
     stop: CancellationToken,
     routing: JoinSet<()>,
     stop_connections: CancellationToken,
@@ -67,9 +71,10 @@ impl Process {
         administration.connected().await.expect("RabbitMQ is there");
         let hub = Arc::new(Hub::new(NodeId::of_run(name, 1)));
         let (router, driver) = Router::new(group, hub.clone(), &Limits::default(), &administration, &consumption);
-        routing.spawn(driver.run(stop.clone()));
+        let (queues, forwarded) = mpsc::unbounded_channel();
+        routing.spawn(driver.run(Arc::new(Queues(queues)), stop.clone()));
         let group = group.to_owned();
-        Self { group, hub, router, administration, stop, routing, stop_connections, connections }
+        Self { group, hub, router, administration, forwarded, stop, routing, stop_connections, connections }
     }
 
     /// A client with a number as metadata `n`.
@@ -106,6 +111,24 @@ impl Process {
         while let Some(ended) = self.connections.join_next().await {
             ended.expect("no panic");
         }
+    }
+}
+
+/// No queues: only what other processes send for them.
+struct Queues(mpsc::UnboundedSender<Forwarded>);
+
+impl Queueing for Queues {
+    fn publish(&self, _: Sender, _: Queued) -> Later<Option<Outgoing>> {
+        unreachable!("nobody does here")
+    }
+
+    fn request(&self, _: &Sender, _: QueueName) {}
+    fn cancel(&self, _: &Sender, _: QueueName) {}
+    fn ack(&self, _: &Sender, _: QueueName, _: &str) {}
+    fn gone(&self, _: &ClientKey, _: ConnectionId) {}
+
+    fn forwarded(&self, parcel: Forwarded) {
+        self.0.send(parcel).expect("the test listens");
     }
 }
 
@@ -392,6 +415,36 @@ async fn what_a_dead_process_had_comes_back_to_those_who_live() {
     there.stop().await;
     one.stop().await;
     assert!(heir.outbox.take().is_none(), "the dead process's part of a broadcast is nobody else's");
+}
+
+#[tokio::test]
+async fn a_queues_message_goes_to_the_queues_of_a_process_and_back_when_that_is_dead() {
+    let group = unique_group();
+    let (one, mut two) = (Process::start(&group, "one").await, Process::start(&group, "two").await);
+    let dead = NodeId::of_run("dead", 1);
+    Messenger::new(one.administration.clone()).declare(&Queue::singyeong(&group, &dead)).await.expect("declared");
+    let properties = Properties {
+        message_id: Some("id".to_owned()),
+        headers: BTreeMap::from([("x-singyeong-nonce".to_owned(), "1".to_owned())]),
+        ..Properties::default()
+    };
+    let (app, jobs) = (Application::new("app"), QueueName("jobs".into()));
+    let forward = |node| one.router.forward_queued(node, Some(&app), &jobs, &properties, b"body", || true);
+    // Its queue may not be there yet.
+    must("the other process", async { while forward(two.hub.own()).await.is_err() {} }).await;
+    let Forwarded { application, queue, delivery } = must("a parcel", two.forwarded.recv()).await.expect("it runs");
+    assert_eq!((application.as_ref(), &queue), (Some(&app), &jobs));
+    assert_eq!((&*delivery.body, &delivery.properties), (&b"body"[..], &properties));
+    delivery.ack();
+    let worker = Worker::connect(&broker(), &group).await;
+    worker.declare("app:jobs").await;
+    forward(&dead).await.expect("it is there");
+    let back = worker.wait_for("app:jobs").await;
+    assert_eq!((&*back.body, back.message_id.as_deref()), ("body", Some("id")));
+    assert_eq!(back.headers["x-singyeong-nonce"], "1");
+    assert_eq!(forward(&NodeId::of_run("nowhere", 1)).await, Err(NotForwarded::Unreachable));
+    one.stop().await;
+    two.stop().await;
 }
 
 #[tokio::test]

@@ -74,10 +74,11 @@ impl Reader<'_> {
         }
     }
 
-    /// The sequence from here on, `length` bytes of it.
+    /// The sequence of `length` bytes there, or how it begins: more of it is not shown.
     fn meaningless(&self, position: usize, length: usize) -> JsonError {
+        const MOST: usize = 8192;
         let rest = &self.bytes[position..];
-        JsonError::Sequence { position, bytes: rest[..length.min(rest.len()).min(8192)].into() }
+        JsonError::Sequence { position, bytes: rest[..length.min(rest.len()).min(MOST)].into() }
     }
 
     fn peek(&self) -> Option<u8> {

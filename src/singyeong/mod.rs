@@ -29,6 +29,8 @@ pub mod rest;
 pub mod router;
 pub mod server;
 pub mod session;
+pub mod view;
+pub mod router;
 #[cfg(test)]
 mod values;
 pub mod view;

@@ -69,7 +69,7 @@ impl Packet {
     /// It is no packet: op 8.
     pub fn read(encoding: Encoding, kind: FrameKind, bytes: &[u8]) -> Result<Self, Refusal> {
         if kind != FrameKind::of(encoding) {
-            return Err(Refusal::wrong_frame(kind == FrameKind::Text, encoding));
+            return Err(Refusal::wrong_frame(kind, encoding));
         }
         let value = encoding::read(encoding, bytes).map_err(|error| match error {
             ReadError::Json(_) | ReadError::Msgpack(_) => Refusal::new(&error.to_string()),

@@ -1,5 +1,6 @@
 //! What was refused, and why: in the original's words, which clients match on.
 
+use super::incoming::FrameKind;
 use super::outgoing::Outgoing;
 use crate::encoding::{Encoding, Value};
 use crate::singyeong::ids::ClientKey;
@@ -14,7 +15,7 @@ pub const NOT_IDENTIFIED: &str = "sent payload with non-identify opcode without 
 pub const NO_DATA: &str = "payload has no data";
 /// The last heartbeat is too long ago.
 pub const LATE_HEARTBEAT: &str = "heartbeat took too long";
-/// What restricted clients say has to be checked before it is decoded.
+/// A frame in ETF of a client that may only be looked at.
 pub const RESTRICTED_ETF: &str = "restricted clients may not use ETF";
 /// Metadata in an identify that fits no type.
 pub const INVALID_INITIAL_METADATA: &str = "initial metadata: invalid";
@@ -55,8 +56,11 @@ impl Refusal {
     }
 
     /// A frame of a kind that the connection's encoding does not have.
-    pub fn wrong_frame(is_text: bool, encoding: Encoding) -> Self {
-        let kind = if is_text { "text" } else { "binary" };
+    pub fn wrong_frame(kind: FrameKind, encoding: Encoding) -> Self {
+        let kind = match kind {
+            FrameKind::Text => "text",
+            FrameKind::Binary => "binary",
+        };
         let encoding = encoding.name();
         Self::new(&format!("decode: payload: invalid websocket opcode/encoding combo: {{{kind}, {encoding}}}"))
     }

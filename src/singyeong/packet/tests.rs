@@ -100,7 +100,8 @@ fn ops_that_no_client_sends_are_refused_by_name() {
 fn etf_packets_may_have_atoms_as_keys() {
     let atom = |name: &str| eetf::Term::from(eetf::Atom::from(name));
     let text = |text: &str| eetf::Term::from(eetf::Binary::from(text.as_bytes()));
-    let map = |entries: Vec<(eetf::Term, eetf::Term)>| eetf::Term::from(eetf::Map::from(entries));
+    let map =
+        |entries: Vec<(eetf::Term, eetf::Term)>| eetf::Term::from(eetf::Map { map: entries.into_iter().collect() });
     let d = map(vec![
         (atom("client_id"), text("c")),
         (atom("application_id"), text("a")),

@@ -40,7 +40,7 @@ impl Compiler {
             return Ok(Operator::Combine { logic, with: self.operators(with, depth + 1)?.into() });
         }
         let comparison = Comparison::of_name(name).ok_or_else(|| malformed("an operator has an unknown name"))?;
-        Ok(Operator::Compare { path: path(map)?, comparison, to: operand(map.get("to"))? })
+        Ok(Operator::Compare { path: path(map)?, comparison, to: operand(comparison, map.get("to"))? })
     }
 
     /// The form before 2021: by key of the metadata, operators with their operands.
@@ -64,7 +64,8 @@ impl Compiler {
                 return Ok(Operator::Combine { logic, with });
             }
             let comparison = Comparison::of_name(name).ok_or_else(|| malformed("an operator has an unknown name"))?;
-            Ok(Operator::Compare { path: Path::of_key(key), comparison, to: Operand::Value(operand.clone()) })
+            let to = Operand::of_value(comparison, operand.clone());
+            Ok(Operator::Compare { path: Path::of_key(key), comparison, to })
         })
     }
 
@@ -107,14 +108,14 @@ impl Compiler {
 /// The path of an object.
 fn path(map: &Map) -> Result<Path, InvalidQuery> {
     let path = map.get("path").and_then(Value::as_str).and_then(Path::parse);
-    path.ok_or_else(|| malformed("an operator's path does not begin with a slash"))
+    path.ok_or_else(|| malformed("an operator's path does not begin with a slash, or is too long"))
 }
 
 /// A value if there is one; else a path, which needs a default.
-fn operand(to: Option<&Value>) -> Result<Operand, InvalidQuery> {
+fn operand(comparison: Comparison, to: Option<&Value>) -> Result<Operand, InvalidQuery> {
     let Some(Value::Map(to)) = to else { return Err(malformed("an operator's \"to\" is no object")) };
     match (to.get("value"), to.get("default")) {
-        (Some(value), _) => Ok(Operand::Value(value.clone())),
+        (Some(value), _) => Ok(Operand::of_value(comparison, value.clone())),
         (None, Some(default)) => Ok(Operand::Path(path(to)?, default.clone())),
         (None, None) => Err(malformed("an operator's \"to\" has neither value nor default")),
     }
@@ -134,13 +135,13 @@ impl Operator {
             }
             Self::Compare { path, comparison, to } => {
                 let name = comparison.name();
-                if let (None, Operand::Value(value)) = (path.to_text(), to) {
-                    return Value::map([(path.key(), Value::map([(name, value.clone())]))]);
+                if let (None, Some(value)) = (path.to_text(), to.value()) {
+                    return Value::map([(path.key(), Value::map([(name, value)]))]);
                 }
                 let text = |path: &Path| Value::string(&path.to_text().unwrap_or_default());
                 let to = match to {
-                    Operand::Value(value) => Value::map([("value", value.clone())]),
                     Operand::Path(path, default) => Value::map([("default", default.clone()), ("path", text(path))]),
+                    to => Value::map([("value", to.value().unwrap_or(Value::Null))]),
                 };
                 Value::map([("op", Value::string(name)), ("path", text(path)), ("to", to)])
             }

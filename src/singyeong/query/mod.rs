@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! compile ── operator ── path ── term     ops: read, asked of a client, where they look, how values compare
+//! members                                 long lists in which something is looked for
 //! selector                                the best of those that match
 //! key                                     one of those that match, always the same for a key
 //! ```
 
 mod compile;
 pub mod key;
+mod members;
 mod operator;
 mod path;
 mod selector;

@@ -2,6 +2,7 @@
 //!
 //! A path that leads nowhere is neither true nor false, whatever the operator, and only what is true matches.
 
+use super::members::{self, Members};
 use super::path::{Found, Path};
 use super::term::Term;
 use crate::encoding::Value;
@@ -39,8 +40,32 @@ pub(super) enum Logic {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Operand {
     Value(Value),
+    /// A long list in which something is looked for.
+    Members(Members),
     /// What the client has there, or else this.
     Path(Path, Value),
+}
+
+impl Operand {
+    pub fn of_value(comparison: Comparison, value: Value) -> Self {
+        match value {
+            Value::List(values)
+                if matches!(comparison, Comparison::In | Comparison::Nin) && values.len() > members::FEW =>
+            {
+                Self::Members(Members::new(values))
+            }
+            value => Self::Value(value),
+        }
+    }
+
+    /// The value, unless it is a client's own.
+    pub fn value(&self) -> Option<Value> {
+        match self {
+            Self::Value(value) => Some(value.clone()),
+            Self::Members(members) => Some(members.to_value()),
+            Self::Path(..) => None,
+        }
+    }
 }
 
 impl Comparison {
@@ -117,6 +142,9 @@ impl Operator {
                 let found = path.find(client)?;
                 let operand = match to {
                     Operand::Value(value) => value.into(),
+                    Operand::Members(members) => {
+                        return Some(members.contains(found.term) == (*comparison == Comparison::In));
+                    }
                     Operand::Path(path, default) => {
                         path.find(client).map_or_else(|| default.into(), |found| found.term)
                     }

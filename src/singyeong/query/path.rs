@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::term::Term;
-use crate::encoding::Value;
+use crate::encoding::{MOST_DEPTH, Value};
 use crate::singyeong::client::Client;
 use crate::singyeong::metadata::{Reserved, Type, version};
 
@@ -39,10 +39,13 @@ pub(super) struct Found<'a> {
 }
 
 impl Path {
-    /// Reads `/key/key/...`; none if it does not begin so.
+    /// Reads `/key/key/...`; none if it does not begin so, or goes deeper than any value does.
     pub fn parse(text: &str) -> Option<Self> {
         let mut segments = text.strip_prefix('/')?.split('/');
         let key = Key::of(segments.next()?);
+        if segments.clone().nth(MOST_DEPTH).is_some() {
+            return None;
+        }
         let segment = |segment: &str| Segment { key: segment.into(), index: index(segment) };
         Some(Self { key, rest: segments.map(segment).collect() })
     }

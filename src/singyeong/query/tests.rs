@@ -3,11 +3,11 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::operator::Operator;
+use super::operator::{Comparison, Operand};
 use super::term::Term;
 use super::*;
 use crate::cluster::node::NodeId;
-use crate::encoding::{BigInteger, Encoding, Map, json};
+use crate::encoding::{BigInteger, Encoding, MOST_DEPTH, Map, json};
 use crate::singyeong::client::Kind;
 use crate::singyeong::ids::ClientKey;
 use crate::singyeong::metadata::{Changes, Metadata};
@@ -134,6 +134,29 @@ fn every_operator_on_every_type() {
             assert_eq!(says(&operator), None, "{operator}");
         }
     }
+}
+
+#[test]
+fn long_lists_are_searched_alike() {
+    let list = |last: &str| format!("[{}, {last}]", (10..40).map(|n| n.to_string()).collect::<Vec<_>>().join(", "));
+    for (name, last, said) in
+        [("$in", "5", true), ("$in", "5.0", false), ("$nin", "5", false), ("$nin", "5.0", true), ("$eq", "5", false)]
+    {
+        let operand = list(last);
+        let operator = format!(r#"{{"path": "/n", "op": "{name}", "to": {{"value": {operand}}}}}"#);
+        assert_eq!(says(&operator), Some(said), "{operator}");
+        assert_eq!(says(&format!(r#"{{"n": {{"{name}": {operand}}}}}"#)), Some(said), "{operator}");
+        assert_eq!(says(&operator.replace("/n", "/x")), None, "{operator}");
+    }
+}
+
+#[test]
+fn a_path_deeper_than_any_value_is_refused() {
+    let path = |depth: usize| {
+        value(&format!(r#"{{"ops": [{{"path": "/a{}", "op": "$eq", "to": {{"value": 1}}}}]}}"#, "/".repeat(depth)))
+    };
+    assert!(Query::compile(&path(MOST_DEPTH), 8).is_ok());
+    assert!(Query::compile(&path(MOST_DEPTH + 1), 8).is_err());
 }
 
 #[test]
@@ -464,6 +487,18 @@ proptest! {
         let mut sorted = [&a, &b, &c];
         sorted.sort_by(|a, b| compare(a, b));
         prop_assert!(compare(sorted[0], sorted[2]).is_le());
+    }
+
+    #[test]
+    fn a_long_list_has_the_members_that_it_would_have_in_parts(members in prop::collection::vec(values(), 17..40), other in values()) {
+        let list = Value::List(members.clone().into());
+        let Operand::Members(long) = Operand::of_value(Comparison::Nin, list.clone()) else { panic!("it is long") };
+        for member in &members {
+            prop_assert!(long.contains(member.into()));
+        }
+        let is_in = members.iter().any(|member| Term::from(member).is((&other).into()));
+        prop_assert_eq!(long.contains((&other).into()), is_in);
+        prop_assert_eq!(long.to_value(), list);
     }
 
     #[test]

@@ -15,11 +15,12 @@ use super::mail::{Letter, Undone};
 use super::origin::{self, Address, Op, Origin};
 use super::parcel::{self, Kind, Parcel};
 use super::told::Told;
-use super::{MOST_TRIES, Shared, mail};
+use super::{Forwarded, MOST_TRIES, Shared, mail};
 use crate::amqp::delivery::{Delivery, Properties};
 use crate::cluster::node::NodeId;
 use crate::singyeong::client::{self, Client};
-use crate::singyeong::ids::ClientKey;
+use crate::singyeong::ids::{Application, ClientKey};
+use crate::singyeong::packet::dispatch::QueueName;
 use crate::singyeong::packet::outgoing::Outgoing;
 
 /// Another process may know a client that is news to us: so long news may take. A sender hears within a second.
@@ -45,6 +46,15 @@ pub(super) enum Verdict {
     Elsewhere,
     /// It was not, and why.
     Failed(String),
+}
+
+/// What is the queues' of what is in our own queue.
+pub(super) fn for_queues(mut delivery: Delivery) -> Result<Forwarded, Delivery> {
+    let parcel = delivery.properties.headers.get(parcel::HEADER).map(|header| Parcel::read(header));
+    let Some(Ok(Parcel { kind: Kind::Queued { application, queue }, .. })) = parcel else { return Err(delivery) };
+    delivery.properties.headers.remove(parcel::HEADER);
+    let application = application.as_deref().map(Application::new);
+    Ok(Forwarded { application, queue: QueueName(queue.into()), delivery })
 }
 
 impl Shared {

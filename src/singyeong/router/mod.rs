@@ -21,7 +21,7 @@ mod mail;
 mod origin;
 mod parcel;
 mod probes;
-mod queued;
+mod queueing;
 mod targets;
 mod told;
 mod waiting;
@@ -41,6 +41,7 @@ use self::arrivals::Source;
 use self::mail::Mail;
 use self::origin::Op;
 use self::probes::Probes;
+pub use self::queueing::{Dispatcher, Forwarded, NotForwarded, Queueing};
 use self::targets::Targets;
 use self::waiting::Waiting;
 use super::exchange::Later;
@@ -138,10 +139,10 @@ impl Router {
 }
 
 impl RouterDriver {
-    /// Routes until `stop`. What is under way then is settled within a bound, and the rest given back.
+    /// Routes until `stop`, and hands to `queues` what is for them. What is under way then is settled within a bound, and the rest given back.
     ///
     /// Whoever runs this has heard of the other processes' clients: to who is not known, nothing is routed.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(self, queues: Arc<dyn Queueing>, stop: CancellationToken) {
         let Self { shared, consumers, deliveries, replies, mut outcomes } = self;
         let end = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -163,7 +164,13 @@ impl RouterDriver {
                 }
                 Some(()) = under_way.next() => continue,
                 Some(event) = outcomes.recv() => Box::pin(shared.clone().outcome(event)),
-                Some(parcel) = own.recv() => Box::pin(shared.clone().take(Source::Own, parcel)),
+                Some(parcel) = own.recv() => match arrivals::for_queues(parcel) {
+                    Ok(forwarded) => {
+                        queues.forwarded(forwarded);
+                        continue;
+                    }
+                    Err(parcel) => Box::pin(shared.clone().take(Source::Own, parcel)),
+                },
                 Some(send) = sends.recv() => Box::pin(shared.clone().take(Source::Shared(Op::Send), send)),
                 Some(broadcast) = broadcasts.recv() => {
                     Box::pin(shared.clone().take(Source::Shared(Op::Broadcast), broadcast))
