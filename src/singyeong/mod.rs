@@ -30,7 +30,3 @@ pub mod router;
 pub mod server;
 pub mod session;
 pub mod view;
-pub mod router;
-#[cfg(test)]
-mod values;
-pub mod view;

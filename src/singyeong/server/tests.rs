@@ -222,7 +222,9 @@ async fn a_client_lives_in_every_encoding_and_by_both_paths() {
         client.sends(n as u64).await;
         let (sender, dispatch, answer) = must("a dispatch", server.dispatched.recv()).await.expect("one");
         assert_eq!((sender.key, nonce(&dispatch)), (key(&format!("c{n}")), n as i64));
-        answer.send(Some(Outgoing::Invalid(crate::singyeong::packet::refusal::Refusal::new("no_route")))).expect("is awaited");
+        answer
+            .send(Some(Outgoing::Invalid(crate::singyeong::packet::refusal::Refusal::new("no_route"))))
+            .expect("is awaited");
         assert_eq!(client.hears().await["d"]["error"], "no_route");
         client.socket.close(Some(CloseFrame { code: Code::Library(4321), reason: "".into() })).await.expect("closes");
         assert_eq!(client.closed().await, 4321, "the client's own code comes back");
@@ -297,10 +299,7 @@ async fn requests_that_are_no_websocket_are_answered() {
     }
     // Of another origin, with what is not supported.
     let mut request = format!("ws://{}/gateway/websocket", server.address).into_client_request().expect("a request");
-    for (name, value) in [
-        ("origin", "https://elsewhere.example"),
-        ("sec-websocket-extensions", "permessage-deflate"),
-    ] {
+    for (name, value) in [("origin", "https://elsewhere.example"), ("sec-websocket-extensions", "permessage-deflate")] {
         request.headers_mut().insert(name, value.parse().expect("a header"));
     }
     let stream = TcpStream::connect(server.address).await.expect("connects");
