@@ -8,32 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Knows no adapter.
-const CORE: [&str; 9] = [
-    "broker",
-    "clock",
-    "cluster",
-    "discord",
-    "encoding",
-    "ledger",
-    "secret",
-    "session_store",
-    "tls",
-];
+const CORE: [&str; 9] =
+    ["broker", "clock", "cluster", "discord", "encoding", "ledger", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 11] = [
-    "amqp",
-    "cli",
-    "config",
-    "http",
-    "logging",
-    "memory",
-    "service",
-    "simulator",
-    "singyeong",
-    "spectacles",
-    "stdio",
-];
+const OUTSIDE: [&str; 11] =
+    ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
 const SANS_IO: [&str; 71] = [
@@ -141,14 +121,7 @@ const DRIVERS: [&str; 26] = [
 ];
 
 /// In these folders everything is either sans-I/O or a driver.
-const SORTED: [&str; 6] = [
-    "amqp/publisher",
-    "cluster",
-    "discord",
-    "session_store",
-    "simulator",
-    "singyeong",
-];
+const SORTED: [&str; 6] = ["amqp/publisher", "cluster", "discord", "session_store", "simulator", "singyeong"];
 
 #[test]
 fn the_core_names_no_adapter() {
@@ -257,22 +230,8 @@ fn names_outside(source: &Source) -> Vec<String> {
 }
 
 fn names_io(source: &Source) -> Vec<String> {
-    const CRATES: [&str; 7] = [
-    "hyper",
-    "hyper_util",
-    "lapin",
-    "mio",
-    "rustls",
-    "socket2",
-    "tokio",
-];
-    const STD: [&str; 5] = [
-    "fs",
-    "net",
-    "os",
-    "process",
-    "thread",
-];
+    const CRATES: [&str; 7] = ["hyper", "hyper_util", "lapin", "mio", "rustls", "socket2", "tokio"];
+    const STD: [&str; 5] = ["fs", "net", "os", "process", "thread"];
     source.named(|path| {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         match path[..] {

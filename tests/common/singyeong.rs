@@ -121,8 +121,8 @@ impl SingyeongClient {
 
     /// The first packet that is wanted, heard already or to come. `None` when the connection has ended.
     pub async fn next(&mut self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
-        if let Some(at) = self.heard.iter().position(&wanted) {
-            return self.heard.remove(at);
+        if let Some(packet) = self.next_heard(&wanted) {
+            return Some(packet);
         }
         loop {
             let packet = match self.stream.next().await? {
@@ -135,6 +135,17 @@ impl SingyeongClient {
             }
             self.heard.push_back(packet);
         }
+    }
+
+    /// The first packet that is wanted of those that are here already.
+    pub fn next_heard(&mut self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        let at = self.heard.iter().position(wanted)?;
+        self.heard.remove(at)
+    }
+
+    /// Whether a dispatch of this name is here already.
+    pub fn heard(&self, name: &str) -> bool {
+        self.heard.iter().any(|packet| packet["t"] == name)
     }
 
     /// The `d` of the next dispatch of this name.
