@@ -35,6 +35,7 @@ pub fn failed(error: ServiceError) -> anyhow::Error {
     let exit = match &error {
         ServiceError::Address(_) | ServiceError::Shards(_) => Exit::Configuration,
         ServiceError::Http(_)
+        | ServiceError::Singyeong(_)
         | ServiceError::Discord(_)
         | ServiceError::GatewayUrl(_)
         | ServiceError::NoShardLeft(_) => Exit::Unavailable,

@@ -192,6 +192,14 @@ impl Service {
             Ok(())
         });
     }
+
+    /// The same for what serves clients, which ends before all else.
+    pub(super) fn front(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.fronts.spawn(async move {
+            task.await;
+            Ok(())
+        });
+    }
 }
 
 /// A process that has not joined yet.

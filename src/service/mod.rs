@@ -3,6 +3,10 @@
 //! ```text
 //! service
 //! ├─ http                   an answer fails: that request only
+//! ├─ 신경
+//! │  ├─ server              a connection fails: that client only
+//! │  ├─ router, queues      lost: RabbitMQ has again what was not acknowledged
+//! │  └─ news                lost: what is known of other processes' clients stays until it is told anew
 //! ├─ publishing connection  lost: reconnects; shards pause, then close resumable
 //! ├─ administration         lost: reconnects; sessions are stored later
 //! ├─ consumption            lost: reconnects; leases are in doubt, and the fence is closed, until they are held again
@@ -62,6 +66,7 @@ use crate::discord::session::End;
 use crate::discord::shard::Shared;
 use crate::http::{self, BindError, Health};
 use crate::session_store::{FileSessionStore, MemorySessionStore, SessionStore};
+use crate::singyeong::server;
 use crate::spectacles::demand::Demand;
 use crate::spectacles::events::{Events, Feedback, Settings as EventSettings};
 use crate::stdio;
@@ -77,12 +82,21 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// How long what carries events and commands has for its last words, and then the connections to RabbitMQ for their goodbyes.
 const GOODBYE: Duration = Duration::from_millis(500);
 
+/// The same for 신경's: what has been taken for clients is written to them, or given back.
+const SINGYEONG_GOODBYE: Duration = Duration::from_millis(2500);
+
+/// How long clients have until their last dispatches are safe and they have read that we go.
+const FRONTS_GOODBYE: Duration = Duration::from_secs(3);
+
 /// Why the service ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The address for health cannot be listened on.
     #[error(transparent)]
     Http(#[from] BindError),
+    /// The address for 신경 cannot be listened on.
+    #[error(transparent)]
+    Singyeong(#[from] server::BindError),
     /// Something about RabbitMQ's address is wrong.
     #[error("AMQP_URL: {0}")]
     Address(String),
@@ -120,8 +134,12 @@ pub async fn run(config: Config, view: Arc<View>, stop: CancellationToken) -> Re
 /// The service's tasks beside the shards, in the order in which they are stopped.
 struct Service {
     view: Arc<View>,
+    /// Who serves clients ends first: until their last dispatches are safe, all else is needed.
+    fronts: JoinSet<Result<(), ServiceError>>,
     /// A failure of one is the service's.
     tasks: JoinSet<Result<(), ServiceError>>,
+    /// How long they have at the end.
+    goodbye: Duration,
     /// The connections to RabbitMQ, which the others use.
     connections: JoinSet<Result<(), ServiceError>>,
     /// What feeds shards stops with them,
@@ -159,7 +177,8 @@ struct Connections {
 impl Service {
     fn new(view: Arc<View>) -> Self {
         let (intake, carriers, links) = Default::default();
-        Self { view, tasks: JoinSet::new(), connections: JoinSet::new(), intake, carriers, links }
+        let (fronts, tasks, connections) = Default::default();
+        Self { view, fronts, tasks, goodbye: GOODBYE, connections, intake, carriers, links }
     }
 
     async fn serve(&mut self, config: &Config, stop: &CancellationToken) -> Result<(), ServiceError> {
@@ -182,14 +201,14 @@ impl Service {
                 let fence = Fence::closed(Instant::now());
                 let rabbit = self.start_amqp(bot, amqp, &fence)?;
                 // Its clients need no Discord, which may be long in answering.
-                self.start_singyeong(config, &rabbit.connections, &node).await?;
+                self.start_singyeong(config, amqp, &rabbit.connections, &node).await?;
                 let Some(discord) = self.ask_discord(bot, stop).await? else { return Ok(()) };
                 self.run_in_cluster(config, amqp, &discord, &rabbit, fence, node, stop).await
             }
             (config::Broker::Amqp(amqp), None) => {
                 let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let connections = self.connect(amqp)?;
-                self.start_singyeong(config, &connections, &node).await?;
+                self.start_singyeong(config, amqp, &connections, &node).await?;
                 info!("there is no DISCORD_TOKEN: no shard runs, and 신경 alone is served");
                 self.view.joined();
                 let ending = stop.child_token();
@@ -402,6 +421,11 @@ impl Service {
                         break failure;
                     }
                 }
+                Some(ended) = self.fronts.join_next() => {
+                    if let Err(failure) = task_ended(ended) {
+                        break failure;
+                    }
+                }
                 Some(ended) = self.connections.join_next() => {
                     if let Err(failure) = task_ended(ended) {
                         break failure;
@@ -420,23 +444,24 @@ impl Service {
     async fn end(&mut self) -> Result<(), ServiceError> {
         self.view.stopping.cancel();
         self.intake.cancel();
+        let fronts = all_ended(&mut self.fronts, FRONTS_GOODBYE).await;
         self.carriers.cancel();
-        let tasks = all_ended(&mut self.tasks).await;
+        let tasks = all_ended(&mut self.tasks, self.goodbye).await;
         // Not before: what waits on a connection that closes is thrown away, the last acknowledgements and answers too.
         self.links.cancel();
-        tasks.and(all_ended(&mut self.connections).await)
+        fronts.and(tasks).and(all_ended(&mut self.connections, GOODBYE).await)
     }
 }
 
 /// Waits until all have ended, as far as they do so in time; the first failure.
-async fn all_ended(tasks: &mut JoinSet<Result<(), ServiceError>>) -> Result<(), ServiceError> {
+async fn all_ended(tasks: &mut JoinSet<Result<(), ServiceError>>, within: Duration) -> Result<(), ServiceError> {
     let mut result = Ok(());
     let rest = async {
         while let Some(ended) = tasks.join_next().await {
             result = std::mem::replace(&mut result, Ok(())).and(task_ended(ended));
         }
     };
-    if tokio::time::timeout(GOODBYE, rest).await.is_err() {
+    if tokio::time::timeout(within, rest).await.is_err() {
         tasks.shutdown().await;
     }
     result

@@ -1,17 +1,106 @@
 //! The 신경 server and all that it needs.
 
-use super::{Connections, Service, ServiceError};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::view::View;
+use super::{Connections, SINGYEONG_GOODBYE, Service, ServiceError, descriptors};
+use crate::clock::unix_millis;
 use crate::cluster::node::NodeId;
-use crate::config::Config;
+use crate::config;
+use crate::singyeong::hub::{Gateway, Hub};
+use crate::singyeong::ids::Application;
+use crate::singyeong::news::News;
+use crate::singyeong::passwords::Passwords;
+use crate::singyeong::queues::Queues;
+use crate::singyeong::rest::RestApi;
+use crate::singyeong::rest::proxy::address::Allowed;
+use crate::singyeong::router::{Dispatcher, Router};
+use crate::singyeong::server::{Services, SingyeongServer};
+use crate::singyeong::session::Rules;
+
+/// How often the gateway's application is told how the shards are.
+const LOOK_AT_SHARDS: Duration = Duration::from_secs(1);
 
 impl Service {
-    /// Serves 신경, if that is asked for.
+    /// Serves 신경, if that is asked for; with a bot, also as its gateway's application.
     pub(super) async fn start_singyeong(
         &mut self,
-        _config: &Config,
-        _connections: &Connections,
-        _node: &NodeId,
+        config: &config::Config,
+        amqp: &config::Amqp,
+        connections: &Connections,
+        node: &NodeId,
     ) -> Result<(), ServiceError> {
+        let Some(settings) = &config.singyeong else { return Ok(()) };
+        let (limits, group) = (settings.limits, amqp.group.as_str());
+        descriptors::allow(limits.connections);
+        let server = SingyeongServer::bind(settings.address)?;
+        info!(address = %server.address(), "신경 is served at /gateway/websocket");
+        let Connections { administration, consumption } = connections;
+        let hub = Arc::new(Hub::new(node.clone()));
+        let news = News::new(hub.clone(), consumption.clone(), administration.clone(), group);
+        let (router, routing) = Router::new(group, hub.clone(), &limits, administration, consumption);
+        let (queues, queueing) = Queues::new(group, hub.clone(), &limits, administration, consumption, router.clone());
+        let passwords = Arc::new(Passwords::new(settings.auth.clone()));
+        let rest = RestApi::new(hub.clone(), passwords.clone(), &limits, Allowed::new(settings.proxy_allow.clone()));
+        let queues = Arc::new(queues);
+        let services = Services {
+            hub: hub.clone(),
+            exchange: Arc::new(Dispatcher::new(router, queues.clone())),
+            rest: Arc::new(rest),
+            rules: Arc::new(Rules { limits, passwords, gateway: Application::new(group) }),
+        };
+        let (stop, carriers) = (self.intake.clone(), self.carriers.clone());
+        self.run(news.run(carriers.clone()));
+        self.run(queueing.run(carriers.clone()));
+        let agreed = hub.clone();
+        self.run(async move {
+            // To whom is not known yet, nothing could be routed.
+            tokio::select! {
+                biased;
+                () = carriers.cancelled() => return,
+                () = agreed.knows_others() => {}
+            }
+            routing.run(queues, carriers).await;
+        });
+        if config.discord.is_some() {
+            self.run(tell_of_shards(hub, group.to_owned(), self.view.clone(), stop.clone()));
+        }
+        self.goodbye = SINGYEONG_GOODBYE;
+        self.front(server.run(services, stop));
         Ok(())
+    }
+}
+
+/// Keeps the gateway's application up to date.
+async fn tell_of_shards(hub: Arc<Hub>, group: String, view: Arc<View>, stop: CancellationToken) {
+    let mut ticks = interval(LOOK_AT_SHARDS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let shards = view.shards();
+        let Some(shard_count) = shards.first().map(|status| status.shard().count()) else { continue };
+        let latencies: Vec<f64> =
+            shards.iter().filter_map(|status| status.now().latency).map(|latency| latency.as_secs_f64() * 1000.0).collect();
+        let gateway = Gateway {
+            shards: shards.iter().map(|status| status.shard().id().get()).collect(),
+            shard_count,
+            // Of whole milliseconds: it is told to all processes whenever it changes.
+            latency: (!latencies.is_empty())
+                .then(|| (latencies.iter().sum::<f64>() / latencies.len() as f64).round()),
+        };
+        if told.as_ref() != Some(&gateway) {
+            hub.put_gateway(&group, &gateway, unix_millis());
+            told = Some(gateway);
+        }
     }
 }

@@ -15,6 +15,13 @@ use crate::amqp::bus::{Bus, BusDriver, BusEvent, Line};
 /// How long the last message may take. Without it others find our queue without a consumer.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// How long others have to be heard of, after we can hear them. Those have told of their clients by then, or are telling.
+const ANSWERS: Duration = Duration::from_secs(1);
+/// Between two looks whether they have.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Longer than any of them takes: one that does not tell keeps nobody from being served.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// The one of a process: to be run by whoever owns the task.
 #[derive(Debug)]
 pub struct News {
@@ -47,6 +54,9 @@ impl News {
 async fn carry(hub: &Hub, bus: &Bus, mut events: mpsc::Receiver<BusEvent>, stop: &CancellationToken) {
     let mut is_up = false;
     let mut watched = Vec::new();
+    // When to look whether others' clients are known, and until when at most.
+    let mut informed: Option<(Instant, Instant)> = None;
+    let mut was_informed = false;
     // One at a time: what is not said yet changes meanwhile, and is then said as it is.
     let mut saying: Option<Pin<Box<dyn Future<Output = bool> + Send + '_>>> = None;
     loop {
@@ -63,6 +73,10 @@ async fn carry(hub: &Hub, bus: &Bus, mut events: mpsc::Receiver<BusEvent>, stop:
                 Some(BusEvent::Up) => {
                     is_up = true;
                     hub.joined();
+                    if !was_informed {
+                        let now = Instant::now();
+                        informed = Some((now + ANSWERS, now + PATIENCE));
+                    }
                 }
                 Some(BusEvent::Message(message)) => {
                     hub.hear(&message, Instant::now());
@@ -79,6 +93,14 @@ async fn carry(hub: &Hub, bus: &Bus, mut events: mpsc::Receiver<BusEvent>, stop:
             _ = said(&mut saying) => saying = None,
             () = hub.changed() => {}
             () = until(due) => {}
+            () = until(informed.map(|(look, _)| look)) => {
+                let now = Instant::now();
+                informed = informed.map(|(_, latest)| (now + LOOK_AGAIN, latest));
+                if hub.is_whole() || informed.is_some_and(|(_, latest)| latest <= now) {
+                    (informed, was_informed) = (None, true);
+                    hub.informed();
+                }
+            }
         }
     }
     if is_up {

@@ -9,7 +9,7 @@ mod news;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use self::clients::Clients;
 pub use self::gateway::Gateway;
@@ -27,6 +27,8 @@ pub struct Hub {
     clients: Mutex<Clients>,
     /// Tells that there may be news for other processes.
     changed: Notify,
+    /// Whether other processes' clients are known, as far as there are any.
+    informed: watch::Sender<bool>,
 }
 
 /// Where a client's connection is.
@@ -42,7 +44,7 @@ impl Hub {
     /// Of the process `own`, with nobody connected.
     pub fn new(own: NodeId) -> Self {
         let clients = Mutex::new(Clients::new(own.clone()));
-        Self { own, clients, changed: Notify::new() }
+        Self { own, clients, changed: Notify::new(), informed: watch::Sender::new(false) }
     }
 
     /// This process.

@@ -20,6 +20,23 @@ impl Hub {
         self.change(|clients| clients.replica.joined());
     }
 
+    /// Whether the clients of all processes that were heard of are known.
+    pub fn is_whole(&self) -> bool {
+        self.lock().replica.is_whole()
+    }
+
+    /// Those that are there have had their time to tell of their clients, and did.
+    pub fn informed(&self) {
+        self.informed.send_replace(true);
+    }
+
+    /// Waits until other processes' clients are known for the first time.
+    pub async fn knows_others(&self) {
+        let mut informed = self.informed.subscribe();
+        // The sender is ours.
+        let _ = informed.wait_for(|informed| *informed).await;
+    }
+
     /// A process is gone, and with it its clients.
     pub fn process_gone(&self, node: &NodeId) {
         self.change(|clients| {

@@ -82,6 +82,11 @@ impl Replica {
         self.peers.forget(node).then(|| Change::Left(node.clone()))
     }
 
+    /// Whether all that was heard of is known as it is, and no snapshot is missing.
+    pub fn is_whole(&self) -> bool {
+        self.peers.are_whole()
+    }
+
     /// The other processes that we have heard of.
     pub fn others(&self) -> impl Iterator<Item = &NodeId> {
         self.peers.nodes()

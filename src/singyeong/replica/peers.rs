@@ -44,6 +44,10 @@ impl Peers {
         self.0.contains_key(node)
     }
 
+    pub(super) fn are_whole(&self) -> bool {
+        self.0.values().all(|peer| matches!(peer.knowledge, Knowledge::Whole))
+    }
+
     pub(super) fn forget(&mut self, node: &NodeId) -> bool {
         self.0.remove(node).is_some()
     }
