@@ -178,6 +178,7 @@ impl Connection {
     /// these loses anything: `ready` and `filled` only tell, and an answer that has come is given out at once.
     async fn wait(&mut self, stop: &CancellationToken) -> Result<(), End> {
         let reads = self.may_read();
+        self.is_paused |= !reads;
         let interest = match (reads, self.wire.is_empty()) {
             (true, true) => Some(Interest::READABLE),
             (true, false) => Some(Interest::READABLE | Interest::WRITABLE),
@@ -266,10 +267,9 @@ impl Connection {
     fn turn(&mut self, now: Instant) -> Turn {
         for _ in 0..FRAMES_A_TURN {
             if !self.may_read() {
-                self.is_paused = true;
                 return Turn::Wait;
             }
-            let action = match self.reader.next() {
+            let action = match self.reader.next_message() {
                 Ok(None) => return Turn::Wait,
                 Ok(Some(incoming)) => {
                     if std::mem::take(&mut self.is_probed) {

@@ -86,7 +86,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the client breaks the protocol, or asks for too much.
-    pub fn next(&mut self) -> Result<Option<Incoming<'_>>, Fault> {
+    pub fn next_message(&mut self) -> Result<Option<Incoming<'_>>, Fault> {
         if std::mem::take(&mut self.given) {
             self.split = None;
         }
@@ -282,7 +282,7 @@ mod tests {
         let (mut reader, mut seen) = (Reader::new(1000, &[]), Vec::new());
         for byte in bytes {
             reader.push(&[*byte]);
-            while let Some(incoming) = reader.next()? {
+            while let Some(incoming) = reader.next_message()? {
                 seen.push(format!("{incoming:?}"));
             }
         }
@@ -312,16 +312,16 @@ mod tests {
         assert_eq!(read(&bytes), Ok(expected.iter().map(|incoming| format!("{incoming:?}")).collect()));
         let mut at_once = Reader::new(1000, &bytes);
         for incoming in expected {
-            assert_eq!(at_once.next(), Ok(Some(incoming)));
+            assert_eq!(at_once.next_message(), Ok(Some(incoming)));
         }
-        assert_eq!(at_once.next(), Ok(None));
+        assert_eq!(at_once.next_message(), Ok(None));
     }
 
     #[test]
     fn what_is_read_is_given_back() {
         let mut reader = Reader::new(1 << 20, &masked(FINAL | BINARY, &[0; 100_000]));
-        assert!(reader.next().expect("a message").is_some());
-        assert_eq!(reader.next(), Ok(None));
+        assert!(reader.next_message().expect("a message").is_some());
+        assert_eq!(reader.next_message(), Ok(None));
         assert_eq!(reader.held.capacity(), 0);
     }
 

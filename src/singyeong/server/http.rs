@@ -75,6 +75,9 @@ pub struct Opened {
     pub place: OwnedSemaphorePermit,
 }
 
+/// What is answered: the text is a whole already.
+type Answer = Response<Full<Bytes>>;
+
 type Upgrade = (Encoding, OwnedSemaphorePermit);
 
 /// Answers requests until the connection ends, or becomes a websocket. `None` when it has ended.
@@ -122,12 +125,7 @@ pub async fn serve(stream: TcpStream, peer: IpAddr, front: Front, stop: &Cancell
     Some(Opened { stream: parts.io.into_inner(), early: parts.read_buf, encoding, place })
 }
 
-async fn respond(
-    request: Request<Incoming>,
-    peer: IpAddr,
-    front: &Front,
-    upgrade: &Mutex<Option<Upgrade>>,
-) -> Response<Full<Bytes>> {
+async fn respond(request: Request<Incoming>, peer: IpAddr, front: &Front, upgrade: &Mutex<Option<Upgrade>>) -> Answer {
     let path = request.uri().path();
     if path.strip_suffix('/').unwrap_or(path) == WEBSOCKET_PATH {
         return match open(&request, front) {
@@ -135,7 +133,7 @@ async fn respond(
                 *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
                 response
             }
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         };
     }
     if path == "/" && matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -147,7 +145,7 @@ async fn respond(
 }
 
 /// The handshake of RFC 6455, 4.2. Origin, extensions and subprotocols are passed over.
-fn open<B>(request: &Request<B>, front: &Front) -> Result<(Response<Full<Bytes>>, Upgrade), Response<Full<Bytes>>> {
+fn open<B>(request: &Request<B>, front: &Front) -> Result<(Answer, Upgrade), Box<Answer>> {
     let headers = request.headers();
     let wants_websocket = *request.method() == Method::GET
         && names(headers, &CONNECTION, "upgrade")
@@ -155,15 +153,15 @@ fn open<B>(request: &Request<B>, front: &Front) -> Result<(Response<Full<Bytes>>
     if !wants_websocket {
         let mut refusal = empty(StatusCode::UPGRADE_REQUIRED);
         refusal.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-        return Err(refusal);
+        return Err(refusal.into());
     }
-    let encoding = encoding(request.uri().query()).ok_or_else(|| empty(StatusCode::FORBIDDEN))?;
+    let encoding = encoding(request.uri().query()).ok_or_else(|| Box::new(empty(StatusCode::FORBIDDEN)))?;
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         let mut refusal = empty(StatusCode::UPGRADE_REQUIRED);
         refusal.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        return Err(refusal);
+        return Err(refusal.into());
     }
-    let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| empty(StatusCode::BAD_REQUEST))?;
+    let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| Box::new(empty(StatusCode::BAD_REQUEST)))?;
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::try_from(accept).expect("base64 may be in a header");
     let place = Arc::clone(&front.places)
@@ -193,18 +191,18 @@ fn names(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
 }
 
 /// What there is at paths that mean nothing.
-pub fn not_found() -> Response<Full<Bytes>> {
+pub fn not_found() -> Answer {
     json(StatusCode::NOT_FOUND, r#"{"code":404,"error":"not found"}"#)
 }
 
-fn json(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+fn json(status: StatusCode, body: &'static str) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     response
 }
 
-fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+fn empty(status: StatusCode) -> Answer {
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = status;
     response

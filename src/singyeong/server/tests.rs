@@ -158,9 +158,9 @@ impl Client {
     /// The code with which the server closes; packets before it are passed over.
     async fn closed(&mut self) -> u16 {
         loop {
-            match must("a close", self.socket.next()).await.expect("a close").expect("a message") {
-                Message::Close(frame) => return frame.map_or(1005, |frame| frame.code.into()),
-                _ => {}
+            let message = must("a close", self.socket.next()).await.expect("a close").expect("a message");
+            if let Message::Close(frame) = message {
+                return frame.map_or(1005, |frame| frame.code.into());
             }
         }
     }
