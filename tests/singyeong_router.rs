@@ -47,7 +47,6 @@ fn json(value: &Value) -> serde_json::Value {
 
 /// A process: its router, and what that needs.
 struct Process {
-    group: String,
     hub: Arc<Hub>,
     router: Router,
     administration: Admin,
@@ -74,8 +73,7 @@ impl Process {
         let (router, driver) = Router::new(group, hub.clone(), &Limits::default(), &administration, &consumption);
         let (queues, forwarded) = mpsc::unbounded_channel();
         routing.spawn(driver.run(Arc::new(Queues(queues)), stop.clone()));
-        let group = group.to_owned();
-        Self { group, hub, router, administration, forwarded, stop, routing, stop_connections, connections }
+        Self { hub, router, administration, forwarded, stop, routing, stop_connections, connections }
     }
 
     /// A client with a number as metadata `n`.

@@ -170,7 +170,7 @@ impl RouterDriver {
                         queues.forwarded(forwarded);
                         continue;
                     }
-                    Err(parcel) => Box::pin(shared.clone().take(Source::Own, parcel)),
+                    Err(parcel) => Box::pin(shared.clone().take(Source::Own, *parcel)),
                 },
                 Some(send) = sends.recv() => Box::pin(shared.clone().take(Source::Shared(Op::Send), send)),
                 Some(broadcast) = broadcasts.recv() => {
