@@ -49,9 +49,11 @@ pub(super) enum Verdict {
 }
 
 /// What is the queues' of what is in our own queue.
-pub(super) fn for_queues(mut delivery: Delivery) -> Result<Forwarded, Delivery> {
+pub(super) fn for_queues(mut delivery: Delivery) -> Result<Forwarded, Box<Delivery>> {
     let parcel = delivery.properties.headers.get(parcel::HEADER).map(|header| Parcel::read(header));
-    let Some(Ok(Parcel { kind: Kind::Queued { application, queue }, .. })) = parcel else { return Err(delivery) };
+    let Some(Ok(Parcel { kind: Kind::Queued { application, queue }, .. })) = parcel else {
+        return Err(Box::new(delivery));
+    };
     delivery.properties.headers.remove(parcel::HEADER);
     let application = application.as_deref().map(Application::new);
     Ok(Forwarded { application, queue: QueueName(queue.into()), delivery })

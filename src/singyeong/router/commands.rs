@@ -122,7 +122,7 @@ impl Shared {
         delivery: &Delivery,
     ) -> Result<Verdict, Undone> {
         if let Some(origin) = origin.filter(|_| !envelope.nonce.is_null()) {
-            let told = self.from_gateway(envelope.nonce.clone(), failed(why));
+            let told = self.gateway_says(envelope.nonce.clone(), failed(why));
             self.tell(&origin.key(), Some(&origin.node), told, 0, || delivery.is_held()).await?;
         }
         self.set_aside("command", why, delivery).await
@@ -130,13 +130,13 @@ impl Shared {
 
     async fn tell_asker(&self, Asker { key, node, nonce }: Asker, payload: Value) {
         let since = Instant::now();
-        let told = self.tell(&key, Some(&node), self.from_gateway(nonce, payload), 0, || since.elapsed() < LONGEST);
+        let told = self.tell(&key, Some(&node), self.gateway_says(nonce, payload), 0, || since.elapsed() < LONGEST);
         if let Err(undone) = told.await {
             debug!(client = %key, ?undone, "a client is not told the outcome of its command");
         }
     }
 
-    fn from_gateway(&self, nonce: Value, payload: Value) -> Told {
+    fn gateway_says(&self, nonce: Value, payload: Value) -> Told {
         Told::Answer { nonce, payload, sender: Value::string(self.hub.own().as_str()) }
     }
 }

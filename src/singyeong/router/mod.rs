@@ -1,6 +1,7 @@
 //! What carries clients' dispatches: into RabbitMQ, and out of it to the clients, processes and shards that they are for.
 //!
 //! ```text
+//! Dispatcher ── queueing    the seam to queues, which take a part of the dispatches
 //! Router ── dispatches      our clients' SEND, BROADCAST and others, published
 //! RouterDriver
 //!    ├───── arrivals        what comes out of RabbitMQ, routed
@@ -169,7 +170,7 @@ impl RouterDriver {
                         queues.forwarded(forwarded);
                         continue;
                     }
-                    Err(parcel) => Box::pin(shared.clone().take(Source::Own, parcel)),
+                    Err(parcel) => Box::pin(shared.clone().take(Source::Own, *parcel)),
                 },
                 Some(send) = sends.recv() => Box::pin(shared.clone().take(Source::Shared(Op::Send), send)),
                 Some(broadcast) = broadcasts.recv() => {
