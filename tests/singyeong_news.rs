@@ -113,6 +113,7 @@ fn updates(listener: &Outbox) -> (usize, usize) {
             Outgoing::Disconnected(application) if *application == Application::new("app") => disconnected += 1,
             other => panic!("{other:?}"),
         }
+        parcel.written();
     }
     (connected, disconnected)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Worker, broker, eventually, must, unique_group};
+use futures_util::future::join_all;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, ConnectionProperties};
@@ -19,8 +20,8 @@ use optic::encoding::{self, Encoding, Value};
 use optic::secret::Secret;
 use optic::singyeong::client::{Client, Kind};
 use optic::singyeong::exchange::{Later, Sender};
+use optic::singyeong::hub::Gateway;
 use optic::singyeong::hub::Hub;
-use optic::singyeong::hub::gateway::Gateway;
 use optic::singyeong::ids::{Application, ClientKey, ConnectionId};
 use optic::singyeong::limits::Limits;
 use optic::singyeong::metadata::{Changes, Metadata};
@@ -340,9 +341,8 @@ async fn a_senders_messages_keep_their_order_in_one_process() {
         under_way.push(from.router.send(from.sender(), message));
     }
     // Whatever is polled first.
-    for dispatch in under_way.into_iter().rev() {
-        assert_eq!(must("a dispatch", dispatch).await, None);
-    }
+    let told = must("the dispatches", join_all(under_way.into_iter().rev())).await;
+    assert!(told.iter().all(Option::is_none));
     for n in 0..300 {
         assert_eq!(to.hears().await, n);
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Place;
+use super::listener::Listener;
 use crate::cluster::node::NodeId;
 use crate::singyeong::client::{Client, Kind};
 use crate::singyeong::close_code::CloseCode;
@@ -25,7 +26,7 @@ pub(super) struct Clients {
     pub(super) registry: Registry,
     own: OwnLinks,
     /// Those of our own who want client updates.
-    listeners: BTreeMap<ClientKey, Outbox>,
+    listeners: BTreeMap<ClientKey, Listener>,
     /// Of other processes: clients whose key a later one has, or that did not answer. One of a process.
     hidden: BTreeMap<ClientKey, Vec<Client>>,
     pub(super) replica: Replica,
@@ -79,10 +80,11 @@ impl Clients {
         }
         client.node = self.node.clone();
         // Whoever did not answer is not to win for its clock.
-        let forgotten = self.hidden.get(&client.key).into_iter().flatten().map(|hidden| hidden.since + 1).max();
+        let forgotten =
+            self.hidden.get(&client.key).into_iter().flatten().map(|hidden| hidden.since.saturating_add(1)).max();
         client.since = client.since.max(forgotten.unwrap_or(0));
         if client.receives_client_updates && !client.restricted {
-            self.listeners.insert(client.key.clone(), outbox.clone());
+            self.listeners.insert(client.key.clone(), Listener::new(outbox.clone()));
         }
         self.enter(client, Link::Connection(id, outbox));
         Ok(())
@@ -157,9 +159,12 @@ impl Clients {
     }
 
     fn enter(&mut self, client: Client, link: Link) {
-        self.own.insert(client.key.clone(), link);
-        self.replica.changed(&client.key);
+        let key = client.key.clone();
+        self.replica.changed(&key);
         self.appear(client);
+        // With the texts that the registry shares among clients.
+        let key = self.registry.get(&key).map_or(key, |known| known.key.clone());
+        self.own.insert(key, link);
     }
 
     /// Takes out one of ours, if it is.
@@ -297,9 +302,8 @@ impl Clients {
 
     fn tell(&self, application: Option<Application>, packet: impl Fn(Application) -> Outgoing) {
         let Some(application) = application else { return };
-        for outbox in self.listeners.values() {
-            // Who does not read is closed for it, and whose connection is gone needs it no more.
-            let _ = outbox.push(packet(application.clone()), None);
+        for listener in self.listeners.values() {
+            listener.tell(packet(application.clone()));
         }
     }
 }

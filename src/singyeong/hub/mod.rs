@@ -4,6 +4,7 @@
 
 mod clients;
 mod gateway;
+mod listener;
 mod news;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,7 +71,7 @@ impl Hub {
     }
 
     /// Changes what is known of a client of ours; who it is, where and since when, and what it is told, stays. Nothing if
-    /// this connection has lost it.
+    /// this connection has lost it. `change` must not ask the hub.
     pub fn update(&self, key: &ClientKey, connection: ConnectionId, change: impl FnOnce(&mut Client)) {
         self.change(|clients| clients.update(key, connection, change));
     }

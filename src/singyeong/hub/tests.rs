@@ -7,6 +7,7 @@ use crate::singyeong::client::Kind;
 use crate::singyeong::close_code::CloseCode;
 use crate::singyeong::ids::Application;
 use crate::singyeong::metadata::Metadata;
+use crate::singyeong::outbox::Parcel;
 use crate::singyeong::packet::outgoing::Refusal;
 use crate::singyeong::values::json;
 
@@ -34,8 +35,8 @@ pub(super) fn client(hub: &Hub, application: &str, id: &str) -> Client {
 
 /// Takes everything out of an outbox and counts who came and went, by application.
 pub(super) fn count_updates(outbox: &Outbox, told: &mut BTreeMap<String, i64>) {
-    while let Some(parcel) = outbox.take() {
-        match &parcel.packet {
+    for packet in packets(outbox) {
+        match packet {
             Outgoing::Connected(application) => *told.entry(application.to_string()).or_default() += 1,
             Outgoing::Disconnected(application) => *told.entry(application.to_string()).or_default() -= 1,
             other => panic!("{other:?}"),
@@ -58,8 +59,14 @@ fn listen(hub: &Hub) -> Outbox {
     outbox
 }
 
+/// Takes everything out, as if it was written to a socket.
 fn packets(outbox: &Outbox) -> Vec<Outgoing> {
-    std::iter::from_fn(|| outbox.take()).map(|parcel| parcel.packet.clone()).collect()
+    let written = |parcel: Parcel| {
+        let packet = parcel.packet.clone();
+        parcel.written();
+        packet
+    };
+    std::iter::from_fn(|| outbox.take().map(written)).collect()
 }
 
 /// What one says, the other hears, both ways, until there is nothing more; gives how much was said.
@@ -122,6 +129,28 @@ fn who_comes_and_goes_is_told_to_those_who_want_it_on_every_process() {
     b.process_gone(&node("a"));
     assert_eq!(packets(&there), [disconnected("app"), disconnected("listeners")]);
     assert_eq!(packets(&silent), []);
+}
+
+#[test]
+fn thousands_that_go_at_once_are_told_to_who_reads() {
+    let (a, b, now) = (Hub::new(node("a")), Hub::new(node("b")), Instant::now());
+    let (reads, does_not) = (listen(&b), Outbox::default());
+    let listener = Client { receives_client_updates: true, ..client(&b, "listeners", "lazy") };
+    b.register(listener, ConnectionId::new(1001), does_not.clone()).expect("a new id");
+    for n in 0..3000 {
+        connect(&a, client(&a, "app", &n.to_string()), n);
+    }
+    talk(&a, &b, now);
+    b.process_gone(&node("a"));
+    let mut told = BTreeMap::new();
+    count_updates(&reads, &mut told);
+    assert_eq!(told, [("app".to_owned(), 0), ("listeners".to_owned(), 1)].into());
+    assert_eq!(reads.closing(), None);
+    // Whose connection ends is told no more, and nothing is left of it.
+    does_not.end();
+    connect(&b, client(&b, "app", "1"), 1);
+    assert_eq!(packets(&reads), [connected("app")]);
+    assert_eq!(packets(&does_not), []);
 }
 
 #[test]

@@ -214,3 +214,59 @@ fn keys(value: &Value) -> Option<Vec<ClientKey>> {
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(body: &[u8], content_type: Option<&str>) -> Result<Envelope, Malformed> {
+        Envelope::read(body, content_type, &mut Targets::new(32))
+    }
+
+    #[test]
+    fn a_body_says_the_same_in_json_and_in_message_pack() {
+        let json = read(br#" {"x":1,"payload":[1],"nonce":"n","target":{"application":"app"},"sender":"me"}"#, None);
+        let pack = b"\x84\xa6target\x81\xabapplication\xa3app\xa7payload\x91\x01\xa5nonce\xa1n\xa6sender\xa2me";
+        for read in [json, read(pack, Some("application/msgpack")), read(pack, None)] {
+            let Envelope { query, nonce, payload, sender, clients } = read.expect("a body");
+            assert_eq!(query.application(), Some("app"));
+            assert_eq!((nonce, sender.as_deref(), clients), (Value::string("n"), Some("me"), None));
+            assert_eq!(payload, Value::List([Value::Integer(1)].into()));
+        }
+    }
+
+    #[test]
+    fn null_is_there_and_what_is_missing_is_told() {
+        let all = read(br#"{"target":null,"payload":null,"sender":7}"#, None).expect("everybody");
+        assert_eq!((all.payload, all.nonce, all.sender), (Value::Null, Value::Null, None));
+        let name = |body: &[u8], content_type| read(body, content_type).expect_err("malformed").name();
+        assert_eq!(name(br#"{"target":null}"#, None), "no_field");
+        assert_eq!(name(b"\x81\xa7payload\xc0", None), "no_field");
+        assert_eq!(name(b"{", None), "not_a_map");
+        assert_eq!(name(b"[]", None), "not_a_map");
+        assert_eq!(name(b"\x01", Some("application/msgpack")), "not_a_map");
+        assert_eq!(name(b"\x83d\x00\x01a", Some("application/vnd.erlang.etf")), "encoding");
+        assert_eq!(name(br#"{"target":{"ops":1},"payload":null}"#, None), "bad_target");
+    }
+
+    #[test]
+    fn those_it_is_for_are_listed_and_bytes_are_kept() {
+        let (key, payload) = (ClientKey::new("app", "1"), Value::Bytes([0, 255].into()));
+        let whole = read(br#"{"target":{},"payload":1}"#, None).expect("a body");
+        for payload in [Value::Integer(1), payload] {
+            let envelope = Envelope { payload: payload.clone(), ..whole.clone() };
+            let (content_type, body) = envelope.listing(std::slice::from_ref(&key));
+            let listed = read(&body, Some(content_type)).expect("a body");
+            assert_eq!((listed.payload, listed.clients), (payload, Some(vec![key.clone()])));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), pack in any::<bool>()) {
+            let _ = read(&bytes, pack.then_some("application/msgpack"));
+        }
+    }
+}

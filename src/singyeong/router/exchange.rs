@@ -16,7 +16,8 @@ use crate::singyeong::packet::dispatch::Message;
 use crate::singyeong::packet::outgoing::Outgoing;
 
 impl Router {
-    /// Takes a `SEND`; see [`Exchange::dispatch`](crate::singyeong::exchange::Exchange::dispatch).
+    /// Takes a `SEND`; see [`Exchange::dispatch`](crate::singyeong::exchange::Exchange::dispatch). To be polled to its end or
+    /// dropped: others wait for their turn behind it.
     pub fn send(&self, sender: Sender, message: Message) -> Later<Option<Outgoing>> {
         self.message(sender, Op::Send, message)
     }
