@@ -116,7 +116,7 @@ async fn three_processes_are_one() {
     // Who dies is gone everywhere, and those who want to know are told.
     servers.remove(0).kill().await;
     assert_eq!(watcher.dispatched("CLIENT_DISCONNECTED").await["payload"], json!({ "app": "app" }));
-    for client in [&mut members[1], &mut members[2], &mut late] {
+    for client in members[1..].iter_mut().chain([&mut late]) {
         client.sees("app", "those who are left", |clients| ids(clients) == ["b", "c"]).await;
     }
     let _again = member(&joined.address, "a").await;

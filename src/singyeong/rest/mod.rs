@@ -15,7 +15,8 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue}
 use hyper::{Method, Request, Response, StatusCode};
 use tracing::debug;
 
-use self::proxy::address::{Allowed, Base};
+pub use self::proxy::address::Allowed;
+use self::proxy::address::Base;
 use self::proxy::upstream::Upstream;
 use self::proxy::{Missing, ProxyRequest};
 use super::client::Client;
