@@ -29,7 +29,8 @@ use optic::singyeong::outbox::{Outbox, Parcel};
 use optic::singyeong::packet::dispatch::{Message, QueueName, Queued};
 use optic::singyeong::packet::outgoing::Outgoing;
 use optic::singyeong::query::Query;
-use optic::singyeong::router::{Forwarded, NotForwarded, Queueing, Router};
+use optic::singyeong::queues::{Forward, ForwardedMessage, NotForwarded};
+use optic::singyeong::router::{Forwarded, Queueing, Router};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -427,7 +428,11 @@ async fn a_queues_message_goes_to_the_queues_of_a_process_and_back_when_that_is_
         ..Properties::default()
     };
     let (app, jobs) = (Application::new("app"), QueueName("jobs".into()));
-    let forward = |node| one.router.forward_queued(node, Some(&app), &jobs, &properties, b"body", || true);
+    let forward = |node| {
+        let (application, queue) = (Some(app.clone()), jobs.clone());
+        let message = ForwardedMessage { application, queue, properties: properties.clone(), body: b"body".to_vec() };
+        one.router.queued(node, message)
+    };
     // Its queue may not be there yet.
     must("the other process", async { while forward(two.hub.own()).await.is_err() {} }).await;
     let Forwarded { application, queue, delivery } = must("a parcel", two.forwarded.recv()).await.expect("it runs");
@@ -440,7 +445,7 @@ async fn a_queues_message_goes_to_the_queues_of_a_process_and_back_when_that_is_
     let back = worker.wait_for("app:jobs").await;
     assert_eq!((&*back.body, back.message_id.as_deref()), ("body", Some("id")));
     assert_eq!(back.headers["x-singyeong-nonce"], "1");
-    assert_eq!(forward(&NodeId::of_run("nowhere", 1)).await, Err(NotForwarded::Unreachable));
+    assert_eq!(forward(&NodeId::of_run("nowhere", 1)).await, Err(NotForwarded));
     one.stop().await;
     two.stop().await;
 }

@@ -9,6 +9,7 @@ use tracing::info;
 
 use super::view::View;
 use super::{Connections, SINGYEONG_GOODBYE, Service, ServiceError, descriptors};
+use crate::amqp::messenger::Messenger;
 use crate::clock::unix_millis;
 use crate::cluster::node::NodeId;
 use crate::config;
@@ -22,6 +23,9 @@ use crate::singyeong::rest::proxy::address::Allowed;
 use crate::singyeong::router::{Dispatcher, Router};
 use crate::singyeong::server::{Services, SingyeongServer};
 use crate::singyeong::session::Rules;
+
+/// So many messages are put into queues at a time: each waits until it is on disk.
+const LANES: usize = 32;
 
 /// How often the gateway's application is told how the shards are.
 const LOOK_AT_SHARDS: Duration = Duration::from_secs(1);
@@ -44,7 +48,14 @@ impl Service {
         let hub = Arc::new(Hub::new(node.clone()));
         let news = News::new(hub.clone(), consumption.clone(), administration.clone(), group);
         let (router, routing) = Router::new(group, hub.clone(), &limits, administration, consumption);
-        let (queues, queueing) = Queues::new(group, hub.clone(), &limits, administration, consumption, router.clone());
+        let (queues, queueing) = Queues::new(
+            hub.clone(),
+            group,
+            &limits,
+            consumption.clone(),
+            Messenger::with_lanes(administration.clone(), LANES),
+            Arc::new(router.clone()),
+        );
         let passwords = Arc::new(Passwords::new(settings.auth.clone()));
         let rest = RestApi::new(hub.clone(), passwords.clone(), &limits, Allowed::new(settings.proxy_allow.clone()));
         let queues = Arc::new(queues);

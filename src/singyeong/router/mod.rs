@@ -42,7 +42,7 @@ use self::arrivals::Source;
 use self::mail::Mail;
 use self::origin::Op;
 use self::probes::Probes;
-pub use self::queueing::{Dispatcher, Forwarded, NotForwarded, Queueing};
+pub use self::queueing::{Dispatcher, Forwarded, Queueing};
 use self::targets::Targets;
 use self::waiting::Waiting;
 use super::exchange::Later;
@@ -140,7 +140,8 @@ impl Router {
 }
 
 impl RouterDriver {
-    /// Routes until `stop`, and hands to `queues` what is for them. What is under way then is settled within a bound, and the rest given back.
+    /// Routes until `stop`, and hands to `queues` what is for them. What is under way then is settled within a bound, and the
+    /// rest given back.
     ///
     /// Whoever runs this has heard of the other processes' clients: to who is not known, nothing is routed.
     pub async fn run(self, queues: Arc<dyn Queueing>, stop: CancellationToken) {

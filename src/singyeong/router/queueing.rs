@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::mail::{Letter, Undone};
 use super::parcel::{Kind, Parcel};
 use super::{Router, Shared, mail};
-use crate::amqp::delivery::{Delivery, Properties};
+use crate::amqp::delivery::Delivery;
 use crate::amqp::topology::{Queue, singyeong};
 use crate::cluster::node::NodeId;
 use crate::singyeong::exchange::{Exchange, Later, Sender};
 use crate::singyeong::ids::{Application, ClientKey, ConnectionId};
 use crate::singyeong::packet::dispatch::{Dispatch, QueueName, Queued};
 use crate::singyeong::packet::outgoing::{Outgoing, Refusal};
+use crate::singyeong::queues::{Forward, ForwardedMessage, NotForwarded, Queues};
 
 /// What queues do.
 pub trait Queueing: Send + Sync + 'static {
@@ -45,17 +46,6 @@ pub struct Forwarded {
     pub queue: QueueName,
     /// The message, with the properties that it had.
     pub delivery: Delivery,
-}
-
-/// Why a queue's message did not get to another process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotForwarded {
-    /// It is not ours any more.
-    #[error("the message is not ours any more")]
-    NotHeld,
-    /// The process is gone, or RabbitMQ takes nothing.
-    #[error("the other process does not get it")]
-    Unreachable,
 }
 
 /// Takes all dispatches: what is for queues, and what is routed.
@@ -100,28 +90,46 @@ impl Exchange for Dispatcher {
     }
 }
 
-impl Router {
-    /// Sends a queue's message to a process, for clients of its own. Done when it is there, and this delivery may be
-    /// acknowledged.
-    ///
-    /// # Errors
-    /// It is not known to be there.
-    pub async fn forward_queued(
-        &self,
-        node: &NodeId,
-        application: Option<&Application>,
-        queue: &QueueName,
-        properties: &Properties,
-        body: &[u8],
-        is_held: impl Fn() -> bool,
-    ) -> Result<(), NotForwarded> {
-        let kind =
-            Kind::Queued { application: application.map(ToString::to_string), queue: queue.0.clone().into_string() };
-        let letter = Letter { properties, body };
-        let forwarded = self.0.mail.to_node(queue, node, &Parcel::new(kind), letter, is_held).await;
-        forwarded.map_err(|undone| match undone {
-            Undone::NotHeld => NotForwarded::NotHeld,
-            Undone::GivenUp | Undone::Unroutable | Undone::Refused(_) => NotForwarded::Unreachable,
+impl Queueing for Queues {
+    fn publish(&self, sender: Sender, queued: Queued) -> Later<Option<Outgoing>> {
+        self.publish(sender, queued)
+    }
+
+    fn request(&self, sender: &Sender, queue: QueueName) {
+        self.request(sender, queue);
+    }
+
+    fn cancel(&self, sender: &Sender, queue: QueueName) {
+        self.cancel(sender, queue);
+    }
+
+    fn ack(&self, sender: &Sender, queue: QueueName, id: &str) {
+        self.ack(sender, queue, id);
+    }
+
+    fn gone(&self, key: &ClientKey, connection: ConnectionId) {
+        self.gone(key, connection);
+    }
+
+    fn forwarded(&self, parcel: Forwarded) {
+        let Forwarded { application, queue, delivery } = parcel;
+        self.forwarded(delivery, application, queue);
+    }
+}
+
+impl Forward for Router {
+    fn queued(&self, node: &NodeId, message: ForwardedMessage) -> Later<Result<(), NotForwarded>> {
+        let (shared, node) = (self.0.clone(), node.clone());
+        Box::pin(async move {
+            let ForwardedMessage { application, queue, properties, body } = message;
+            let kind = Kind::Queued {
+                application: application.as_ref().map(ToString::to_string),
+                queue: queue.0.clone().into_string(),
+            };
+            let letter = Letter { properties: &properties, body: &body };
+            // Whether it is still ours is the queues' business: what is not, comes twice.
+            let forwarded = shared.mail.to_node(&queue, &node, &Parcel::new(kind), letter, || true).await;
+            forwarded.map_err(|_| NotForwarded)
         })
     }
 }
