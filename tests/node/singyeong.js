@@ -174,7 +174,7 @@ const scenarios = {
     const identified = () => identify('errors', `client-${Math.random()}`);
     const cases = [
       [null, '{"op":4,"t":"SEND","d":{}}', 'sent payload with non-identify opcode without identifying first', 4003],
-      [null, '{"op":1,"d":{"client_id":"a"}}', 'decode: payload: unrecoverable', 4002],
+      [null, '{"op":1,"d":{"client_id":"a"}}', 'decode: payload: unrecoverable', 4004],
       [null, '{"op":1,"d":{"client_id":1,"application_id":"a"}}', 'payload has no data', 4004],
       [null, '{"op":1,"d":{"client_id":"a","application_id":"a","metadata":{"n":{"type":"integer","value":""}}}}', 'initial metadata: invalid', 4004],
       [identified, '{"op":0,"d":{}}', 'invalid client op :hello', 4002],
