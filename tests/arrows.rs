@@ -16,7 +16,7 @@ const OUTSIDE: [&str; 11] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 71] = [
+const SANS_IO: [&str; 70] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -84,7 +84,6 @@ const SANS_IO: [&str; 71] = [
     "singyeong/router/targets",
     "singyeong/router/waiting",
     "singyeong/session",
-    "singyeong/view",
     "spectacles/demand",
     "spectacles/route",
     "spectacles/tally",

@@ -100,14 +100,16 @@ async fn tell_of_shards(hub: Arc<Hub>, group: String, view: Arc<View>, stop: Can
         }
         let shards = view.shards();
         let Some(shard_count) = shards.first().map(|status| status.shard().count()) else { continue };
-        let latencies: Vec<f64> =
-            shards.iter().filter_map(|status| status.now().latency).map(|latency| latency.as_secs_f64() * 1000.0).collect();
+        let latencies: Vec<f64> = shards
+            .iter()
+            .filter_map(|status| status.now().latency)
+            .map(|latency| latency.as_secs_f64() * 1000.0)
+            .collect();
         let gateway = Gateway {
             shards: shards.iter().map(|status| status.shard().id().get()).collect(),
             shard_count,
             // Of whole milliseconds: it is told to all processes whenever it changes.
-            latency: (!latencies.is_empty())
-                .then(|| (latencies.iter().sum::<f64>() / latencies.len() as f64).round()),
+            latency: (!latencies.is_empty()).then(|| (latencies.iter().sum::<f64>() / latencies.len() as f64).round()),
         };
         if told.as_ref() != Some(&gateway) {
             hub.put_gateway(&group, &gateway, unix_millis());

@@ -29,4 +29,3 @@ pub mod rest;
 pub mod router;
 pub mod server;
 pub mod session;
-pub mod view;

@@ -2,14 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::encoding::{Encoding, Value};
+use crate::encoding::{Encoding, Value, read};
 use crate::singyeong::client::Kind;
 use crate::singyeong::close_code::CloseCode;
 use crate::singyeong::ids::Application;
 use crate::singyeong::metadata::Metadata;
 use crate::singyeong::outbox::Parcel;
 use crate::singyeong::packet::outgoing::Refusal;
-use crate::singyeong::values::json;
 
 pub(super) fn node(name: &str) -> NodeId {
     NodeId::try_from(name.to_owned()).expect("a node's id")
@@ -272,7 +271,11 @@ fn the_gateway_is_a_client_with_its_shards_in_every_process() {
     assert_eq!(said, expected);
     assert_eq!((a.connected_here(), a.outbox(&key).is_none()), (0, true));
     let shard = Query::compile(
-        &json(r#"{"application": "gateway", "ops": [{"path": "/shards", "op": "$contains", "to": {"value": 0}}]}"#),
+        &read(
+            Encoding::Json,
+            br#"{"application": "gateway", "ops": [{"path": "/shards", "op": "$contains", "to": {"value": 0}}]}"#,
+        )
+        .expect("JSON"),
         32,
     );
     assert_eq!(b.choose(&shard.expect("a query")).expect("it matches").key, key);

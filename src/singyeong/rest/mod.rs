@@ -26,7 +26,6 @@ use super::limits::Limits;
 use super::passwords::Passwords;
 use super::query::{InvalidQuery, Query};
 use super::server::http::{Rest, not_found};
-use super::view::shown;
 use crate::encoding::{Encoding, Value, json, write};
 
 /// How long a body may take to come.
@@ -140,7 +139,7 @@ impl RestApi {
             if n > 0 {
                 text.push(b',');
             }
-            write(Encoding::Json, &shown(client), &mut text);
+            write(Encoding::Json, &client.to_value(), &mut text);
             if n % CLIENTS_A_TURN == CLIENTS_A_TURN - 1 {
                 tokio::task::yield_now().await;
             }
@@ -180,6 +179,7 @@ impl RestApi {
         fastrand::choice(all)
     }
 
+    #[expect(clippy::result_large_err, reason = "an answer is what it comes to, either way")]
     fn compile(&self, query: &Value) -> Result<Query, Answer> {
         Query::compile(query, self.most_depth).map_err(|error| match error {
             InvalidQuery::TooDeep(_) | InvalidQuery::TooMany(_) => errors(&error.to_string()),
@@ -189,6 +189,7 @@ impl RestApi {
     }
 }
 
+#[expect(clippy::result_large_err, reason = "an answer is what it comes to, either way")]
 fn accepts_json(headers: &HeaderMap) -> Result<(), Answer> {
     let mut given = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
     if given.peek().is_none() {

@@ -236,10 +236,7 @@ async fn a_query_gives_the_clients_as_they_are() {
             "n": 1, "l": [null], "encoding": "json", "ip": "10.0.0.1:80", "last_heartbeat_time": 1234, "namespace": null,
             "receive_client_updates": false, "restricted": false,
         },
-        "metadata_types": {
-            "n": "integer", "l": "list", "encoding": "string", "ip": "string", "last_heartbeat_time": "integer",
-            "namespace": "string", "receive_client_updates": "boolean", "restricted": "boolean",
-        },
+        "metadata_types": { "n": "integer", "l": "list" },
         "queues": ["jobs"],
         "socket_ip": "10.0.0.1:80",
     });

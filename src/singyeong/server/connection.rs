@@ -34,7 +34,6 @@ use crate::singyeong::outbox::Outbox;
 use crate::singyeong::packet::outgoing::Outgoing;
 use crate::singyeong::query::Query;
 use crate::singyeong::session::{Action, Registration, Session};
-use crate::singyeong::view::shown;
 
 /// So many answers of one connection may be awaited; then nothing more is read of it.
 const MOST_UNDER_WAY: usize = 32;
@@ -454,7 +453,7 @@ fn nodes(services: &Services, query: &Query) -> Value {
     let mut nodes: std::collections::BTreeMap<Box<str>, Vec<Value>> = std::collections::BTreeMap::new();
     for client in services.hub.all(query) {
         let client: &Client = &client;
-        nodes.entry(client.node.as_str().into()).or_default().push(shown(client));
+        nodes.entry(client.node.as_str().into()).or_default().push(client.to_value());
     }
     Value::Map(Map::new(nodes.into_iter().map(|(node, clients)| (node, Value::List(clients.into()))).collect()))
 }
