@@ -21,7 +21,7 @@ LABEL org.opencontainers.image.title="Optic" \
 COPY --from=build /usr/local/bin/optic /usr/local/bin/optic
 # A container's loopback is of no use to anybody outside.
 ENV HTTP_ADDRESS=0.0.0.0:8080
-EXPOSE 8080
+EXPOSE 8080 4000
 # Ready: the shards are connected and RabbitMQ confirms. Docker only shows it; an orchestrator that restarts what is unhealthy
 # should ask /health/live, because a lost RabbitMQ is waited for and not cured by a restart.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["/usr/local/bin/optic", "health"]
