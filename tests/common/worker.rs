@@ -128,6 +128,24 @@ impl Worker {
         .await
     }
 
+    /// How many messages of `G:<key>` nobody has, and how many consumers it has.
+    pub async fn look(&self, key: &str) -> (u32, u32) {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let found = self.channel.queue_declare(self.queue(key), passive, FieldTable::default()).await;
+        let found = found.expect("the queue is there");
+        (found.message_count(), found.consumer_count())
+    }
+
+    /// Looks until it is so.
+    pub async fn sees(&self, key: &str, (messages, consumers): (u32, u32)) {
+        must(&format!("{messages} messages and {consumers} consumers in {key}"), async {
+            while self.look(key).await != (messages, consumers) {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
     fn queue(&self, key: &str) -> ShortString {
         format!("{}:{key}", self.group).into()
     }
