@@ -36,6 +36,8 @@ async fn three_processes_are_one() {
     let mut servers = three(&bed).await;
     let identify = json!({ "application_id": "watchers", "client_id": "watcher", "receive_client_updates": true });
     let mut watcher = SingyeongClient::identify_with(&servers[1].address, identify).await.expect("it is let in");
+    // Of itself it hears, too.
+    assert_eq!(watcher.dispatched("CLIENT_CONNECTED").await["payload"], json!({ "app": "watchers" }));
     let mut members = Vec::new();
     for (server, name) in servers.iter().zip(["a", "b", "c"]) {
         members.push(member(&server.address, name).await);
