@@ -54,7 +54,7 @@ impl Process {
     fn start(limits: &Limits) -> Self {
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let mut connect = |name| {
-            let (admin, driver) = Admin::new(&Secret::new(&broker()), name).expect("an address");
+            let (admin, driver) = Admin::new(&Secret::new(broker()), name).expect("an address");
             tasks.spawn(driver.run(stop.clone()));
             admin
         };
@@ -172,14 +172,9 @@ async fn an_event_reaches_each_application_once() {
     for peer in [&a, &b] {
         process.request(peer, "MESSAGE_CREATE");
     }
-    // The first may come before a queue is bound: each publishes until both have heard.
-    let (id_a, _) = must("both", async {
-        loop {
-            process.event("one:MESSAGE_CREATE", b"1").await;
-            return a.receives().await;
-        }
-    })
-    .await;
+    // By its own key: published until the queue is bound.
+    process.event("one:MESSAGE_CREATE", b"1").await;
+    let (id_a, _) = a.receives().await;
     process.queues.ack(&a.sender, name("MESSAGE_CREATE"), &id_a);
     process.event("two:MESSAGE_CREATE", b"1").await;
     let (id_b, _) = b.receives().await;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::FutureExt;
 use futures_util::stream::FuturesUnordered;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions};
 use lapin::types::FieldTable;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::admin::{Admin, bounded};
-use super::delivery::{Delivery, From, Outcome, Receipt};
+use super::delivery::{Delivery, From, Receipt};
 use super::error::AdminError;
 use super::topology::{Queue, short};
 
@@ -49,6 +50,8 @@ pub struct Taker {
 pub struct Demand {
     allowed: watch::Sender<u64>,
     received: u64,
+    /// The taker's: no other's is the same place in memory.
+    name: Arc<str>,
 }
 
 impl Demand {
@@ -58,9 +61,13 @@ impl Demand {
         self.allowed.send_if_modified(|known| std::mem::replace(known, allowed) != allowed);
     }
 
-    /// One of this taker's deliveries came out; to be told before the next [`set`](Self::set).
-    pub fn received(&mut self) {
-        self.received += 1;
+    /// A delivery came out; to be told before the next [`set`](Self::set). False: it is not of this taker, but of one that took
+    /// out of the queue before and has ended.
+    #[must_use]
+    pub fn received(&mut self, delivery: &Delivery) -> bool {
+        let is_its = matches!(&delivery.from, From::Queue(name) if Arc::ptr_eq(name, &self.name));
+        self.received += u64::from(is_its);
+        is_its
     }
 }
 
@@ -83,10 +90,11 @@ impl Taker {
     /// Takes out of `queue`, which is declared and bound first. Several may share the end where deliveries come out.
     pub fn new(consumption: Admin, queue: Queue, deliveries: mpsc::Sender<Delivery>) -> (Self, Demand) {
         let (sender, allowed) = watch::channel(0);
-        let name = queue.name().into();
+        let name: Arc<str> = queue.name().into();
+        let demand = Demand { allowed: sender, received: 0, name: name.clone() };
         let unsettled = Unsettled::default();
         let taker = Self { admin: consumption, queue, name, allowed, handed_over: 0, deliveries, unsettled };
-        (taker, Demand { allowed: sender, received: 0 })
+        (taker, demand)
     }
 
     /// Takes until `stop`, or until nobody wants anything; what was not settled by then goes back to the queue.
@@ -220,11 +228,11 @@ impl Taker {
             Some(None) => return Err(AdminError::Unreachable("a consumer was cancelled".to_owned()).into()),
             None => {}
         }
+        let action = format!("end the consumer of the queue \"{}\"", self.name);
         let cancelled = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
         bounded(&action, cancelled).await?;
         // What came before RabbitMQ heard of it: it ends behind that.
-        while let Some(late) = consumer.next().await {
-            let late = late.map_err(|error| AdminError::of(&action, &error))?;
+        while let Some(late) = bounded(&action, consumer.next().map(Option::transpose)).await? {
             self.hand_over(channel, late).await?;
         }
         Ok(())
@@ -272,6 +280,6 @@ impl Unsettled {
     }
 
     fn forget_settled(&mut self) {
-        self.receipts.retain(|receipt| receipt.outcome() == Outcome::Held);
+        self.receipts.retain(|receipt| receipt.is_held());
     }
 }

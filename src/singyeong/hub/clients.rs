@@ -66,6 +66,10 @@ impl Clients {
         }
     }
 
+    pub(super) fn outbox_of(&self, key: &ClientKey, connection: ConnectionId) -> Option<&Outbox> {
+        if self.has(key, connection) { self.outbox(key) } else { None }
+    }
+
     /// What the replica takes its messages from.
     pub(super) fn say(&mut self, now: Instant) -> Option<Vec<u8>> {
         self.replica.poll(now, &OwnClients { registry: &self.registry, own: &self.own })

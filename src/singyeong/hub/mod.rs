@@ -91,6 +91,11 @@ impl Hub {
         self.lock().outbox(key).cloned()
     }
 
+    /// The same, if it is still by this connection: a client may have come back by another.
+    pub fn outbox_of(&self, key: &ClientKey, connection: ConnectionId) -> Option<Outbox> {
+        self.lock().outbox_of(key, connection).cloned()
+    }
+
     /// See [`Registry::all`](super::registry::Registry::all).
     pub fn all(&self, query: &Query) -> Vec<Arc<Client>> {
         self.lock().registry.all(query)

@@ -10,12 +10,16 @@
 //! ```
 //!
 //! What another process forwarded cannot be given back to its place: it goes to the tail.
+//!
+//! What is parked or on its way to a tail or to another process takes room here, a forwarded message for as long as a parked one:
+//! so messages that nobody works on go round slowly.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::Source;
 use super::requests::{Requests, Waiting};
+use super::room::{Most, Room};
 use crate::cluster::node::NodeId;
 use crate::singyeong::ids::{ClientKey, ConnectionId};
 use crate::singyeong::packet::dispatch::QueueName;
@@ -31,12 +35,8 @@ pub struct Bounds {
     pub acknowledgement: Duration,
     /// So long a message is parked.
     pub parked_for: Duration,
-    /// So many messages of one queue are parked.
-    pub parked_of_one: usize,
-    /// So many messages are parked.
-    pub parked: usize,
-    /// So many bytes of messages are parked.
-    pub parked_bytes: usize,
+    /// So much is parked, or leaves.
+    pub most: Most,
 }
 
 /// A message that was taken.
@@ -65,7 +65,8 @@ pub trait Clients<T> {
     fn elsewhere(&self, target: &T, source: &Source) -> Option<NodeId>;
 }
 
-/// What is to be done with a message. All but `Deliver` end it here.
+/// What is to be done with a message. All but `Deliver` end it here; `ToTail` and `Forward` when they are
+/// [done](Core::settled).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// To be put on its way to a client.
@@ -90,7 +91,8 @@ pub struct Core<T> {
     holders: HashMap<ConnectionId, BTreeSet<(QueueName, Box<str>, Number)>>,
     parked: BTreeMap<Number, Parked<T>>,
     parked_of: HashMap<Source, BTreeSet<Number>>,
-    parked_bytes: usize,
+    leaving: HashMap<Number, Leaving>,
+    room: Room,
     deadlines: BTreeSet<(Instant, Number)>,
     actions: VecDeque<Action>,
     touched: BTreeSet<Source>,
@@ -99,8 +101,9 @@ pub struct Core<T> {
 #[derive(Debug)]
 struct Held {
     by: ConnectionId,
-    queue: QueueName,
+    source: Source,
     id: Box<str>,
+    size: usize,
     forwarded: bool,
     until: Instant,
 }
@@ -111,17 +114,28 @@ struct Parked<T> {
     until: Instant,
 }
 
+/// On its way to a tail, or to another process.
+#[derive(Debug)]
+struct Leaving {
+    source: Source,
+    size: usize,
+    /// It takes its room so long at least.
+    rests: bool,
+    is_settled: bool,
+}
+
 impl<T> Core<T> {
     /// With nobody waiting.
     pub fn new(bounds: Bounds) -> Self {
         Self {
+            room: Room::new(bounds.most),
             bounds,
             requests: Requests::default(),
             held: HashMap::new(),
             holders: HashMap::new(),
             parked: BTreeMap::new(),
             parked_of: HashMap::new(),
-            parked_bytes: 0,
+            leaving: HashMap::new(),
             deadlines: BTreeSet::new(),
             actions: VecDeque::new(),
             touched: BTreeSet::new(),
@@ -145,7 +159,7 @@ impl<T> Core<T> {
 
     /// How many more messages of this queue are wanted.
     pub fn demand(&self, source: &Source) -> usize {
-        if self.has_room(source) { self.requests.waiting(source) } else { 0 }
+        if self.room.has_for(source) { self.requests.waiting(source) } else { 0 }
     }
 
     /// How many clients wait for messages of this queue.
@@ -236,13 +250,27 @@ impl<T> Core<T> {
                 return self.actions.push_back(Action::GiveBack(message.number));
             };
             if let Some(node) = clients.elsewhere(target, &message.source) {
+                let rests_until = now + self.bounds.parked_for;
+                self.deadlines.insert((rests_until, message.number));
+                self.leave(message.number, message.source, message.size, true);
                 return self.actions.push_back(Action::Forward(message.number, node));
             }
         }
-        if !self.has_room(&message.source) {
-            return self.actions.push_back(Action::ToTail(message.number));
+        if self.room.has_for(&message.source) {
+            self.park(message, now);
+        } else {
+            self.to_tail(message.number, message.source, message.size);
         }
-        self.park(message, now);
+    }
+
+    /// A message is at the tail, or at the other process; or it is given back.
+    pub fn settled(&mut self, number: Number) {
+        if let Some(leaving) = self.leaving.get_mut(&number) {
+            leaving.is_settled = true;
+            if !leaving.rests {
+                self.left(number);
+            }
+        }
     }
 
     /// Time has passed.
@@ -251,9 +279,17 @@ impl<T> Core<T> {
             && at <= now
         {
             if let Some(message) = self.unpark(number) {
-                let is_unwanted = !message.forwarded && self.requests.waiting(&message.source) == 0;
-                let action = if is_unwanted { Action::GiveBack } else { Action::ToTail };
-                self.actions.push_back(action(number));
+                if !message.forwarded && self.requests.waiting(&message.source) == 0 {
+                    self.actions.push_back(Action::GiveBack(number));
+                } else {
+                    self.to_tail(number, message.source, message.size);
+                }
+            } else if let Some(leaving) = self.leaving.get_mut(&number) {
+                self.deadlines.pop_first();
+                leaving.rests = false;
+                if leaving.is_settled {
+                    self.left(number);
+                }
             } else {
                 self.take_from_holder(number);
             }
@@ -261,12 +297,12 @@ impl<T> Core<T> {
     }
 
     fn deliver(&mut self, message: Arrival<T>, to: Waiting, now: Instant) {
-        let Arrival { number, source: Source { queue, .. }, id, forwarded, .. } = message;
-        self.cancel(to.connection, &queue);
+        let Arrival { number, source, id, size, forwarded, .. } = message;
+        self.cancel(to.connection, &source.queue);
         let until = now + self.bounds.acknowledgement;
         self.deadlines.insert((until, number));
-        self.holders.entry(to.connection).or_default().insert((queue.clone(), id.clone(), number));
-        self.held.insert(number, Held { by: to.connection, queue, id, forwarded, until });
+        self.holders.entry(to.connection).or_default().insert((source.queue.clone(), id.clone(), number));
+        self.held.insert(number, Held { by: to.connection, source, id, size, forwarded, until });
         self.actions.push_back(Action::Deliver(number, to));
     }
 
@@ -275,7 +311,7 @@ impl<T> Core<T> {
         let held = self.held.remove(&number)?;
         self.deadlines.remove(&(held.until, number));
         if let Some(holds) = self.holders.get_mut(&held.by) {
-            holds.remove(&(held.queue.clone(), held.id.clone(), number));
+            holds.remove(&(held.source.queue.clone(), held.id.clone(), number));
             if holds.is_empty() {
                 self.holders.remove(&held.by);
             }
@@ -284,52 +320,70 @@ impl<T> Core<T> {
     }
 
     fn take_from_holder(&mut self, number: Number) {
-        if let Some(held) = self.release(number) {
-            let action = if held.forwarded { Action::ToTail } else { Action::GiveBack };
-            self.actions.push_back(action(number));
+        let Some(held) = self.release(number) else { return };
+        if held.forwarded {
+            self.to_tail(number, held.source, held.size);
+        } else {
+            self.actions.push_back(Action::GiveBack(number));
         }
     }
 
-    fn has_room(&self, source: &Source) -> bool {
-        let of_one = self.parked_of.get(source).map_or(0, BTreeSet::len);
-        of_one < self.bounds.parked_of_one && self.has_room_for_any()
+    fn to_tail(&mut self, number: Number, source: Source, size: usize) {
+        self.leave(number, source, size, false);
+        self.actions.push_back(Action::ToTail(number));
     }
 
-    fn has_room_for_any(&self) -> bool {
-        self.parked.len() < self.bounds.parked && self.parked_bytes < self.bounds.parked_bytes
+    fn leave(&mut self, number: Number, source: Source, size: usize, rests: bool) {
+        self.enter_room(&source, size);
+        self.leaving.insert(number, Leaving { source, size, rests, is_settled: false });
+    }
+
+    fn left(&mut self, number: Number) {
+        if let Some(Leaving { source, size, .. }) = self.leaving.remove(&number) {
+            self.leave_room(&source, size);
+        }
     }
 
     fn park(&mut self, message: Arrival<T>, now: Instant) {
         let until = now + self.bounds.parked_for;
         self.deadlines.insert((until, message.number));
-        self.parked_bytes += message.size;
+        self.enter_room(&message.source, message.size);
         self.parked_of.entry(message.source.clone()).or_default().insert(message.number);
         self.parked.insert(message.number, Parked { message, until });
-        if !self.has_room_for_any() {
-            self.touch_all();
-        }
     }
 
     fn unpark(&mut self, number: Number) -> Option<Arrival<T>> {
-        let was_full = !self.has_room_for_any();
         let Parked { message, until } = self.parked.remove(&number)?;
         self.deadlines.remove(&(until, number));
-        self.parked_bytes -= message.size;
         if let Some(of_one) = self.parked_of.get_mut(&message.source) {
             of_one.remove(&number);
             if of_one.is_empty() {
                 self.parked_of.remove(&message.source);
             }
         }
-        self.touched.insert(message.source.clone());
-        if was_full && self.has_room_for_any() {
-            self.touch_all();
-        }
+        self.leave_room(&message.source, message.size);
         Some(message)
     }
 
-    /// The room for all has an end, or is there again.
-    fn touch_all(&mut self) {
-        self.touched.extend(self.requests.sources());
+    fn enter_room(&mut self, source: &Source, size: usize) {
+        let concerns_others = !self.room.enter(source, size);
+        self.touch(source, concerns_others);
+    }
+
+    fn leave_room(&mut self, source: &Source, size: usize) {
+        let concerns_others = !self.room.leave(source, size);
+        self.touch(source, concerns_others);
+    }
+
+    fn touch(&mut self, source: &Source, concerns_others: bool) {
+        if concerns_others {
+            self.touched.extend(self.requests.sources());
+        }
+        self.touched.insert(source.clone());
     }
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -9,12 +9,14 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::core::{Action, Arrival, Bounds, Clients, Core, Number};
 use super::publish::{NotPublished, Publisher, queue as queue_of};
+use super::requests::Waiting;
+use super::room::Most;
 use super::{Forward, ForwardedMessage, Source, message};
 use crate::amqp::admin::Admin;
 use crate::amqp::delivery::{Delivery, From};
@@ -26,17 +28,20 @@ use crate::singyeong::exchange::{Later, Sender};
 use crate::singyeong::hub::Hub;
 use crate::singyeong::ids::{Application, ClientKey, ConnectionId};
 use crate::singyeong::limits::Limits;
-use crate::singyeong::outbox::Fate;
+use crate::singyeong::outbox::{Fate, Undeliverable};
 use crate::singyeong::packet::dispatch::{QueueName, Queued};
 use crate::singyeong::packet::outgoing::{Outgoing, Refusal};
 use crate::singyeong::query::Query;
 
-/// So many queues of RabbitMQ are served at a time; each may have a channel, and a connection has some 2,000.
-const MOST_SERVED: usize = 1_000;
+/// So many queues of applications are served at a time. Each may have a channel, and so may the queue of the same name that is of
+/// no application; a connection has some 2,000.
+const MOST_SERVED: usize = 900;
 /// So many queues may be in what is known of a client.
 const MOST_OF_CLIENT: usize = 256;
 /// Messages on their way from RabbitMQ; each is looked at at once.
 const DELIVERIES: usize = 64;
+/// So long what is being published may take in the end, before it is given back as well.
+const LAST_PUBLISHED: Duration = Duration::from_secs(1);
 /// How often it is looked which queues nobody asks for any more.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -89,9 +94,12 @@ struct Taken {
     forwarded: bool,
 }
 
-enum Job {
-    ToTail(Taken),
-    Forward(Taken, NodeId),
+/// What is published for a message, before it is settled.
+struct Job {
+    number: Number,
+    taken: Taken,
+    /// None: to the tail of its queue.
+    to: Option<NodeId>,
 }
 
 impl Queues {
@@ -107,9 +115,7 @@ impl Queues {
         let bounds = Bounds {
             acknowledgement: limits.acknowledgement,
             parked_for: Duration::from_secs(1),
-            parked_of_one: 64,
-            parked: 1_024,
-            parked_bytes: 16 << 20,
+            most: Most { of_one: 64, messages: 1_024, bytes: 16 << 20 },
         };
         let (sender, deliveries) = mpsc::channel(DELIVERIES);
         let state = State {
@@ -147,7 +153,7 @@ impl Queues {
         if let Err(error) = self.0.request(sender, &queue) {
             let info = Value::map([("queue", Value::string(&queue.0))]);
             // Whoever is gone needs no refusal.
-            let _ = self.0.hub.deliver(&sender.key, Outgoing::Invalid(Refusal::with(error, info)), None);
+            let _ = self.0.deliver(&sender.key, sender.connection, Outgoing::Invalid(Refusal::with(error, info)), None);
         }
     }
 
@@ -212,6 +218,8 @@ impl QueuesDriver {
                 _ = sweep.tick() => shared.lock().drop_unused(),
             }
         }
+        // What is in RabbitMQ in another place by now is better not given back.
+        let _ = timeout(LAST_PUBLISHED, async { while jobs.next().await.is_some() {} }).await;
         // What is unfinished is given back with the takers' channels.
         shared.lock().stop.cancel();
         drop(self.deliveries);
@@ -245,8 +253,8 @@ impl Shared {
         // Outside the lock: a connection may tell a packet's fate at once.
         while !packets.is_empty() {
             let mut failed = Vec::new();
-            for (number, key, packet) in packets {
-                if self.hub.deliver(&key, packet, Some(self.fate_of(number))).is_err() {
+            for (number, Waiting { key, connection }, packet) in packets {
+                if self.deliver(&key, connection, packet, Some(self.fate_of(number))).is_err() {
                     failed.push(number);
                 }
             }
@@ -257,6 +265,17 @@ impl Shared {
             packets = state.settle();
         }
         self.changed.notify_one();
+    }
+
+    /// Only by the connection that asked: a client that came back by another has not.
+    fn deliver(
+        &self,
+        key: &ClientKey,
+        connection: ConnectionId,
+        packet: Outgoing,
+        fate: Option<Fate>,
+    ) -> Result<(), Undeliverable> {
+        self.hub.outbox_of(key, connection).ok_or(Undeliverable::Closed)?.push(packet, fate)
     }
 
     fn fate_of(self: &Arc<Self>, number: Number) -> Fate {
@@ -278,7 +297,8 @@ impl Shared {
 
     fn request(self: &Arc<Self>, sender: &Sender, queue: &QueueName) -> Result<(), &'static str> {
         // Who is not connected any more would wait for ever.
-        let (Some(client), Some(_)) = (self.hub.get(&sender.key), self.hub.outbox(&sender.key)) else { return Ok(()) };
+        let is_connected = self.hub.outbox_of(&sender.key, sender.connection).is_some();
+        let Some(client) = self.hub.get(&sender.key).filter(|_| is_connected) else { return Ok(()) };
         let is_known = client.queues.contains(queue);
         if !is_known && client.queues.len() >= MOST_OF_CLIENT {
             return Err("too many queues");
@@ -305,15 +325,15 @@ impl Shared {
         let From::Queue(name) = &delivery.from else { return delivery.requeue() };
         let source = {
             let mut state = self.lock();
+            let State { core, served, names, .. } = &mut *state;
+            let known = names.get(name).and_then(|source| Some((source.clone(), served.get_mut(source)?)));
+            let known =
+                known.and_then(|(source, served)| served.demand.received(&delivery).then_some((source, served)));
             // Its taker has ended, and with it what it took.
-            let Some(source) = state.names.get(name).cloned() else { return delivery.requeue() };
-            if let Some(served) = state.served.get_mut(&source) {
-                served.demand.received();
-                // Lost with its connection: it comes again.
-                if !delivery.is_held() {
-                    let wanted = state.core.demand(&source);
-                    return state.served[&source].demand.set(wanted);
-                }
+            let Some((source, served)) = known else { return delivery.requeue() };
+            // Lost with its connection: it comes again.
+            if !delivery.is_held() {
+                return served.demand.set(core.demand(&source));
             }
             source
         };
@@ -340,35 +360,31 @@ impl Shared {
         });
     }
 
-    async fn carry_out(self: Arc<Self>, job: Job) {
-        match job {
-            Job::ToTail(taken) => {
-                let properties = message::again(&taken.delivery.properties, &taken.id);
+    async fn carry_out(self: Arc<Self>, Job { number, taken, to }: Job) {
+        let (delivery, source) = (&taken.delivery, &taken.source);
+        let properties = message::again(&delivery.properties, &taken.id);
+        let is_done = match to {
+            // It is back in its queue already.
+            _ if !delivery.is_held() => false,
+            None => {
                 let lane = usize::from(fastrand::u8(..));
-                let delivery = &taken.delivery;
-                let body = &delivery.body;
-                let put = self.publisher.put(lane, &taken.source, &properties, body, || delivery.is_held()).await;
-                self.lock().end(&taken);
-                match put {
-                    Ok(()) => taken.delivery.ack(),
-                    Err(error) => {
-                        debug!(queue = %taken.source.queue.0, %error, "a message is not put behind the others");
-                        taken.delivery.requeue();
-                    }
+                let put = self.publisher.put(lane, source, &properties, &delivery.body, || delivery.is_held()).await;
+                if let Err(error) = &put {
+                    debug!(queue = %source.queue.0, %error, "a message is not put behind the others");
                 }
+                put.is_ok()
             }
-            Job::Forward(taken, node) => {
-                let message = ForwardedMessage {
-                    application: taken.source.application.clone(),
-                    queue: taken.source.queue.clone(),
-                    properties: message::again(&taken.delivery.properties, &taken.id),
-                    body: taken.delivery.body.clone(),
-                };
-                let forwarded = self.forward.queued(&node, message).await;
-                self.lock().end(&taken);
-                if forwarded.is_ok() { taken.delivery.ack() } else { taken.delivery.requeue() }
+            Some(node) => {
+                let (application, queue) = (source.application.clone(), source.queue.clone());
+                let message = ForwardedMessage { application, queue, properties, body: delivery.body.clone() };
+                self.forward.queued(&node, message).await.is_ok()
             }
-        }
+        };
+        self.with(|state| {
+            state.end(&taken);
+            state.core.settled(number);
+        });
+        if is_done { taken.delivery.ack() } else { taken.delivery.requeue() }
     }
 
     async fn publish(&self, sender: &Sender, queued: &Queued) -> Option<Outgoing> {
@@ -383,7 +399,7 @@ impl Shared {
         };
         let application = queued.target.application().map(Application::new);
         let source = Source { application, queue: queued.queue.clone() };
-        let is_wanted = || self.hub.outbox(&sender.key).is_some();
+        let is_wanted = || self.hub.outbox_of(&sender.key, sender.connection).is_some();
         let lane = sender.connection.get();
         match self.publisher.publish(lane, &source, &properties, &body, is_wanted).await {
             Ok(()) => Some(Outgoing::QueueConfirm(queued.queue.clone())),
@@ -413,14 +429,18 @@ fn as_dispatched(sender: &Sender, queued: &Queued) -> Value {
 
 impl State {
     /// Does what was decided; gives the packets that are to go out.
-    fn settle(&mut self) -> Vec<(Number, ClientKey, Outgoing)> {
+    fn settle(&mut self) -> Vec<(Number, Waiting, Outgoing)> {
         let mut packets = Vec::new();
         while let Some(action) = self.core.poll_action() {
             match action {
                 Action::Deliver(number, to) => {
-                    let taken = &self.messages[&number];
+                    let taken = self.messages.get_mut(&number).expect("it is not at its end");
                     let (properties, body) = (&taken.delivery.properties, &taken.delivery.body);
-                    packets.push((number, to.key, message::packet(&taken.source, &taken.id, properties, body)));
+                    packets.push((number, to, message::packet(&taken.source, &taken.id, properties, body)));
+                    if !taken.forwarded {
+                        // RabbitMQ has it for the next.
+                        taken.delivery.body = Vec::new();
+                    }
                 }
                 Action::Acknowledge(number) => {
                     let taken = self.take(number);
@@ -434,11 +454,11 @@ impl State {
                 }
                 Action::ToTail(number) => {
                     let taken = self.take(number);
-                    self.jobs.push(Job::ToTail(taken));
+                    self.jobs.push(Job { number, taken, to: None });
                 }
                 Action::Forward(number, node) => {
                     let taken = self.take(number);
-                    self.jobs.push(Job::Forward(taken, node));
+                    self.jobs.push(Job { number, taken, to: Some(node) });
                 }
             }
         }
@@ -466,11 +486,16 @@ impl State {
             return Ok(());
         }
         let queue = queue_of(shared.publisher.group(), source).map_err(|_| "queue name too long")?;
-        if self.served.len() >= MOST_SERVED {
+        // The others are bounded by these: there is one of no application for each name.
+        let is_full = |state: &Self| {
+            source.application.is_some()
+                && state.served.keys().filter(|served| served.application.is_some()).count() >= MOST_SERVED
+        };
+        if is_full(self) {
             self.drop_unused();
-        }
-        if self.served.len() >= MOST_SERVED {
-            return Err("too many queues");
+            if is_full(self) {
+                return Err("too many queues");
+            }
         }
         self.names.insert(queue.name().into(), source.clone());
         let (taker, demand) = Taker::new(shared.consumption.clone(), queue, shared.deliveries.clone());

@@ -3,7 +3,7 @@
 //! ```text
 //! Queues ── publish     QUEUE: a message into RabbitMQ, confirmed
 //!    └───── driver      what is taken out of RabbitMQ, and to whom it goes
-//!             ├─ core   the decisions; requests: who waits
+//!             ├─ core   the decisions; requests: who waits; room: how much is kept
 //!             └─ message what a message says, in RabbitMQ's terms
 //! ```
 
@@ -12,6 +12,7 @@ mod driver;
 mod message;
 mod publish;
 mod requests;
+mod room;
 
 pub use self::driver::{Queues, QueuesDriver};
 use super::exchange::Later;
