@@ -52,7 +52,7 @@ async fn workers_on_amqp_and_clients_share_queues() {
 
 #[tokio::test]
 async fn a_message_that_is_not_acknowledged_is_anothers() {
-    play("redelivery", SingyeongBed::new().with("SINGYEONG_ACK_TIMEOUT", "1s")).await;
+    play("redelivery", SingyeongBed::new().with("SINGYEONG_ACK_TIMEOUT", "3s")).await;
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn a_client_that_does_not_read_is_bounded() {
 
 #[tokio::test]
 async fn without_heartbeats_one_is_told_and_closed() {
-    play("heartbeat", SingyeongBed::new().with("SINGYEONG_HEARTBEAT", "1s")).await;
+    play("heartbeat", SingyeongBed::new().with("SINGYEONG_HEARTBEAT", "2s")).await;
 }
 
 #[tokio::test]
@@ -136,7 +136,8 @@ async fn discords_events_reach_each_application_once() {
 
 #[tokio::test]
 async fn the_gateway_is_an_application_that_takes_commands() {
-    let settings = Settings { recommended_shards: 2, max_concurrency: 2, ..Bed::settings() };
+    let heartbeat_interval = std::time::Duration::from_secs(2);
+    let settings = Settings { recommended_shards: 2, max_concurrency: 2, heartbeat_interval, ..Bed::settings() };
     let gateway = Bed::new(&broker(), settings);
     let bed = SingyeongBed::of(&gateway);
     let server = bed.start().await;

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Program, SingyeongBed};
+use common::{Program, SingyeongBed, lasting_address};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -24,8 +24,8 @@ async fn over_a_restart(program: &str) {
         }
     };
     let bed = SingyeongBed::new().with("SINGYEONG_AUTH", PASSWORD);
-    let server = bed.start().await;
-    let address = server.address.clone();
+    let address = lasting_address();
+    let server = bed.start_at(&address).await;
     let port = address.rsplit(':').next().expect("a port");
     let mut command = Command::new(python);
     command.arg(format!("{}/tests/python/{program}", env!("CARGO_MANIFEST_DIR"))).args([port, PASSWORD]);

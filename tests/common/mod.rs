@@ -29,7 +29,7 @@ pub use gateway::{Gateway, Sent};
 pub use private_broker::PrivateBroker;
 pub use process::OpticProcess;
 pub use program::Program;
-pub use singyeong::{SingyeongBed, SingyeongClient, SingyeongServer};
+pub use singyeong::{SingyeongBed, SingyeongClient, SingyeongServer, lasting_address};
 pub use worker::{Message, Worker};
 pub use worker_program::WorkerProgram;
 

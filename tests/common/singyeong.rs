@@ -65,6 +65,16 @@ impl SingyeongBed {
     }
 }
 
+/// An address to listen at, once and again: below the ports that a system gives to others in the meantime.
+pub fn lasting_address() -> String {
+    loop {
+        let address = format!("127.0.0.1:{}", fastrand::u16(10_000..20_000));
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
+}
+
 impl SingyeongServer {
     /// SIGTERM; it must end in order.
     pub async fn stop(mut self) {
@@ -152,6 +162,14 @@ impl SingyeongClient {
     pub async fn dispatched(&mut self, name: &str) -> Value {
         let packet = must(name, self.next(|packet| packet["op"] == 4 && packet["t"] == name)).await;
         packet.unwrap_or_else(|| panic!("closed, waiting for {name}; heard {:?}", self.heard))["d"].take()
+    }
+
+    /// Hears what comes, and answers pings, while something else is done.
+    pub async fn listen_during<T>(&mut self, other: impl Future<Output = T>) -> T {
+        tokio::select! {
+            done = other => done,
+            _ = self.next(|_| false) => panic!("closed; heard {:?}", self.heard),
+        }
     }
 
     /// Everything said before was worked on. False: the connection has ended.
