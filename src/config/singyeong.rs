@@ -11,7 +11,7 @@ use super::report::Report;
 use super::values::{address, bytes, duration, list, number};
 use super::variables::{Raw, UNREAD};
 use crate::secret::Secret;
-use crate::singyeong::limits::Limits;
+use crate::singyeong::limits::{Limits, MOST_QUERY_DEPTH};
 
 /// Everything that concerns the 신경 server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ fn limits(raw: &Raw, report: &mut Report) -> Limits {
         text.as_deref().and_then(|text| number(name, text, 1..=most, report)).unwrap_or(usual)
     };
     let connections = count("SINGYEONG_MAX_CONNECTIONS", &raw.singyeong_max_connections, 1_000_000, usual.connections);
-    let query_depth = count("SINGYEONG_MAX_QUERY_DEPTH", &raw.singyeong_max_query_depth, 64, usual.query_depth);
+    let query_depth = count("SINGYEONG_MAX_QUERY_DEPTH", &raw.singyeong_max_query_depth, MOST_QUERY_DEPTH, usual.query_depth);
     let mut wait =
         |name, text: &Option<String>, usual| text.as_deref().and_then(|text| wait(name, text, report)).unwrap_or(usual);
     let heartbeat = wait("SINGYEONG_HEARTBEAT", &raw.singyeong_heartbeat, usual.heartbeat);
@@ -117,7 +117,7 @@ fn limits(raw: &Raw, report: &mut Report) -> Limits {
     Limits { connections, message, metadata, query_depth, client_buffer, heartbeat, acknowledgement }
 }
 
-/// From a tenth of a second to an hour, beyond which RabbitMQ itself takes back what is not acknowledged.
+/// From a tenth of a second to 25 minutes; after 30 RabbitMQ itself takes back what is not acknowledged.
 fn wait(name: &str, text: &str, report: &mut Report) -> Option<Duration> {
     const SANE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(1500);
     let found = duration(text).filter(|wait| SANE.contains(wait));

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The most that [`Limits::query_depth`] may be: what one process has taken any other can read.
+pub const MOST_QUERY_DEPTH: usize = 64;
+
 /// What clients may do at most, and how long is waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

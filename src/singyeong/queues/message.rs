@@ -9,6 +9,7 @@ use tracing::warn;
 use super::Source;
 use crate::amqp::delivery::Properties;
 use crate::encoding::{self, Encoding, Value};
+use crate::singyeong::limits::MOST_QUERY_DEPTH;
 use crate::singyeong::packet::dispatch::Queued;
 use crate::singyeong::packet::outgoing::Outgoing;
 use crate::singyeong::query::Query;
@@ -24,9 +25,6 @@ const PARCEL: &str = "x-singyeong-parcel";
 
 /// So many bytes nonce, target and sender may take together: RabbitMQ has all headers in one frame.
 pub const MOST_IN_HEADERS: usize = 6_000;
-
-/// Targets come from outside here, too; nested deeper they are not read.
-const MOST_DEPTH: usize = 32;
 
 /// Properties and body of a message; nothing where nonce and target take more than [`MOST_IN_HEADERS`].
 pub fn write(queued: &Queued, sender: &str) -> Option<(Properties, Vec<u8>)> {
@@ -62,7 +60,7 @@ pub fn target(properties: &Properties) -> Option<Query> {
     static TOLD: Once = Once::new();
     let text = properties.headers.get(TARGET)?;
     let read = encoding::read(Encoding::Json, text.as_bytes()).map_err(|error| error.to_string());
-    let query = read.and_then(|target| Query::compile(&target, MOST_DEPTH).map_err(|error| error.to_string()));
+    let query = read.and_then(|target| Query::compile(&target, MOST_QUERY_DEPTH).map_err(|error| error.to_string()));
     match query {
         // Nobody could ever receive it.
         Ok(query) if query.is_for_nobody() || query.is_plain() => None,
