@@ -132,7 +132,7 @@ mod tests {
     use crate::singyeong::packet::dispatch::QueueName;
 
     fn queued(target: &Value, nonce: Value, payload: Value) -> Queued {
-        let target = Query::compile(target, MOST_DEPTH).expect("a query");
+        let target = Query::compile(target, MOST_QUERY_DEPTH).expect("a query");
         Queued { queue: QueueName("jobs".into()), target, nonce, payload }
     }
 
