@@ -324,8 +324,8 @@ async fn a_message_for_a_client_of_another_process_finds_it_there() {
     let (one, two) = (start("one"), start("two"));
     let (here, there) = (one.connect("app", "here", 1), two.connect("app", "there", 2));
     // It has asked, and has enough for now: its process takes nothing.
-    two.request(&there, "jobs");
     two.queue(&there, "app", "jobs", 0).await;
+    two.request(&there, "jobs");
     let (enough, _) = there.receives().await;
     one.hears_of(&there, "jobs").await;
     one.request(&here, "jobs");
@@ -355,10 +355,10 @@ async fn what_was_forwarded_and_not_acknowledged_goes_to_another() {
     let start = |node| Process::start_in(&group, node, &broker(), &Limits::default());
     let (one, two) = (start("one"), start("two"));
     let (here, there) = (one.connect("app", "here", 1), two.connect("app", "there", 2));
-    two.request(&there, "jobs");
-    one.hears_of(&there, "jobs").await;
     two.queue(&there, "app", "jobs", 0).await;
+    two.request(&there, "jobs");
     there.receives().await;
+    one.hears_of(&there, "jobs").await;
     one.request(&here, "jobs");
     one.queue_for(&here, &target(Some("app"), Some(2)), "jobs", 1).await;
     eventually("the forwarding", || one.forwarded.load(Ordering::Relaxed) > 0).await;

@@ -259,7 +259,7 @@ impl<T> Core<T> {
         if self.room.has_for(&message.source) {
             self.park(message, now);
         } else {
-            self.to_tail(message.number, message.source, message.size);
+            self.send_to_tail(message.number, message.source, message.size);
         }
     }
 
@@ -282,7 +282,7 @@ impl<T> Core<T> {
                 if !message.forwarded && self.requests.waiting(&message.source) == 0 {
                     self.actions.push_back(Action::GiveBack(number));
                 } else {
-                    self.to_tail(number, message.source, message.size);
+                    self.send_to_tail(number, message.source, message.size);
                 }
             } else if let Some(leaving) = self.leaving.get_mut(&number) {
                 self.deadlines.pop_first();
@@ -322,13 +322,13 @@ impl<T> Core<T> {
     fn take_from_holder(&mut self, number: Number) {
         let Some(held) = self.release(number) else { return };
         if held.forwarded {
-            self.to_tail(number, held.source, held.size);
+            self.send_to_tail(number, held.source, held.size);
         } else {
             self.actions.push_back(Action::GiveBack(number));
         }
     }
 
-    fn to_tail(&mut self, number: Number, source: Source, size: usize) {
+    fn send_to_tail(&mut self, number: Number, source: Source, size: usize) {
         self.leave(number, source, size, false);
         self.actions.push_back(Action::ToTail(number));
     }
