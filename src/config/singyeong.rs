@@ -109,7 +109,8 @@ fn limits(raw: &Raw, report: &mut Report) -> Limits {
         text.as_deref().and_then(|text| number(name, text, 1..=most, report)).unwrap_or(usual)
     };
     let connections = count("SINGYEONG_MAX_CONNECTIONS", &raw.singyeong_max_connections, 1_000_000, usual.connections);
-    let query_depth = count("SINGYEONG_MAX_QUERY_DEPTH", &raw.singyeong_max_query_depth, MOST_QUERY_DEPTH, usual.query_depth);
+    let query_depth =
+        count("SINGYEONG_MAX_QUERY_DEPTH", &raw.singyeong_max_query_depth, MOST_QUERY_DEPTH, usual.query_depth);
     let mut wait =
         |name, text: &Option<String>, usual| text.as_deref().and_then(|text| wait(name, text, report)).unwrap_or(usual);
     let heartbeat = wait("SINGYEONG_HEARTBEAT", &raw.singyeong_heartbeat, usual.heartbeat);
