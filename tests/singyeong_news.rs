@@ -188,6 +188,7 @@ async fn the_clients_of_who_dies_disappear_once() {
         process.sees("2", Some(("killed", 2))).await;
     }
     assert_eq!(updates(&listener), (3, 0));
+    killed.sees("a", Some(("a", 0))).await;
     link.refuse();
     for process in &processes {
         process.sees("1", None).await;
