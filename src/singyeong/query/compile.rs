@@ -1,22 +1,27 @@
 //! Operators read and written: `{path, op, to}` and `{op, with}`, or in the form before 2021 `{key: {"$op": value}}`.
 
 use super::InvalidQuery;
-use super::operator::{Comparison, Logic, Operand, Operator};
+use super::operator::{Comparison, Fixed, Logic, Operand, Operator};
 use super::path::Path;
 use crate::encoding::{Map, Value};
 
 /// A query has so many operators at most: each is asked of thousands of clients.
 pub const MOST_OPERATORS: usize = 256;
 
+/// So many of them may go through what a client has, which may be long: `$contains`, and what compares one of its values with
+/// another.
+pub const MOST_SEARCHES: usize = 64;
+
 /// Reads operators, in both forms.
 pub(super) struct Compiler {
     most_depth: usize,
     operators: usize,
+    searches: usize,
 }
 
 impl Compiler {
     pub fn new(most_depth: usize) -> Self {
-        Self { most_depth, operators: 0 }
+        Self { most_depth, operators: 0, searches: 0 }
     }
 
     /// Reads a list of operators.
@@ -40,7 +45,7 @@ impl Compiler {
             return Ok(Operator::Combine { logic, with: self.operators(with, depth + 1)?.into() });
         }
         let comparison = Comparison::of_name(name).ok_or_else(|| malformed("an operator has an unknown name"))?;
-        Ok(Operator::Compare { path: path(map)?, comparison, to: operand(comparison, map.get("to"))? })
+        self.compare(path(map)?, comparison, operand(comparison, map.get("to"))?)
     }
 
     /// The form before 2021: by key of the metadata, operators with their operands.
@@ -64,8 +69,8 @@ impl Compiler {
                 return Ok(Operator::Combine { logic, with });
             }
             let comparison = Comparison::of_name(name).ok_or_else(|| malformed("an operator has an unknown name"))?;
-            let to = Operand::of_value(comparison, operand.clone());
-            Ok(Operator::Compare { path: Path::of_key(key), comparison, to })
+            let to = Operand::Fixed(Fixed::of(comparison, operand.clone()));
+            compiler.compare(Path::of_key(key), comparison, to)
         })
     }
 
@@ -96,6 +101,14 @@ impl Compiler {
         }
     }
 
+    fn compare(&mut self, path: Path, comparison: Comparison, to: Operand) -> Result<Operator, InvalidQuery> {
+        self.searches += usize::from(comparison.looks_into_client() || matches!(to, Operand::Path(..)));
+        if self.searches > MOST_SEARCHES {
+            return Err(InvalidQuery::TooManySearches(MOST_SEARCHES));
+        }
+        Ok(Operator::Compare { path, comparison, to })
+    }
+
     fn count(&mut self, depth: usize) -> Result<(), InvalidQuery> {
         if depth > self.most_depth {
             return Err(InvalidQuery::TooDeep(self.most_depth));
@@ -115,8 +128,8 @@ fn path(map: &Map) -> Result<Path, InvalidQuery> {
 fn operand(comparison: Comparison, to: Option<&Value>) -> Result<Operand, InvalidQuery> {
     let Some(Value::Map(to)) = to else { return Err(malformed("an operator's \"to\" is no object")) };
     match (to.get("value"), to.get("default")) {
-        (Some(value), _) => Ok(Operand::of_value(comparison, value.clone())),
-        (None, Some(default)) => Ok(Operand::Path(path(to)?, default.clone())),
+        (Some(value), _) => Ok(Operand::Fixed(Fixed::of(comparison, value.clone()))),
+        (None, Some(default)) => Ok(Operand::Path(path(to)?, Fixed::of(comparison, default.clone()))),
         (None, None) => Err(malformed("an operator's \"to\" has neither value nor default")),
     }
 }
@@ -135,13 +148,13 @@ impl Operator {
             }
             Self::Compare { path, comparison, to } => {
                 let name = comparison.name();
-                if let (None, Some(value)) = (path.to_text(), to.value()) {
-                    return Value::map([(path.key(), Value::map([(name, value)]))]);
+                if let (None, Operand::Fixed(fixed)) = (path.to_text(), to) {
+                    return Value::map([(path.key(), Value::map([(name, fixed.to_value())]))]);
                 }
                 let text = |path: &Path| Value::string(&path.to_text().unwrap_or_default());
                 let to = match to {
-                    Operand::Path(path, default) => Value::map([("default", default.clone()), ("path", text(path))]),
-                    to => Value::map([("value", to.value().unwrap_or(Value::Null))]),
+                    Operand::Path(path, default) => Value::map([("default", default.to_value()), ("path", text(path))]),
+                    Operand::Fixed(fixed) => Value::map([("value", fixed.to_value())]),
                 };
                 Value::map([("op", Value::string(name)), ("path", text(path)), ("to", to)])
             }

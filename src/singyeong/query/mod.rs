@@ -17,14 +17,18 @@ mod term;
 
 use std::sync::Arc;
 
-pub use self::compile::MOST_OPERATORS;
 use self::compile::{Compiler, malformed};
+pub use self::compile::{MOST_OPERATORS, MOST_SEARCHES};
 use self::key::KeyHash;
 use self::operator::Operator;
 use self::selector::Selector;
 use super::client::Client;
 use super::metadata::Metadata;
+use super::outbox::value_weight;
 use crate::encoding::Value;
+
+/// Bytes that a query has at most, about as it is in memory: a list of some three thousand ids fits.
+pub const MOST_BYTES: usize = 128 << 10;
 
 /// A compiled query.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +67,12 @@ pub enum InvalidQuery {
     /// More operators than are allowed.
     #[error("the query has more than {0} operators")]
     TooMany(usize),
+    /// More operators that go through what clients have than are allowed.
+    #[error("the query has more than {0} operators that look into clients' values")]
+    TooManySearches(usize),
+    /// Larger than is allowed: each value of it may be compared with what thousands of clients have.
+    #[error("the query has more than {0} bytes")]
+    TooLarge(usize),
     /// Anything else; in words.
     #[error("{0}")]
     Malformed(String),
@@ -90,6 +100,9 @@ impl Query {
     pub fn compile(target: &Value, most_depth: usize) -> Result<Self, InvalidQuery> {
         if !matches!(target, Value::Map(_) | Value::Null) {
             return Err(malformed("a target is neither an object nor null"));
+        }
+        if value_weight(target) > MOST_BYTES {
+            return Err(InvalidQuery::TooLarge(MOST_BYTES));
         }
         let get = |key| target.get(key).unwrap_or(&Value::Null);
         let flag = |key| match get(key) {

@@ -6,7 +6,8 @@ use super::Subject;
 use super::term::Term;
 use crate::encoding::{MOST_DEPTH, Value};
 use crate::singyeong::client::Client;
-use crate::singyeong::metadata::{Hint, Reserved, Type, version};
+use crate::singyeong::metadata::version::{self, Version};
+use crate::singyeong::metadata::{Hint, Reserved, Type};
 
 /// A path. Every part is taken as it is written: nothing is escaped.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +119,19 @@ impl Found<'_> {
             return order;
         }
         self.term.compare(operand)
+    }
+
+    /// The same, with what is known to be a version.
+    #[inline]
+    pub fn compare_version(self, operand: &Version) -> Ordering {
+        if self.is_version
+            && let Term::Binary(own) = self.term
+            && let Ok(own) = std::str::from_utf8(own)
+            && let Some(order) = operand.compare_with(own)
+        {
+            return order.reverse();
+        }
+        self.term.compare(operand.as_str().into())
     }
 }
 
