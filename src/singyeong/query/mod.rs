@@ -18,17 +18,13 @@ mod term;
 use std::sync::Arc;
 
 use self::compile::{Compiler, malformed};
-pub use self::compile::{MOST_OPERATORS, MOST_SEARCHES};
+pub use self::compile::{MOST_BYTES, MOST_OPERATORS, MOST_SEARCHES};
 use self::key::KeyHash;
 use self::operator::Operator;
 use self::selector::Selector;
 use super::client::Client;
 use super::metadata::Metadata;
-use super::outbox::value_weight;
 use crate::encoding::Value;
-
-/// Bytes that a query has at most, about as it is in memory: a list of some three thousand ids fits.
-pub const MOST_BYTES: usize = 128 << 10;
 
 /// A compiled query.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +67,7 @@ pub enum InvalidQuery {
     #[error("the query has more than {0} operators that look into clients' values")]
     TooManySearches(usize),
     /// Larger than is allowed: each value of it may be compared with what thousands of clients have.
-    #[error("the query has more than {0} bytes")]
+    #[error("the query's values have more than {0} bytes")]
     TooLarge(usize),
     /// Anything else; in words.
     #[error("{0}")]
@@ -101,10 +97,11 @@ impl Query {
         if !matches!(target, Value::Map(_) | Value::Null) {
             return Err(malformed("a target is neither an object nor null"));
         }
-        if value_weight(target) > MOST_BYTES {
-            return Err(InvalidQuery::TooLarge(MOST_BYTES));
-        }
         let get = |key| target.get(key).unwrap_or(&Value::Null);
+        let mut compiler = Compiler::new(most_depth);
+        for other in ["application", "key", "selector"] {
+            compiler.take(get(other))?;
+        }
         let flag = |key| match get(key) {
             Value::Bool(is) => *is,
             Value::String(text) => &**text == "true",
@@ -113,7 +110,7 @@ impl Query {
         let operators = match get("ops") {
             Value::Null | Value::Bool(false) => Vec::new(),
             Value::Map(map) if map.is_empty() => Vec::new(),
-            Value::List(operators) => Compiler::new(most_depth).operators(operators, 1)?,
+            Value::List(operators) => compiler.operators(operators, 1)?,
             _ => return Err(malformed("a target's \"ops\" is no list")),
         };
         if get("selector").as_map().is_some_and(|selector| selector.is_empty()) {

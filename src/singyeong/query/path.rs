@@ -89,7 +89,7 @@ impl Path {
                 (value, of == Type::Version)
             }
             // A namespace may be anything; the others have nothing below them.
-            Key::Reserved(Reserved::Namespace) => (&client.namespace, false),
+            Key::Reserved(Reserved::Namespace) => (&*client.namespace, false),
             Key::Reserved(reserved) => {
                 let term = reserved_term(*reserved, client);
                 return self.rest.is_empty().then_some(Found { term, is_version: false });
@@ -146,7 +146,7 @@ fn reserved_term(reserved: Reserved, client: &Client) -> Term<'_> {
         Reserved::Ip => client.ip.as_deref().map_or(Term::Null, Term::from),
         Reserved::Restricted => Term::Bool(client.restricted),
         Reserved::Encoding => Term::from(client.encoding.name()),
-        Reserved::Namespace => Term::from(&client.namespace),
+        Reserved::Namespace => Term::from(&*client.namespace),
         Reserved::LastHeartbeatTime => Term::Integer(i64::try_from(client.last_heartbeat).unwrap_or(i64::MAX)),
         Reserved::ReceiveClientUpdates => Term::Bool(client.receives_client_updates),
     }
