@@ -278,7 +278,7 @@ fn clients(count: i64) -> Registry {
             restricted: false,
             encoding: Encoding::Json,
             ip: Some("127.0.0.1".into()),
-            namespace: Value::Null,
+            namespace: Value::Null.into(),
             receives_client_updates: false,
             last_heartbeat: 0,
             queues: BTreeSet::new(),

@@ -96,7 +96,7 @@ fn client(hub: &Hub, id: &str, n: i64) -> Client {
         restricted: false,
         encoding: Encoding::Json,
         ip: None,
-        namespace: Value::Null,
+        namespace: Value::Null.into(),
         receives_client_updates: false,
         last_heartbeat: 1,
         queues: BTreeSet::new(),
@@ -179,6 +179,10 @@ async fn the_clients_of_who_dies_disappear_once() {
     let (url, group) = (broker(), unique_group());
     let link = FaultyLink::to_the_broker().await;
     let processes = [Process::start(&url, &group, "a"), Process::start(&url, &group, "b")];
+    // Who comes later than they did is told to come.
+    for process in &processes {
+        must("it to be informed", process.hub.knows_others()).await;
+    }
     let killed = Process::start(&link.through(&url), &group, "killed");
     let listener = processes[0].listen();
     killed.register("1", 1);
@@ -232,4 +236,34 @@ async fn what_changed_while_a_connection_was_lost_is_known_after_it() {
             there.sees(&gone, None).await;
         }
     }
+}
+
+#[tokio::test]
+async fn who_comes_back_a_little_later_than_others_was_never_gone() {
+    let (url, group) = (broker(), unique_group());
+    let (link, slow, dead) =
+        (FaultyLink::to_the_broker().await, FaultyLink::to_the_broker().await, FaultyLink::to_the_broker().await);
+    let first = Process::start(&link.through(&url), &group, "first");
+    must("the first to be informed", first.hub.knows_others()).await;
+    let listener = first.listen();
+    let returns = Process::start(&slow.through(&url), &group, "returns");
+    let stays_away = Process::start(&dead.through(&url), &group, "stays-away");
+    returns.register("1", 1);
+    stays_away.register("2", 2);
+    first.sees("1", Some(("returns", 1))).await;
+    first.sees("2", Some(("stays-away", 2))).await;
+    assert_eq!(updates(&listener), (3, 0));
+    // All lose RabbitMQ, as when it is started anew, and one of them is back before the others.
+    link.cut();
+    slow.refuse();
+    dead.refuse();
+    eventually("the first to know that it is cut off", || !first.hub.is_informed()).await;
+    must("the first to be informed again", first.hub.knows_others()).await;
+    assert!(first.hub.knows(returns.hub.own()));
+    returns.update("1", 7);
+    slow.resume();
+    first.sees("1", Some(("returns", 7))).await;
+    first.sees("2", None).await;
+    assert_eq!(updates(&listener), (0, 1), "who did not come back is gone, and nobody else");
+    first.sees("1", Some(("returns", 7))).await;
 }

@@ -105,7 +105,7 @@ impl Process {
             restricted: false,
             encoding: Encoding::Json,
             ip: None,
-            namespace: Value::Null,
+            namespace: Value::Null.into(),
             receives_client_updates: false,
             last_heartbeat: 0,
             queues: Default::default(),

@@ -31,7 +31,7 @@ fn client(id: &str, said: &str) -> Client {
         restricted: id == "0",
         encoding: Encoding::Json,
         ip: None,
-        namespace: Value::Null,
+        namespace: Value::Null.into(),
         receives_client_updates: false,
         last_heartbeat: 0,
         queues: BTreeSet::new(),

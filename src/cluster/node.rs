@@ -1,15 +1,16 @@
 //! A process among the processes of one bot.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// One run of one process: no two have the same, and a restarted process has another.
 ///
-/// It is part of a queue's name: letters, digits, `.`, `_` and `-`, at most [`NodeId::MAX`] bytes.
+/// Cheap to clone. It is part of a queue's name: letters, digits, `.`, `_` and `-`, at most [`NodeId::MAX`] bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct NodeId(String);
+pub struct NodeId(Arc<str>);
 
 /// What is no [`NodeId`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +25,7 @@ impl NodeId {
     pub fn of_run(name: &str, number: u32) -> Self {
         let plain = |c: char| if is_plain(c) { c } else { '-' };
         let name: String = name.chars().map(plain).take(Self::MAX - 9).collect();
-        Self(if name.is_empty() { format!("optic.{number:08x}") } else { format!("{name}.{number:08x}") })
+        Self(if name.is_empty() { format!("optic.{number:08x}") } else { format!("{name}.{number:08x}") }.into())
     }
 
     /// As text.
@@ -42,13 +43,13 @@ impl TryFrom<String> for NodeId {
 
     fn try_from(text: String) -> Result<Self, InvalidNodeId> {
         let fits = !text.is_empty() && text.len() <= Self::MAX && text.chars().all(is_plain);
-        if fits { Ok(Self(text)) } else { Err(InvalidNodeId(text)) }
+        if fits { Ok(Self(text.into())) } else { Err(InvalidNodeId(text)) }
     }
 }
 
 impl From<NodeId> for String {
     fn from(id: NodeId) -> Self {
-        id.0
+        id.as_str().to_owned()
     }
 }
 

@@ -1,26 +1,37 @@
 //! Takes bytes off the front of a slice, none beyond its end.
 
+use super::MOST_VALUES;
+
 /// What is left to read.
-pub(super) struct Cursor<'a>(&'a [u8]);
+pub(super) struct Cursor<'a> {
+    rest: &'a [u8],
+    values: usize,
+}
 
 impl<'a> Cursor<'a> {
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+        Self { rest: bytes, values: 0 }
     }
 
     pub(super) const fn rest(&self) -> &'a [u8] {
-        self.0
+        self.rest
+    }
+
+    /// Counts so many values that are read; none if they are too many.
+    pub(super) fn count(&mut self, values: usize) -> Option<()> {
+        self.values = self.values.saturating_add(values);
+        (self.values <= MOST_VALUES).then_some(())
     }
 
     pub(super) fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(n)?;
-        self.0 = rest;
+        let (head, rest) = self.rest.split_at_checked(n)?;
+        self.rest = rest;
         Some(head)
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
+        let (head, rest) = self.rest.split_first_chunk::<N>()?;
+        self.rest = rest;
         Some(*head)
     }
 

@@ -4,11 +4,11 @@
 //! lists. Compressed terms are refused: the largest message would be no limit. So are improper lists, and whatever means
 //! something to a running node only: pids, references, functions. What is written, OTP of any version reads.
 
-use super::MOST_DEPTH;
 use super::cursor::{Cursor, room};
 use super::integer::MOST_DIGITS;
 use super::value::{BigInteger, Map, Value};
 use super::write::Form;
+use super::{MOST_DEPTH, MOST_VALUES};
 
 /// What is no term that is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,9 @@ pub enum EtfError {
     /// Lists, tuples and maps too deep in each other.
     #[error("lists, tuples and maps more than {MOST_DEPTH} deep in each other")]
     TooDeep,
+    /// More terms than are taken.
+    #[error("more than {MOST_VALUES} terms")]
+    TooMany,
     /// An integer too long to be computed with.
     #[error("an integer of more than {MOST_DIGITS} digits")]
     TooLong,
@@ -94,6 +97,7 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn term_of(&mut self, kind: u8, depth: usize) -> Result<Value, EtfError> {
+        self.count(1)?;
         match kind {
             SMALL_INTEGER => Ok(Value::Integer(self.u8()?.into())),
             INTEGER => Ok(Value::Integer(i32::from_be_bytes(self.array()?).into())),
@@ -120,6 +124,7 @@ impl<'a> Reader<'_, 'a> {
             STRING => {
                 let length = self.len16()?;
                 let bytes = self.take(length)?;
+                self.count(length)?;
                 Ok(Value::List(bytes.iter().map(|byte| Value::Integer((*byte).into())).collect()))
             }
             SMALL_TUPLE => self.len8().and_then(|length| self.items(length, depth)),
@@ -156,7 +161,10 @@ impl<'a> Reader<'_, 'a> {
             let kind = self.u8()?;
             let key = match kind {
                 // Also `nil` and `true`, as names.
-                ATOM | SMALL_ATOM | ATOM_UTF8 | SMALL_ATOM_UTF8 => self.atom(kind)?,
+                ATOM | SMALL_ATOM | ATOM_UTF8 | SMALL_ATOM_UTF8 => {
+                    self.count(1)?;
+                    self.atom(kind)?
+                }
                 kind => self.term_of(kind, depth)?.into_key().ok_or(EtfError::BadKey)?,
             };
             entries.push((key, self.term(depth)?));
@@ -192,6 +200,10 @@ impl<'a> Reader<'_, 'a> {
             ATOM | SMALL_ATOM => Ok(name.iter().map(|byte| char::from(*byte)).collect()),
             _ => std::str::from_utf8(name).map(Into::into).map_err(|_| EtfError::BadAtom),
         }
+    }
+
+    fn count(&mut self, terms: usize) -> Result<(), EtfError> {
+        self.0.count(terms).ok_or(EtfError::TooMany)
     }
 
     fn take(&mut self, n: usize) -> Result<&'a [u8], EtfError> {

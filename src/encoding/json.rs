@@ -7,11 +7,11 @@ use std::io::Write;
 
 use data_encoding::BASE64;
 
-use super::MOST_DEPTH;
 use super::inspect::inspect;
 use super::integer::MOST_DIGITS;
 use super::value::{BigInteger, Map, Value};
 use super::write::Form;
+use super::{MOST_DEPTH, MOST_VALUES};
 
 /// What is no JSON. Positions are in bytes, from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +38,9 @@ pub enum JsonError {
     /// Lists and maps too deep in each other.
     #[error("lists and maps more than {MOST_DEPTH} deep in each other at position {0}")]
     TooDeep(usize),
+    /// More values than are taken, keys included.
+    #[error("more than {MOST_VALUES} values and keys at position {0}")]
+    TooMany(usize),
     /// An integer too long to be computed with.
     #[error("an integer of more than {MOST_DIGITS} digits at position {0}")]
     TooLong(usize),
@@ -48,7 +51,7 @@ pub enum JsonError {
 /// # Errors
 /// It is not JSON, or too much of it.
 pub fn read(bytes: &[u8]) -> Result<Value, JsonError> {
-    let mut reader = Reader { bytes, at: 0 };
+    let mut reader = Reader { bytes, at: 0, values: 0 };
     let value = reader.value(0)?;
     match reader.skip_space() {
         None => Ok(value),
@@ -59,6 +62,8 @@ pub fn read(bytes: &[u8]) -> Result<Value, JsonError> {
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// So many were begun, keys included.
+    values: usize,
 }
 
 impl Reader<'_> {
@@ -103,7 +108,13 @@ impl Reader<'_> {
         Ok(())
     }
 
+    fn count(&mut self) -> Result<(), JsonError> {
+        self.values += 1;
+        if self.values > MOST_VALUES { Err(JsonError::TooMany(self.at)) } else { Ok(()) }
+    }
+
     fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
+        self.count()?;
         match self.skip_space() {
             Some(b'"') => self.text().map(Value::String),
             Some(b'{') => self.map(depth),
@@ -163,6 +174,7 @@ impl Reader<'_> {
             if self.skip_space() != Some(b'"') {
                 return Err(self.unexpected());
             }
+            self.count()?;
             let key = self.text()?;
             self.skip(b':')?;
             entries.push((key, self.value(depth + 1)?));

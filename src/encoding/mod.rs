@@ -19,6 +19,10 @@ pub use self::integer::MOST_DIGITS;
 pub use self::value::{BigInteger, Map, Value};
 pub use self::write::Term;
 
+/// So many values one message may hold, keys of maps included, in any encoding: the smallest take a byte each there, and
+/// thirty times that and more in memory.
+pub const MOST_VALUES: usize = 200_000;
+
 /// Lists and maps deeper in each other than this are not read, in no encoding.
 pub const MOST_DEPTH: usize = 128;
 

@@ -3,11 +3,11 @@
 //! `str` is a text, or bytes where it is not UTF-8; `bin` is bytes. Extension types are refused. Integers that need more than
 //! 64 bits, which MessagePack has not, are written as text. Errors are worded as the decoder of the original 신경 words them.
 
-use super::MOST_DEPTH;
 use super::cursor::{Cursor, room};
 use super::inspect::inspect;
 use super::value::{BigInteger, Map, Value};
 use super::write::Form;
+use super::{MOST_DEPTH, MOST_VALUES};
 
 /// What is no MessagePack.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +30,9 @@ pub enum MsgpackError {
     /// Lists and maps too deep in each other.
     #[error("lists and maps more than {MOST_DEPTH} deep in each other")]
     TooDeep,
+    /// More values than are taken.
+    #[error("more than {MOST_VALUES} values")]
+    TooMany,
 }
 
 /// So many excess bytes are told.
@@ -50,6 +53,7 @@ pub fn read(bytes: &[u8]) -> Result<Value, MsgpackError> {
 
 fn value(from: &mut Cursor<'_>, depth: usize) -> Result<Value, MsgpackError> {
     let first = from.u8().ok_or(MsgpackError::Incomplete)?;
+    from.count(1).ok_or(MsgpackError::TooMany)?;
     let length = match first {
         0x80..=0x9f => Some(usize::from(first & 0x0f)),
         0xa0..=0xbf => Some(usize::from(first & 0x1f)),

@@ -450,3 +450,30 @@ fn encodings_have_content_types() {
         assert_eq!(Encoding::of_content_type(declared), encoding, "{declared:?}");
     }
 }
+
+#[test]
+fn a_message_holds_so_many_values_and_keys_and_no_more() {
+    /// A list of so many nulls, and of so many maps of a key and a null.
+    fn of(encoding: Encoding, nulls: usize, maps: usize) -> Vec<u8> {
+        let map = || Value::map([("k", Value::Null)]);
+        let values = (0..nulls).map(|_| Value::Null).chain((0..maps).map(|_| map()));
+        written(encoding, &Value::List(values.collect()))
+    }
+    for (encoding, expected) in [
+        (Encoding::Json, "more than 200000 values and keys at position"),
+        (Encoding::Msgpack, "more than 200000 values"),
+        (Encoding::Etf, "more than 200000 terms"),
+    ] {
+        let most = MOST_VALUES - 1;
+        for (nulls, maps) in [(most, 0), (most % 3, most / 3)] {
+            assert!(read(encoding, &of(encoding, nulls, maps)).is_ok(), "{encoding:?}");
+            let error = read(encoding, &of(encoding, nulls + 1, maps)).expect_err("too many").to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+    // Strings of small integers, as ETF packs lists of them.
+    let packed = [&[107, 0xff, 0xff][..], &[1; 0xffff]].concat();
+    let lists = |count: u8| [&[131, 104, count][..], &packed.repeat(count.into())].concat();
+    assert!(read(Encoding::Etf, &lists(3)).is_ok());
+    assert_eq!(read(Encoding::Etf, &lists(4)), Err(etf::EtfError::TooMany.into()));
+}

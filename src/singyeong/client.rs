@@ -1,6 +1,7 @@
 //! A client, as it is known to all processes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::ids::ClientKey;
 use super::metadata::{Metadata, Reserved};
@@ -26,8 +27,8 @@ pub struct Client {
     pub encoding: Encoding,
     /// Where REST requests to it go: `host:port` or an `http(s)://` base; none for a restricted client.
     pub ip: Option<Box<str>>,
-    /// Whatever it said at identify.
-    pub namespace: Value,
+    /// Whatever it said at identify; never changed, and shared by what is known of it from moment to moment.
+    pub namespace: Arc<Value>,
     /// Whether it is told of others that come and go.
     pub receives_client_updates: bool,
     /// In Unix milliseconds.
@@ -61,7 +62,7 @@ impl Client {
             Reserved::Ip => self.ip.clone().map_or(Value::Null, Value::String),
             Reserved::Restricted => Value::Bool(self.restricted),
             Reserved::Encoding => Value::string(self.encoding.name()),
-            Reserved::Namespace => self.namespace.clone(),
+            Reserved::Namespace => Value::clone(&self.namespace),
             Reserved::LastHeartbeatTime => Value::Integer(self.last_heartbeat.try_into().unwrap_or(i64::MAX)),
             Reserved::ReceiveClientUpdates => Value::Bool(self.receives_client_updates),
         }

@@ -1,5 +1,6 @@
 //! Carries what processes tell each other of their clients between the hub and RabbitMQ.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::hub::Hub;
 use crate::amqp::admin::Admin;
 use crate::amqp::bus::{Bus, BusDriver, BusEvent, Line};
+
+/// After RabbitMQ was lost for us, others may have lost it, too: for so long they may need to be back, and nobody is believed to
+/// be gone.
+const RETURN: Duration = Duration::from_secs(5);
 
 /// How long the last message may take. Without it others find our queue without a consumer.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -52,11 +57,12 @@ impl News {
 }
 
 async fn carry(hub: &Hub, bus: &Bus, mut events: mpsc::Receiver<BusEvent>, stop: &CancellationToken) {
-    let mut is_up = false;
+    let (mut is_up, mut was_up) = (false, false);
     let mut watched = Vec::new();
     // When to look whether others' clients are known, and until when at most.
     let mut informed: Option<(Instant, Instant)> = None;
-    let mut was_informed = false;
+    // Who was missed while others may have been on their way back, and when to look for them again.
+    let (mut missed, mut returned) = (BTreeSet::new(), None);
     // One at a time: what is not said yet changes meanwhile, and is then said as it is.
     let mut saying: Option<Pin<Box<dyn Future<Output = bool> + Send + '_>>> = None;
     loop {
@@ -69,19 +75,24 @@ async fn carry(hub: &Hub, bus: &Bus, mut events: mpsc::Receiver<BusEvent>, stop:
             () = stop.cancelled() => break,
             event = events.recv() => match event {
                 // While it is down we know of others what we knew.
-                Some(BusEvent::Down) => is_up = false,
+                Some(BusEvent::Down) => {
+                    (is_up, informed, returned) = (false, None, None);
+                    hub.cut_off();
+                }
                 Some(BusEvent::Up) => {
                     is_up = true;
                     hub.joined();
-                    if !was_informed {
-                        let now = Instant::now();
-                        informed = Some((now + ANSWERS, now + PATIENCE));
-                    }
+                    let now = Instant::now();
+                    informed = Some((now + ANSWERS, now + PATIENCE));
+                    // At first we know only those that were heard after it.
+                    returned = was_up.then_some(now + RETURN);
+                    was_up = true;
                 }
                 Some(BusEvent::Message(message)) => {
                     hub.hear(&message, Instant::now());
                     watch(hub, bus, &mut watched);
                 }
+                Some(BusEvent::Gone(node)) if !is_up || returned.is_some() => _ = missed.insert(node),
                 Some(BusEvent::Gone(node)) => {
                     hub.process_gone(&node);
                     watch(hub, bus, &mut watched);
@@ -97,9 +108,13 @@ async fn carry(hub: &Hub, bus: &Bus, mut events: mpsc::Receiver<BusEvent>, stop:
                 let now = Instant::now();
                 informed = informed.map(|(_, latest)| (now + LOOK_AGAIN, latest));
                 if hub.is_whole() || informed.is_some_and(|(_, latest)| latest <= now) {
-                    (informed, was_informed) = (None, true);
+                    informed = None;
                     hub.informed();
                 }
+            }
+            () = until(returned) => {
+                returned = None;
+                bus.look_again(std::mem::take(&mut missed));
             }
         }
     }

@@ -143,6 +143,11 @@ impl Bus {
     pub fn watch(&self, nodes: Vec<NodeId>) {
         self.presence.watch(nodes);
     }
+
+    /// Looks again, soon, whether these are there, if they are watched; who is not is told as [`BusEvent::Gone`] once more.
+    pub fn look_again(&self, nodes: impl IntoIterator<Item = NodeId>) {
+        nodes.into_iter().for_each(|node| self.presence.look_again(node));
+    }
 }
 
 impl BusDriver {

@@ -54,6 +54,11 @@ impl Presence {
         }
     }
 
+    pub(super) fn look_again(&self, node: NodeId) {
+        self.lock().gone.remove(&node);
+        self.suspect(node);
+    }
+
     fn suspects(&self) -> BTreeSet<NodeId> {
         std::mem::take(&mut self.lock().suspected)
     }
@@ -190,5 +195,11 @@ mod tests {
         }
         assert_eq!(presence.suspects(), BTreeSet::from([node("a")]));
         assert!(presence.suspects().is_empty());
+        // But for whom nobody believed it of.
+        for name in ["b", "c"] {
+            presence.look_again(node(name));
+        }
+        assert_eq!(presence.suspects(), BTreeSet::from([node("b")]));
+        assert!(presence.seen(&node("b"), false), "it is told again");
     }
 }

@@ -1,7 +1,7 @@
 //! Every client that is known: our own with their connections, and copies of those of other processes.
 //!
-//! Two processes may have let in the same client at the same moment. Of these the later holds; the others are hidden until it
-//! is gone. So what is visible follows from what each process says of its own, in whatever order that is heard.
+//! Two processes may have let in the same client at the same moment. Of these the later holds, but never a restricted one
+//! before one that is not; the others are hidden until it is gone. So what is visible follows from what each process says of its own, in whatever order that is heard.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Place;
-use super::listener::Listener;
+use super::listeners::{Listeners, Update};
 use crate::cluster::node::NodeId;
 use crate::singyeong::client::{Client, Kind};
 use crate::singyeong::close_code::CloseCode;
@@ -26,8 +26,8 @@ pub(super) struct Clients {
     pub(super) registry: Registry,
     own: OwnLinks,
     /// Those of our own who want client updates.
-    listeners: BTreeMap<ClientKey, Listener>,
-    /// Of other processes: clients whose key a later one has, or that did not answer. One of a process.
+    listeners: Listeners,
+    /// Of other processes: clients whose key another one has, or that did not answer. One of a process.
     hidden: BTreeMap<ClientKey, Vec<Client>>,
     pub(super) replica: Replica,
 }
@@ -48,7 +48,7 @@ impl Clients {
         Self {
             registry: Registry::default(),
             own: OwnLinks::new(),
-            listeners: BTreeMap::new(),
+            listeners: Listeners::default(),
             hidden: BTreeMap::new(),
             replica: Replica::new(node.clone()),
             node,
@@ -78,20 +78,30 @@ impl Clients {
     // ---- our own ----
 
     pub(super) fn register(&mut self, mut client: Client, id: ConnectionId, outbox: Outbox) -> Result<(), Place> {
-        if let Some(holder) = self.registry.get(&client.key) {
-            let is_ours = holder.node == self.node;
-            return Err(if is_ours { Place::Here } else { Place::At(holder.node.clone()) });
+        if let Some(node) = self.whose(&client) {
+            return Err(if *node == self.node { Place::Here } else { Place::At(node.clone()) });
         }
+        self.displace(&client.key);
         client.node = self.node.clone();
         // Whoever did not answer is not to win for its clock.
         let forgotten =
             self.hidden.get(&client.key).into_iter().flatten().map(|hidden| hidden.since.saturating_add(1)).max();
         client.since = client.since.max(forgotten.unwrap_or(0));
         if client.receives_client_updates && !client.restricted {
-            self.listeners.insert(client.key.clone(), Listener::new(outbox.clone()));
+            self.listeners.add(client.key.clone(), id, outbox.clone());
         }
         self.enter(client, Link::Connection(id, outbox));
         Ok(())
+    }
+
+    /// The process of a client that has the key before this newcomer. Ids are no secret: a restricted client has one only as
+    /// long as nobody else wants it.
+    fn whose(&self, newcomer: &Client) -> Option<&NodeId> {
+        let key = &newcomer.key;
+        let holder = self.registry.get(key).filter(|holder| newcomer.restricted || !holder.restricted);
+        let hidden = self.hidden.get(key).into_iter().flatten();
+        let forgotten = || hidden.filter(|hidden| newcomer.restricted && !hidden.restricted).map(|hidden| &hidden.node);
+        holder.map(|holder| &holder.node).or_else(|| forgotten().next())
     }
 
     pub(super) fn unregister(&mut self, key: &ClientKey, connection: ConnectionId) -> bool {
@@ -119,7 +129,7 @@ impl Clients {
         if !self.has(key, connection) {
             return;
         }
-        let known = self.registry.get(key).expect("what is ours is registered").clone();
+        let known = Arc::clone(self.registry.get(key).expect("what is ours is registered"));
         let mut changed = Client::clone(&known);
         change(&mut changed);
         let changed = Client {
@@ -131,16 +141,15 @@ impl Clients {
             receives_client_updates: known.receives_client_updates,
             ..changed
         };
-        if changed == *known {
-            return;
-        }
-        let as_before = Client { last_heartbeat: known.last_heartbeat, ..changed.clone() };
-        if as_before == *known {
-            self.replica.beat(key);
-        } else {
+        if !is_as_before(&changed, &known) {
             self.replica.changed(key);
+            self.registry.put(changed);
+        } else if changed.last_heartbeat != known.last_heartbeat {
+            // In place, as long as nobody else looks at it.
+            drop(known);
+            self.replica.beat(key);
+            self.registry.beat(key, changed.last_heartbeat);
         }
-        self.registry.put(changed);
     }
 
     /// Puts in, or changes, what we ourselves are.
@@ -184,7 +193,8 @@ impl Clients {
 
     pub(super) fn apply(&mut self, change: Change) {
         match change {
-            Change::Put(client) => self.put(client),
+            Change::Put(client) => self.put(client, true),
+            Change::Found(client) => self.put(client, false),
             Change::Heartbeat(node, key, at) => self.heartbeat(&node, &key, at),
             Change::Gone(node, key) => self.gone(&node, &key),
             Change::Only(node, keys) => self.only(&node, &keys),
@@ -192,9 +202,15 @@ impl Clients {
         }
     }
 
-    fn put(&mut self, client: Client) {
+    fn put(&mut self, client: Client, is_told: bool) {
         match self.registry.get(&client.key) {
-            None if !self.hidden.contains_key(&client.key) => self.appear(client),
+            None if !self.hidden.contains_key(&client.key) => {
+                if is_told {
+                    self.appear(client);
+                } else {
+                    self.registry.put(client);
+                }
+            }
             Some(holder) if holder.node == client.node && holder.since == client.since => {
                 self.registry.put(client);
             }
@@ -211,9 +227,8 @@ impl Clients {
     }
 
     fn heartbeat(&mut self, node: &NodeId, key: &ClientKey, at: u64) {
-        if let Some(holder) = self.registry.get(key).filter(|holder| holder.node == *node) {
-            let client = Client { last_heartbeat: at, ..Client::clone(holder) };
-            self.registry.put(client);
+        if self.registry.get(key).is_some_and(|holder| holder.node == *node) {
+            self.registry.beat(key, at);
         } else if let Some(client) = self.hidden.get_mut(key).into_iter().flatten().find(|hidden| hidden.node == *node)
         {
             client.last_heartbeat = at;
@@ -259,31 +274,35 @@ impl Clients {
         client
     }
 
-    /// The latest of those who have the key holds it.
+    /// The latest of those who have the key and are not restricted holds it, or the latest.
     fn settle(&mut self, key: &ClientKey) {
-        let rank = |client: &Client| (client.since, client.node.clone());
+        let rank = |client: &Client| (!client.restricted, client.since, client.node.clone());
         let Some(latest) = self.hidden.get(key).into_iter().flatten().map(rank).max() else { return };
-        if let Some(holder) = self.registry.get(key) {
-            if rank(holder) > latest {
-                return;
-            }
-            let holder = holder.node.clone();
-            if let Some(link) = self.leave(key) {
-                if let Link::Connection(_, outbox) = link {
-                    let ClientKey { application, client } = key;
-                    let error = format!("{client}: already registered for app {application}");
-                    // If it does not read, it is being closed anyway.
-                    let _ = outbox.push(Outgoing::Error(Refusal::new(&error)), None);
-                    outbox.close(CloseCode::AlreadyRegistered);
-                }
-            } else {
-                let before = self.disappear(key, &holder);
-                self.hide(before);
-            }
+        if self.registry.get(key).is_some_and(|holder| rank(holder) > latest) {
+            return;
         }
-        let (_, node) = latest;
+        self.displace(key);
+        let (.., node) = latest;
         if let Some(client) = self.unhide(&node, key) {
             self.appear(client);
+        }
+    }
+
+    /// Whoever holds the key gives way to another.
+    fn displace(&mut self, key: &ClientKey) {
+        match self.leave(key) {
+            Some(Link::Connection(_, outbox)) => {
+                // If it does not read, it is being closed anyway.
+                let _ = outbox.push(Outgoing::Error(Refusal::already_registered(key)), None);
+                outbox.close(CloseCode::AlreadyRegistered);
+            }
+            Some(Link::Gateway) => {}
+            None => {
+                if let Some(holder) = self.registry.get(key).map(|holder| holder.node.clone()) {
+                    let before = self.disappear(key, &holder);
+                    self.hide(before);
+                }
+            }
         }
     }
 
@@ -293,23 +312,32 @@ impl Clients {
     fn appear(&mut self, client: Client) {
         let told = (client.kind == Kind::Websocket).then(|| client.key.application.clone());
         self.registry.put(client);
-        self.tell(told, Outgoing::Connected);
+        self.tell(told, Update::Connected);
     }
 
     /// The client of this process, which has the key, is not there any more.
     fn disappear(&mut self, key: &ClientKey, node: &NodeId) -> Client {
         let gone = self.registry.remove(key, node).expect("that process's client has the key");
         let told = (gone.kind == Kind::Websocket).then(|| gone.key.application.clone());
-        self.tell(told, Outgoing::Disconnected);
+        self.tell(told, Update::Disconnected);
         Arc::unwrap_or_clone(gone)
     }
 
-    fn tell(&self, application: Option<Application>, packet: impl Fn(Application) -> Outgoing) {
-        let Some(application) = application else { return };
-        for listener in self.listeners.values() {
-            listener.tell(packet(application.clone()));
+    fn tell(&self, application: Option<Application>, update: impl Fn(Application) -> Update) {
+        if let Some(application) = application {
+            self.listeners.tell(update(application));
         }
     }
+}
+
+/// Whether nothing is new of a client but its heartbeat. Who it is cannot change.
+fn is_as_before(now: &Client, before: &Client) -> bool {
+    let has_namespace = Arc::ptr_eq(&now.namespace, &before.namespace) || now.namespace == before.namespace;
+    has_namespace
+        && now.metadata == before.metadata
+        && now.queues == before.queues
+        && now.ip == before.ip
+        && now.encoding == before.encoding
 }
 
 /// Our own clients, for the replica.

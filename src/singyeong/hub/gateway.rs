@@ -31,7 +31,7 @@ impl Hub {
             restricted: false,
             encoding: Encoding::Json,
             ip: None,
-            namespace: Value::Null,
+            namespace: Value::Null.into(),
             receives_client_updates: false,
             last_heartbeat: now,
             queues: BTreeSet::new(),

@@ -4,7 +4,7 @@
 
 mod clients;
 mod gateway;
-mod listener;
+mod listeners;
 mod news;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ pub struct Hub {
     clients: Mutex<Clients>,
     /// Tells that there may be news for other processes.
     changed: Notify,
-    /// Whether other processes' clients are known, as far as there are any.
+    /// Whether other processes' clients are known as they are now, as far as there are any.
     informed: watch::Sender<bool>,
 }
 
@@ -57,7 +57,7 @@ impl Hub {
     ///
     /// # Errors
     /// Somebody has its key, and where. A client whose process does not answer for it is to be
-    /// [forgotten](Self::forget) first.
+    /// [forgotten](Self::forget) first. A restricted one gives way at once to one that is not, and is closed.
     pub fn register(&self, client: Client, connection: ConnectionId, outbox: Outbox) -> Result<(), Place> {
         self.change(|clients| clients.register(client, connection, outbox))
     }

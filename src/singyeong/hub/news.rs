@@ -25,12 +25,24 @@ impl Hub {
         self.lock().replica.is_whole()
     }
 
-    /// Those that are there have had their time to tell of their clients, and did.
+    /// Those that are there have had their time to tell of their clients, and did. Who is heard of from now on came later than
+    /// we did.
     pub fn informed(&self) {
+        self.lock().replica.introduced();
         self.informed.send_replace(true);
     }
 
-    /// Waits until other processes' clients are known for the first time.
+    /// What others say is not heard for now: what is known of their clients may be old.
+    pub fn cut_off(&self) {
+        self.informed.send_replace(false);
+    }
+
+    /// Whether other processes' clients are known as they are now.
+    pub fn is_informed(&self) -> bool {
+        *self.informed.borrow()
+    }
+
+    /// Waits until other processes' clients are known.
     pub async fn knows_others(&self) {
         let mut informed = self.informed.subscribe();
         // The sender is ours.

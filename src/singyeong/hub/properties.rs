@@ -20,6 +20,7 @@ enum Step {
     Connect {
         at: usize,
         key: usize,
+        restricted: bool,
         others_answer: bool,
     },
     /// A client goes.
@@ -74,8 +75,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let (at, key) = (0..PROCESSES, 0..KEYS);
     prop_oneof![
-        4 => (at.clone(), key.clone(), any::<bool>())
-            .prop_map(|(at, key, others_answer)| Step::Connect { at, key, others_answer }),
+        4 => (at.clone(), key.clone(), any::<bool>(), any::<bool>())
+            .prop_map(|(at, key, restricted, others_answer)| Step::Connect { at, key, restricted, others_answer }),
         2 => (at.clone(), key.clone()).prop_map(|(at, key)| Step::Disconnect { at, key }),
         2 => (at.clone(), key.clone(), 0..4_u8).prop_map(|(at, key, n)| Step::Update { at, key, n }),
         1 => (at.clone(), key).prop_map(|(at, key)| Step::Heartbeat { at, key }),
@@ -130,6 +131,8 @@ impl World {
         about.receives_client_updates = true;
         hub.register(about, ConnectionId::new(0), listener.clone()).expect("a new id");
         hub.joined();
+        // So that all whom it sees are told.
+        hub.informed();
         Process {
             hub,
             queue: VecDeque::new(),
@@ -151,7 +154,7 @@ impl World {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Connect { at, key, others_answer } => self.connect(at, key, others_answer),
+            Step::Connect { at, key, restricted, others_answer } => self.connect(at, key, restricted, others_answer),
             Step::Disconnect { at, key } => {
                 let process = &mut self.processes[at];
                 if let Some((connection, outbox)) = process.clients.remove(&key_of(key)) {
@@ -199,11 +202,11 @@ impl World {
         }
     }
 
-    fn connect(&mut self, at: usize, key: usize, others_answer: bool) {
+    fn connect(&mut self, at: usize, key: usize, restricted: bool, others_answer: bool) {
         self.connections += 1;
         let (connection, outbox, since) = (ConnectionId::new(self.connections), Outbox::default(), self.clock(at));
         let process = &mut self.processes[at];
-        let about = || Client { since, ..client(&process.hub, "app", &key.to_string()) };
+        let about = || Client { since, restricted, ..client(&process.hub, "app", &key.to_string()) };
         if process.hub.register(about(), connection, outbox.clone()).is_err() {
             if others_answer {
                 return;
@@ -212,7 +215,12 @@ impl World {
             if let Some((_, before)) = process.clients.remove(&key_of(key)) {
                 assert!(before.closing().is_some(), "who does not answer is closed");
             }
-            assert_eq!(process.hub.register(about(), connection, outbox.clone()), Ok(()));
+            let registered = process.hub.register(about(), connection, outbox.clone());
+            if restricted && matches!(registered, Err(Place::At(_))) {
+                // One that is not, and may live yet, goes before.
+                return;
+            }
+            assert_eq!(registered, Ok(()));
         }
         process.clients.insert(key_of(key), (connection, outbox));
     }

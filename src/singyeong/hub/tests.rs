@@ -8,6 +8,7 @@ use crate::singyeong::close_code::CloseCode;
 use crate::singyeong::ids::Application;
 use crate::singyeong::metadata::Metadata;
 use crate::singyeong::outbox::Parcel;
+use crate::singyeong::packet::dispatch::QueueName;
 use crate::singyeong::packet::outgoing::Refusal;
 
 pub(super) fn node(name: &str) -> NodeId {
@@ -24,7 +25,7 @@ pub(super) fn client(hub: &Hub, application: &str, id: &str) -> Client {
         restricted: false,
         encoding: Encoding::Json,
         ip: None,
-        namespace: Value::Null,
+        namespace: Value::Null.into(),
         receives_client_updates: false,
         last_heartbeat: 1,
         queues: BTreeSet::new(),
@@ -159,16 +160,16 @@ fn a_mere_resynchronisation_tells_nothing() {
     connect(&a, client(&a, "app", "1"), 1);
     talk(&a, &b, now);
     assert_eq!(packets(&listener), [connected("app")]);
-    a.update(&ClientKey::new("app", "1"), ConnectionId::new(1), |client| client.namespace = Value::Integer(1));
+    a.update(&ClientKey::new("app", "1"), ConnectionId::new(1), |client| client.namespace = Value::Integer(1).into());
     a.next_message(later(now, 100)).expect("it is lost");
-    a.update(&ClientKey::new("app", "1"), ConnectionId::new(1), |client| client.namespace = Value::Integer(2));
+    a.update(&ClientKey::new("app", "1"), ConnectionId::new(1), |client| client.namespace = Value::Integer(2).into());
     // The news, the question, the snapshot.
     assert_eq!(talk(&a, &b, later(now, 200)), 3);
     b.joined();
     assert_eq!(talk(&a, &b, later(now, 300)), 1);
     assert_eq!(packets(&listener), []);
     let seen = b.get(&ClientKey::new("app", "1")).expect("it is there");
-    assert_eq!(seen.namespace, Value::Integer(2));
+    assert_eq!(*seen.namespace, Value::Integer(2));
 }
 
 #[test]
@@ -225,6 +226,89 @@ fn who_did_not_answer_is_forgotten_and_the_newcomer_is_the_later_whatever_the_cl
 }
 
 #[test]
+fn a_restricted_client_gives_way_at_once_to_one_that_is_not_and_never_the_other_way() {
+    let (a, b, now) = (Hub::new(node("a")), Hub::new(node("b")), Instant::now());
+    let restricted = |hub: &Hub, id: &str| Client { restricted: true, since: 1_000_000, ..client(hub, "app", id) };
+    let refused = || [Outgoing::Error(Refusal::new("1: already registered for app app"))];
+    let (here, there) = (connect(&a, restricted(&a, "1"), 1), connect(&a, restricted(&a, "2"), 2));
+    let second = a.register(restricted(&a, "1"), ConnectionId::new(3), Outbox::default());
+    assert_eq!(second, Err(Place::Here), "they are equals");
+    talk(&a, &b, now);
+    // In the same process.
+    let newcomer = connect(&a, client(&a, "app", "1"), 4);
+    assert_eq!((packets(&here).as_slice(), here.closing()), (&refused()[..], Some(CloseCode::AlreadyRegistered)));
+    assert!(!a.unregister(&ClientKey::new("app", "1"), ConnectionId::new(1)));
+    // In another one, whatever the clocks say.
+    let newcomer_there = connect(&b, client(&b, "app", "2"), 5);
+    talk(&a, &b, later(now, 100));
+    assert_eq!(there.closing(), Some(CloseCode::AlreadyRegistered));
+    for (key, at) in [("1", "a"), ("2", "b")] {
+        for hub in [&a, &b] {
+            let seen = hub.get(&ClientKey::new("app", key)).expect("it is there");
+            assert_eq!((seen.restricted, &seen.node), (false, &node(at)));
+        }
+        for hub in [&a, &b] {
+            let place = if *hub.own() == node(at) { Place::Here } else { Place::At(node(at)) };
+            let late = hub.register(restricted(hub, key), ConnectionId::new(6), Outbox::default());
+            assert_eq!(late, Err(place), "a restricted one waits");
+        }
+    }
+    // Not even for one that did not answer, and may live yet.
+    b.forget(&ClientKey::new("app", "1"));
+    let late = b.register(restricted(&b, "1"), ConnectionId::new(7), Outbox::default());
+    assert_eq!(late, Err(Place::At(node("a"))));
+    assert_eq!((newcomer.closing(), newcomer_there.closing()), (None, None));
+}
+
+#[test]
+fn of_two_that_came_at_the_same_moment_the_restricted_is_closed_though_it_is_the_later() {
+    let (a, b, now) = (Hub::new(node("a")), Hub::new(node("b")), Instant::now());
+    let holder = connect(&a, Client { since: 10, ..client(&a, "app", "1") }, 1);
+    let restricted = connect(&b, Client { restricted: true, since: 99, ..client(&b, "app", "1") }, 2);
+    talk(&a, &b, now);
+    assert_eq!((holder.closing(), restricted.closing()), (None, Some(CloseCode::AlreadyRegistered)));
+    for hub in [&a, &b] {
+        assert_eq!(hub.get(&ClientKey::new("app", "1")).expect("it is there").node, node("a"));
+    }
+}
+
+#[test]
+fn those_that_were_there_before_a_process_are_not_told_to_have_come() {
+    let (a, b, now) = (Hub::new(node("a")), Hub::new(node("b")), Instant::now());
+    connect(&a, client(&a, "app", "1"), 1);
+    a.next_message(now).expect("before there is anybody to hear it");
+    let listener = listen(&b);
+    b.joined();
+    // What changes meanwhile does not make it new.
+    a.update(&ClientKey::new("app", "1"), ConnectionId::new(1), |client| {
+        client.queues = [QueueName("q".into())].into()
+    });
+    talk(&a, &b, later(now, 100));
+    assert!(b.is_whole());
+    b.informed();
+    assert_eq!((packets(&listener), b.get(&ClientKey::new("app", "1")).is_some()), (vec![], true));
+    connect(&a, client(&a, "app", "2"), 2);
+    talk(&a, &b, later(now, 200));
+    assert_eq!(packets(&listener), [connected("app")]);
+    // Taken for gone, and told so, they come anew.
+    b.process_gone(&node("a"));
+    assert_eq!(packets(&listener), [disconnected("app"), disconnected("app")]);
+    b.joined();
+    talk(&a, &b, later(now, 300));
+    assert_eq!(packets(&listener), [connected("app"), connected("app")]);
+}
+
+#[test]
+fn whether_others_are_known_is_told_and_not_while_nothing_is_heard() {
+    let hub = Hub::new(node("a"));
+    assert!(!hub.is_informed());
+    hub.informed();
+    assert!(hub.is_informed());
+    hub.cut_off();
+    assert!(!hub.is_informed());
+}
+
+#[test]
 fn only_its_connection_changes_a_client_and_not_who_it_is() {
     let hub = Hub::new(node("a"));
     let key = ClientKey::new("app", "1");
@@ -234,10 +318,10 @@ fn only_its_connection_changes_a_client_and_not_who_it_is() {
         client.key = ClientKey::new("other", "2");
         client.node = node("b");
         client.since = 99;
-        client.namespace = Value::Bool(true);
+        client.namespace = Value::Bool(true).into();
     });
     let changed = hub.get(&key).expect("it is there");
-    assert_eq!(*changed, Client { namespace: Value::Bool(true), ..client(&hub, "app", "1") });
+    assert_eq!(*changed, Client { namespace: Value::Bool(true).into(), ..client(&hub, "app", "1") });
 }
 
 #[test]

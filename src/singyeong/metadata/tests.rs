@@ -140,6 +140,8 @@ fn versions_compare_as_semver_says() {
     for (at, a) in sorted.iter().enumerate() {
         for (other, b) in sorted.iter().enumerate() {
             assert_eq!(version::compare(a, b), Some(at.cmp(&other)), "{a} and {b}");
+            let parsed = version::Version::parse(&format!("{a}+build")).expect("a version");
+            assert_eq!(parsed.compare_with(b), Some(at.cmp(&other)), "{a} and {b}");
         }
     }
     assert_eq!(version::compare("1.0.0+a", "1.0.0+b"), Some(std::cmp::Ordering::Equal));
@@ -160,6 +162,9 @@ fn versions_compare_as_semver_says() {
         assert!(!version::is_version(text), "{text:?}");
         assert_eq!(version::compare("1.0.0", text), None, "{text:?}");
     }
+    let long = |length: usize| format!("1.0.0-{}", "a".repeat(length - 6));
+    assert!(version::is_version(&long(version::MOST_BYTES)));
+    assert!(!version::is_version(&long(version::MOST_BYTES + 1)));
 }
 
 proptest! {

@@ -1,8 +1,40 @@
 //! Versions as semver.org and Elixir have them: `MAJOR.MINOR.PATCH[-pre][+build]`, numbers of any size.
 //!
-//! Works on the texts: a query compares thousands of them, and none is kept parsed.
+//! Works on the texts: a query compares thousands of them, and of those only its own is kept taken apart.
 
 use std::cmp::Ordering;
+use std::ops::Range;
+
+/// A longer text is no version: each is read anew whenever it is compared.
+pub const MOST_BYTES: usize = 256;
+
+/// A version that is compared with many others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    text: Box<str>,
+    core: Range<usize>,
+    pre: Option<Range<usize>>,
+}
+
+impl Version {
+    /// The version that a text is, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let Parts { core, pre } = Parts::of(text)?;
+        let pre = pre.map(|pre| core.len() + 1..core.len() + 1 + pre.len());
+        Some(Self { core: 0..core.len(), pre, text: text.into() })
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// By precedence; none if the other is no version.
+    pub fn compare_with(&self, other: &str) -> Option<Ordering> {
+        let own = Parts { core: &self.text[self.core.clone()], pre: self.pre.clone().map(|pre| &self.text[pre]) };
+        Some(own.compare(&Parts::of(other)?))
+    }
+}
 
 /// Whether a text is a version.
 pub fn is_version(text: &str) -> bool {
@@ -11,14 +43,7 @@ pub fn is_version(text: &str) -> bool {
 
 /// By precedence, which knows no build; none if one is no version.
 pub fn compare(a: &str, b: &str) -> Option<Ordering> {
-    let (a, b) = (Parts::of(a)?, Parts::of(b)?);
-    Some(compare_identifiers(a.core, b.core).then_with(|| match (a.pre, b.pre) {
-        (None, None) => Ordering::Equal,
-        // What comes before a release is below it.
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (Some(a), Some(b)) => compare_identifiers(a, b),
-    }))
+    Some(Parts::of(a)?.compare(&Parts::of(b)?))
 }
 
 struct Parts<'a> {
@@ -29,6 +54,9 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// Taken apart, and found valid.
     fn of(text: &'a str) -> Option<Self> {
+        if text.len() > MOST_BYTES {
+            return None;
+        }
         let (text, build) = text.split_once('+').map_or((text, None), |(text, build)| (text, Some(build)));
         let (core, pre) = text.split_once('-').map_or((text, None), |(core, pre)| (core, Some(pre)));
         let mut numbers = 0;
@@ -43,6 +71,16 @@ impl<'a> Parts<'a> {
             |pre: &str| pre.split('.').all(|part| fits(part) && !(is_digits(part) && has_leading_zero(part)));
         let valid = numbers == 3 && pre.is_none_or(pre_fits) && build.is_none_or(|build| build.split('.').all(fits));
         valid.then_some(Self { core, pre })
+    }
+
+    fn compare(&self, other: &Self) -> Ordering {
+        compare_identifiers(self.core, other.core).then_with(|| match (self.pre, other.pre) {
+            (None, None) => Ordering::Equal,
+            // What comes before a release is below it.
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) => compare_identifiers(a, b),
+        })
     }
 }
 

@@ -1,7 +1,6 @@
 //! What was refused, and why: in the original's words, which clients match on.
 
 use super::incoming::FrameKind;
-use super::outgoing::Outgoing;
 use crate::encoding::{Encoding, Value};
 use crate::singyeong::ids::ClientKey;
 
@@ -99,20 +98,4 @@ impl Refusal {
 
 fn packet(op: Value, t: Value, ts: Value, d: Value) -> Value {
     Value::map([("op", op), ("t", t), ("ts", ts), ("d", d)])
-}
-
-impl Refused {
-    /// Whether the connection is closed.
-    pub const fn closes(&self) -> bool {
-        matches!(self, Self::Error(_))
-    }
-}
-
-impl From<Refused> for Outgoing {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Invalid(refusal) => Self::Invalid(refusal),
-            Refused::Error(refusal) => Self::Error(refusal),
-        }
-    }
 }

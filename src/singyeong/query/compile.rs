@@ -1,22 +1,33 @@
 //! Operators read and written: `{path, op, to}` and `{op, with}`, or in the form before 2021 `{key: {"$op": value}}`.
 
 use super::InvalidQuery;
-use super::operator::{Comparison, Logic, Operand, Operator};
+use super::operator::{Comparison, Fixed, Logic, Operand, Operator};
 use super::path::Path;
 use crate::encoding::{Map, Value};
+use crate::singyeong::outbox::value_weight;
 
 /// A query has so many operators at most: each is asked of thousands of clients.
 pub const MOST_OPERATORS: usize = 256;
+
+/// Bytes that the values and paths of a query have at most, about as they are in memory: a list of some three thousand ids
+/// fits. How the query is written does not count: told to another process in the other form, it is no larger.
+pub const MOST_BYTES: usize = 128 << 10;
+
+/// So many of them may go through what a client has, which may be long: `$contains`, and what compares one of its values with
+/// another.
+pub const MOST_SEARCHES: usize = 64;
 
 /// Reads operators, in both forms.
 pub(super) struct Compiler {
     most_depth: usize,
     operators: usize,
+    searches: usize,
+    bytes: usize,
 }
 
 impl Compiler {
     pub fn new(most_depth: usize) -> Self {
-        Self { most_depth, operators: 0 }
+        Self { most_depth, operators: 0, searches: 0, bytes: 0 }
     }
 
     /// Reads a list of operators.
@@ -40,7 +51,9 @@ impl Compiler {
             return Ok(Operator::Combine { logic, with: self.operators(with, depth + 1)?.into() });
         }
         let comparison = Comparison::of_name(name).ok_or_else(|| malformed("an operator has an unknown name"))?;
-        Ok(Operator::Compare { path: path(map)?, comparison, to: operand(comparison, map.get("to"))? })
+        let path = self.path(map)?;
+        let to = self.operand(comparison, map.get("to"))?;
+        self.compare(path, comparison, to)
     }
 
     /// The form before 2021: by key of the metadata, operators with their operands.
@@ -64,8 +77,9 @@ impl Compiler {
                 return Ok(Operator::Combine { logic, with });
             }
             let comparison = Comparison::of_name(name).ok_or_else(|| malformed("an operator has an unknown name"))?;
-            let to = Operand::of_value(comparison, operand.clone());
-            Ok(Operator::Compare { path: Path::of_key(key), comparison, to })
+            compiler.take_bytes(key.len() + 1)?;
+            let to = Operand::Fixed(compiler.fixed(comparison, operand)?);
+            compiler.compare(Path::of_key(key), comparison, to)
         })
     }
 
@@ -96,28 +110,53 @@ impl Compiler {
         }
     }
 
+    fn compare(&mut self, path: Path, comparison: Comparison, to: Operand) -> Result<Operator, InvalidQuery> {
+        self.searches += usize::from(comparison.looks_into_client() || matches!(to, Operand::Path(..)));
+        if self.searches > MOST_SEARCHES {
+            return Err(InvalidQuery::TooManySearches(MOST_SEARCHES));
+        }
+        Ok(Operator::Compare { path, comparison, to })
+    }
+
+    /// The path of an object.
+    fn path(&mut self, map: &Map) -> Result<Path, InvalidQuery> {
+        let text = map.get("path").and_then(Value::as_str);
+        self.take_bytes(text.map_or(0, str::len))?;
+        text.and_then(Path::parse)
+            .ok_or_else(|| malformed("an operator's path does not begin with a slash, or is too long"))
+    }
+
+    /// A value if there is one; else a path, which needs a default.
+    fn operand(&mut self, comparison: Comparison, to: Option<&Value>) -> Result<Operand, InvalidQuery> {
+        let Some(Value::Map(to)) = to else { return Err(malformed("an operator's \"to\" is no object")) };
+        match (to.get("value"), to.get("default")) {
+            (Some(value), _) => Ok(Operand::Fixed(self.fixed(comparison, value)?)),
+            (None, Some(default)) => Ok(Operand::Path(self.path(to)?, self.fixed(comparison, default)?)),
+            (None, None) => Err(malformed("an operator's \"to\" has neither value nor default")),
+        }
+    }
+
+    fn fixed(&mut self, comparison: Comparison, value: &Value) -> Result<Fixed, InvalidQuery> {
+        self.take(value)?;
+        Ok(Fixed::of(comparison, value.clone()))
+    }
+
+    /// A value of the query, before anything is done with it.
+    pub fn take(&mut self, value: &Value) -> Result<(), InvalidQuery> {
+        self.take_bytes(value_weight(value))
+    }
+
+    fn take_bytes(&mut self, bytes: usize) -> Result<(), InvalidQuery> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > MOST_BYTES { Err(InvalidQuery::TooLarge(MOST_BYTES)) } else { Ok(()) }
+    }
+
     fn count(&mut self, depth: usize) -> Result<(), InvalidQuery> {
         if depth > self.most_depth {
             return Err(InvalidQuery::TooDeep(self.most_depth));
         }
         self.operators += 1;
         if self.operators > MOST_OPERATORS { Err(InvalidQuery::TooMany(MOST_OPERATORS)) } else { Ok(()) }
-    }
-}
-
-/// The path of an object.
-fn path(map: &Map) -> Result<Path, InvalidQuery> {
-    let path = map.get("path").and_then(Value::as_str).and_then(Path::parse);
-    path.ok_or_else(|| malformed("an operator's path does not begin with a slash, or is too long"))
-}
-
-/// A value if there is one; else a path, which needs a default.
-fn operand(comparison: Comparison, to: Option<&Value>) -> Result<Operand, InvalidQuery> {
-    let Some(Value::Map(to)) = to else { return Err(malformed("an operator's \"to\" is no object")) };
-    match (to.get("value"), to.get("default")) {
-        (Some(value), _) => Ok(Operand::of_value(comparison, value.clone())),
-        (None, Some(default)) => Ok(Operand::Path(path(to)?, default.clone())),
-        (None, None) => Err(malformed("an operator's \"to\" has neither value nor default")),
     }
 }
 
@@ -135,13 +174,13 @@ impl Operator {
             }
             Self::Compare { path, comparison, to } => {
                 let name = comparison.name();
-                if let (None, Some(value)) = (path.to_text(), to.value()) {
-                    return Value::map([(path.key(), Value::map([(name, value)]))]);
+                if let (None, Operand::Fixed(fixed)) = (path.to_text(), to) {
+                    return Value::map([(path.key(), Value::map([(name, fixed.to_value())]))]);
                 }
                 let text = |path: &Path| Value::string(&path.to_text().unwrap_or_default());
                 let to = match to {
-                    Operand::Path(path, default) => Value::map([("default", default.clone()), ("path", text(path))]),
-                    to => Value::map([("value", to.value().unwrap_or(Value::Null))]),
+                    Operand::Path(path, default) => Value::map([("default", default.to_value()), ("path", text(path))]),
+                    Operand::Fixed(fixed) => Value::map([("value", fixed.to_value())]),
                 };
                 Value::map([("op", Value::string(name)), ("path", text(path)), ("to", to)])
             }

@@ -17,8 +17,8 @@ mod term;
 
 use std::sync::Arc;
 
-pub use self::compile::MOST_OPERATORS;
 use self::compile::{Compiler, malformed};
+pub use self::compile::{MOST_BYTES, MOST_OPERATORS, MOST_SEARCHES};
 use self::key::KeyHash;
 use self::operator::Operator;
 use self::selector::Selector;
@@ -63,6 +63,12 @@ pub enum InvalidQuery {
     /// More operators than are allowed.
     #[error("the query has more than {0} operators")]
     TooMany(usize),
+    /// More operators that go through what clients have than are allowed.
+    #[error("the query has more than {0} operators that look into clients' values")]
+    TooManySearches(usize),
+    /// Larger than is allowed: each value of it may be compared with what thousands of clients have.
+    #[error("the query's values have more than {0} bytes")]
+    TooLarge(usize),
     /// Anything else; in words.
     #[error("{0}")]
     Malformed(String),
@@ -92,6 +98,10 @@ impl Query {
             return Err(malformed("a target is neither an object nor null"));
         }
         let get = |key| target.get(key).unwrap_or(&Value::Null);
+        let mut compiler = Compiler::new(most_depth);
+        for other in ["application", "key", "selector"] {
+            compiler.take(get(other))?;
+        }
         let flag = |key| match get(key) {
             Value::Bool(is) => *is,
             Value::String(text) => &**text == "true",
@@ -100,7 +110,7 @@ impl Query {
         let operators = match get("ops") {
             Value::Null | Value::Bool(false) => Vec::new(),
             Value::Map(map) if map.is_empty() => Vec::new(),
-            Value::List(operators) => Compiler::new(most_depth).operators(operators, 1)?,
+            Value::List(operators) => compiler.operators(operators, 1)?,
             _ => return Err(malformed("a target's \"ops\" is no list")),
         };
         if get("selector").as_map().is_some_and(|selector| selector.is_empty()) {

@@ -2,11 +2,14 @@
 //!
 //! A path that leads nowhere is neither true nor false, whatever the operator, and only what is true matches.
 
+use std::cmp::Ordering;
+
 use super::Subject;
 use super::members::{self, Members};
 use super::path::{Found, Path};
 use super::term::Term;
 use crate::encoding::Value;
+use crate::singyeong::metadata::version::Version;
 
 /// An operator with what it is about.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,31 +42,41 @@ pub(super) enum Logic {
 /// What is compared with.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Operand {
+    Fixed(Fixed),
+    /// What the client has there, or else this.
+    Path(Path, Fixed),
+}
+
+/// A value of the query's own: taken apart once, since it is compared with what thousands of clients have.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Fixed {
     Value(Value),
     /// A long list in which something is looked for.
     Members(Members),
-    /// What the client has there, or else this.
-    Path(Path, Value),
+    /// A text that is a version: compared as one with what is a version, too.
+    Version(Version),
 }
 
-impl Operand {
-    pub fn of_value(comparison: Comparison, value: Value) -> Self {
+impl Fixed {
+    pub fn of(comparison: Comparison, value: Value) -> Self {
         match value {
-            Value::List(values)
-                if matches!(comparison, Comparison::In | Comparison::Nin) && values.len() > members::FEW =>
-            {
+            Value::List(values) if comparison.looks_into_operand() && values.len() > members::FEW => {
                 Self::Members(Members::new(values))
             }
+            Value::String(text) if comparison.is_by_order() => match Version::parse(&text) {
+                Some(version) => Self::Version(version),
+                None => Self::Value(Value::String(text)),
+            },
             value => Self::Value(value),
         }
     }
 
-    /// The value, unless it is a client's own.
-    pub fn value(&self) -> Option<Value> {
+    /// As it was given.
+    pub fn to_value(&self) -> Value {
         match self {
-            Self::Value(value) => Some(value.clone()),
-            Self::Members(members) => Some(members.to_value()),
-            Self::Path(..) => None,
+            Self::Value(value) => value.clone(),
+            Self::Members(members) => members.to_value(),
+            Self::Version(version) => Value::string(version.as_str()),
         }
     }
 }
@@ -101,20 +114,42 @@ impl Comparison {
         Self::ALL.into_iter().find(|comparison| comparison.name() == name)
     }
 
+    /// Whether the list is the operand, and what is looked for the client's.
+    const fn looks_into_operand(self) -> bool {
+        matches!(self, Self::In | Self::Nin)
+    }
+
+    /// Whether the list is the client's.
+    pub const fn looks_into_client(self) -> bool {
+        matches!(self, Self::Contains | Self::Ncontains)
+    }
+
+    const fn is_by_order(self) -> bool {
+        !self.looks_into_operand() && !self.looks_into_client()
+    }
+
     #[inline]
     fn holds(self, found: Found<'_>, operand: Term<'_>) -> bool {
-        let order = || found.compare(operand);
         match self {
-            Self::Eq => order().is_eq(),
-            Self::Ne => order().is_ne(),
-            Self::Gt => order().is_gt(),
-            Self::Gte => order().is_ge(),
-            Self::Lt => order().is_lt(),
-            Self::Lte => order().is_le(),
             Self::In => is_member(found.term, operand) == Some(true),
             Self::Nin => is_member(found.term, operand) == Some(false),
             Self::Contains => is_member(operand, found.term) == Some(true),
             Self::Ncontains => is_member(operand, found.term) == Some(false),
+            _ => self.admits(found.compare(operand)),
+        }
+    }
+
+    /// Whether it holds of what is so to the operand; of those that go by order.
+    #[inline]
+    fn admits(self, order: Ordering) -> bool {
+        match self {
+            Self::Eq => order.is_eq(),
+            Self::Ne => order.is_ne(),
+            Self::Gt => order.is_gt(),
+            Self::Gte => order.is_ge(),
+            Self::Lt => order.is_lt(),
+            Self::Lte => order.is_le(),
+            Self::In | Self::Nin | Self::Contains | Self::Ncontains => false,
         }
     }
 }
@@ -142,13 +177,17 @@ impl Operator {
         match self {
             Self::Compare { path, comparison, to } => {
                 let found = path.find(subject)?;
-                Some(match to {
-                    Operand::Value(value) => comparison.holds(found, value.into()),
-                    Operand::Members(members) => members.contains(found.term) == (*comparison == Comparison::In),
-                    Operand::Path(path, default) => {
-                        let operand = path.find(subject).map_or_else(|| default.into(), |found| found.term);
-                        comparison.holds(found, operand)
-                    }
+                let fixed = match to {
+                    Operand::Fixed(fixed) => fixed,
+                    Operand::Path(path, default) => match path.find(subject) {
+                        Some(operand) => return Some(comparison.holds(found, operand.term)),
+                        None => default,
+                    },
+                };
+                Some(match fixed {
+                    Fixed::Value(value) => comparison.holds(found, value.into()),
+                    Fixed::Members(members) => members.contains(found.term) == (*comparison == Comparison::In),
+                    Fixed::Version(version) => comparison.admits(found.compare_version(version)),
                 })
             }
             Self::Combine { logic, with } => combine(*logic, with, subject),

@@ -6,7 +6,8 @@ use super::Subject;
 use super::term::Term;
 use crate::encoding::{MOST_DEPTH, Value};
 use crate::singyeong::client::Client;
-use crate::singyeong::metadata::{Hint, Reserved, Type, version};
+use crate::singyeong::metadata::version::{self, Version};
+use crate::singyeong::metadata::{Hint, Reserved, Type};
 
 /// A path. Every part is taken as it is written: nothing is escaped.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +89,7 @@ impl Path {
                 (value, of == Type::Version)
             }
             // A namespace may be anything; the others have nothing below them.
-            Key::Reserved(Reserved::Namespace) => (&client.namespace, false),
+            Key::Reserved(Reserved::Namespace) => (&*client.namespace, false),
             Key::Reserved(reserved) => {
                 let term = reserved_term(*reserved, client);
                 return self.rest.is_empty().then_some(Found { term, is_version: false });
@@ -119,6 +120,19 @@ impl Found<'_> {
         }
         self.term.compare(operand)
     }
+
+    /// The same, with what is known to be a version.
+    #[inline]
+    pub fn compare_version(self, operand: &Version) -> Ordering {
+        if self.is_version
+            && let Term::Binary(own) = self.term
+            && let Ok(own) = std::str::from_utf8(own)
+            && let Some(order) = operand.compare_with(own)
+        {
+            return order.reverse();
+        }
+        self.term.compare(operand.as_str().into())
+    }
 }
 
 impl Key {
@@ -132,7 +146,7 @@ fn reserved_term(reserved: Reserved, client: &Client) -> Term<'_> {
         Reserved::Ip => client.ip.as_deref().map_or(Term::Null, Term::from),
         Reserved::Restricted => Term::Bool(client.restricted),
         Reserved::Encoding => Term::from(client.encoding.name()),
-        Reserved::Namespace => Term::from(&client.namespace),
+        Reserved::Namespace => Term::from(&*client.namespace),
         Reserved::LastHeartbeatTime => Term::Integer(i64::try_from(client.last_heartbeat).unwrap_or(i64::MAX)),
         Reserved::ReceiveClientUpdates => Term::Bool(client.receives_client_updates),
     }

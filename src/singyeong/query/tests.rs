@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::operator::{Comparison, Operand};
+use super::operator::{Comparison, Fixed, Operand};
 use super::term::Term;
 use super::*;
 use crate::cluster::node::NodeId;
@@ -31,7 +31,7 @@ fn client(metadata: &str) -> Client {
         restricted: false,
         encoding: Encoding::Etf,
         ip: None,
-        namespace: value(r#"{"colours": ["red", "blue"]}"#),
+        namespace: value(r#"{"colours": ["red", "blue"]}"#).into(),
         receives_client_updates: true,
         last_heartbeat: 1_600_000_000_000,
         queues: BTreeSet::new(),
@@ -165,7 +165,7 @@ fn what_the_server_says_of_a_client_is_found_like_metadata() {
         ("/ip", "null"),
         ("/restricted", "false"),
         ("/encoding", r#""etf""#),
-        ("/namespace", r#"{"colours": ["red", "blue"]}"#),
+        ("/namespace", r#"{"colours": ["red", "blue"]}"#).into(),
         ("/namespace/colours/1", r#""blue""#),
         ("/last_heartbeat_time", "1600000000000"),
         ("/receive_client_updates", "true"),
@@ -248,6 +248,53 @@ fn depth_and_number_of_operators_are_limited() {
     let many = |count: usize| value(&format!(r#"{{"ops": [{}]}}"#, vec![leaf; count].join(",")));
     assert!(Query::compile(&many(MOST_OPERATORS), 8).is_ok());
     assert_eq!(Query::compile(&many(MOST_OPERATORS + 1), 8), Err(InvalidQuery::TooMany(MOST_OPERATORS)));
+}
+
+#[test]
+fn the_size_of_a_query_and_what_it_goes_through_are_limited() {
+    let of = |to: &str| value(&format!(r#"{{"ops": [{{"path": "/none", "op": "$in", "to": {to}}}]}}"#));
+    let list = |count: usize| format!("[{}]", vec!["1"; count].join(","));
+    let default = |count: usize| of(&format!(r#"{{"path": "/nowhere", "default": {}}}"#, list(count)));
+    assert!(Query::compile(&default(3000), 8).is_ok());
+    let version = format!("1.0.0-{}", vec!["a"; MOST_BYTES / 2].join("."));
+    let key = Value::map([("key", Value::string(&version))]);
+    for large in [
+        default(10_000),
+        of(&format!(r#"{{"value": {}}}"#, list(10_000))),
+        of(&format!(r#"{{"value": "{version}"}}"#)),
+        key,
+    ] {
+        assert_eq!(Query::compile(&large, 8), Err(InvalidQuery::TooLarge(MOST_BYTES)));
+    }
+    for search in [
+        r#"{"path": "/n", "op": "$contains", "to": {"value": 5}}"#,
+        r#"{"path": "/n", "op": "$eq", "to": {"path": "/m", "default": 5}}"#,
+        r#"{"n": {"$ncontains": 5}}"#,
+    ] {
+        let many = |count: usize| value(&format!(r#"{{"ops": [{}]}}"#, vec![search; count].join(",")));
+        assert!(Query::compile(&many(MOST_SEARCHES), 8).is_ok());
+        assert_eq!(Query::compile(&many(MOST_SEARCHES + 1), 8), Err(InvalidQuery::TooManySearches(MOST_SEARCHES)));
+    }
+}
+
+#[test]
+fn a_default_is_prepared_as_a_value_is() {
+    for (comparison, given, is_prepared) in [
+        (Comparison::In, Value::List((0..100).map(Value::Integer).collect()), true),
+        (Comparison::Gt, Value::string("1.2.3-rc.1+7"), true),
+        (Comparison::In, Value::string("1.2.3"), false),
+        (Comparison::Gt, Value::string(&format!("1.2.3-{}", "a".repeat(300))), false),
+    ] {
+        let fixed = Fixed::of(comparison, given.clone());
+        assert_eq!(!matches!(fixed, Fixed::Value(_)), is_prepared, "{given:?}");
+        assert_eq!(fixed.to_value(), given);
+        let to = Value::map([("path", Value::string("/nowhere")), ("default", given)]);
+        let operator =
+            Value::map([("path", Value::string("/n")), ("op", Value::string(comparison.name())), ("to", to)]);
+        let query = Query::compile(&Value::map([("ops", Value::List([operator].into()))]), 8).expect("a query");
+        let Operator::Compare { to: Operand::Path(_, default), .. } = &query.operators[0] else { panic!("a path") };
+        assert_eq!(*default, fixed);
+    }
 }
 
 #[test]
@@ -492,7 +539,7 @@ proptest! {
     #[test]
     fn a_long_list_has_the_members_that_it_would_have_in_parts(members in prop::collection::vec(values(), 17..40), other in values()) {
         let list = Value::List(members.clone().into());
-        let Operand::Members(long) = Operand::of_value(Comparison::Nin, list.clone()) else { panic!("it is long") };
+        let Fixed::Members(long) = Fixed::of(Comparison::Nin, list.clone()) else { panic!("it is long") };
         for member in &members {
             prop_assert!(long.contains(member.into()));
         }

@@ -44,14 +44,8 @@ impl Members {
                 return Put::New;
             }
         };
-        let known = &self.0[at].client;
-        let (new, old) = ((client.since, &client.node), (known.since, &known.node));
-        if new < old {
-            return Put::Outdated;
-        }
-        let same = new == old;
-        let replaced = std::mem::replace(&mut self.0[at], Member::new(client));
-        if same { Put::Updated } else { Put::Replaced(replaced.client) }
+        self.0[at] = Member::new(client);
+        Put::Updated
     }
 
     pub fn remove(&mut self, id: &ClientId, node: &NodeId) -> Option<Arc<Client>> {
@@ -59,8 +53,10 @@ impl Members {
         (self.0[at].client.node == *node).then(|| self.0.remove(at).client)
     }
 
-    pub fn remove_node(&mut self, node: &NodeId, removed: &mut Vec<Arc<Client>>) {
-        removed.extend(self.0.extract_if(.., |member| member.client.node == *node).map(|member| member.client));
+    pub fn beat(&mut self, id: &ClientId, at: u64) {
+        if let Ok(place) = self.find(id) {
+            Arc::make_mut(&mut self.0[place].client).last_heartbeat = at;
+        }
     }
 
     pub fn get(&self, id: &ClientId) -> Option<&Arc<Client>> {

@@ -27,16 +27,12 @@ pub struct Registry {
 }
 
 /// What became of a client that was put in.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
     /// Nobody had its key.
     New,
     /// It is known, and now so.
     Updated,
-    /// Another process (or another connection) had its key, and is forgotten for this later one.
-    Replaced(Arc<Client>),
-    /// A later one has its key: this one is not taken.
-    Outdated,
 }
 
 impl Registry {
@@ -45,8 +41,7 @@ impl Registry {
         Self { rng: RefCell::new(rng), ..Self::default() }
     }
 
-    /// Puts a client in, or what is new of it. Of two with one key the later holds, of two of one moment that of the greater
-    /// node.
+    /// Puts a client in, or what is new of it. Who of several has a key is not decided here: the last put in.
     pub fn put(&mut self, mut client: Client) -> Put {
         client.metadata.share(&mut self.shapes);
         let Some((application, _)) = self.applications.get_key_value(&client.key.application) else {
@@ -74,15 +69,11 @@ impl Registry {
         Some(removed)
     }
 
-    /// Takes all clients of a process out.
-    pub fn remove_node(&mut self, node: &NodeId) -> Vec<Arc<Client>> {
-        let mut removed = Vec::new();
-        self.applications.retain(|_, members| {
-            members.remove_node(node, &mut removed);
-            !members.is_empty()
-        });
-        self.len -= removed.len();
-        removed
+    /// Notes a client's heartbeat. Much cheaper than to put it in anew, and the most frequent change.
+    pub fn beat(&mut self, key: &ClientKey, at: u64) {
+        if let Some(members) = self.applications.get_mut(&key.application) {
+            members.beat(&key.client, at);
+        }
     }
 
     /// A client.

@@ -27,7 +27,7 @@ fn client(id: &str, metadata: &str) -> Client {
         restricted: false,
         encoding: Encoding::Json,
         ip: Some("127.0.0.1".into()),
-        namespace: Value::Null,
+        namespace: Value::Null.into(),
         receives_client_updates: false,
         last_heartbeat: 1_600_000_000_000,
         queues: std::collections::BTreeSet::new(),
@@ -68,7 +68,7 @@ fn every_case_of_the_table_is_answered_as_it_says() {
         client.metadata.merge(Changes::read(case.get("metadata").expect("metadata")).expect(name));
         if let Some(more) = case.get("client") {
             client.restricted = more.get("restricted") == Some(&Value::Bool(true));
-            client.namespace = more.get("namespace").cloned().unwrap_or(Value::Null);
+            client.namespace = more.get("namespace").cloned().unwrap_or(Value::Null).into();
         }
         let (key, registry) = (client.key.clone(), registry([client]));
         let compiled = Query::compile(case.get("query").expect("a query"), 32);
@@ -90,27 +90,24 @@ fn every_case_of_the_table_is_answered_as_it_says() {
 }
 
 #[test]
-fn of_two_with_one_key_the_later_holds_and_of_one_moment_that_of_the_greater_node() {
+fn a_client_is_put_in_changed_and_taken_out() {
     let at = |name: &str, since: u64| Client { node: node(name), since, ..client("one", "{}") };
-    let mut registry = registry([at("b", 5)]);
-    assert_eq!(registry.put(at("b", 5)), Put::Updated);
-    assert_eq!(registry.put(at("b", 4)), Put::Outdated);
-    assert_eq!(registry.put(at("c", 4)), Put::Outdated);
-    assert_eq!(registry.put(at("a", 5)), Put::Outdated);
-    assert_eq!(registry.put(at("c", 5)), Put::Replaced(Arc::new(at("b", 5))));
-    assert_eq!(registry.put(at("a", 6)), Put::Replaced(Arc::new(at("c", 5))));
-    assert_eq!(registry.put(at("a", 7)), Put::Replaced(Arc::new(at("a", 6))));
-    assert_eq!(registry.len(), 1);
     let key = ClientKey::new("app", "one");
-    assert_eq!(registry.get(&key), Some(&Arc::new(at("a", 7))));
+    let mut registry = registry([at("b", 5)]);
+    assert_eq!(registry.put(at("a", 4)), Put::Updated);
+    assert_eq!((registry.len(), registry.get(&key)), (1, Some(&Arc::new(at("a", 4)))));
+    registry.beat(&key, 77);
+    registry.beat(&ClientKey::new("app", "two"), 78);
+    let beaten = Arc::new(Client { last_heartbeat: 77, ..at("a", 4) });
+    assert_eq!((registry.len(), registry.get(&key)), (1, Some(&beaten)));
     assert_eq!(registry.remove(&key, &node("b")), None);
-    assert_eq!(registry.remove(&key, &node("a")), Some(Arc::new(at("a", 7))));
+    assert_eq!(registry.remove(&key, &node("a")), Some(beaten));
     assert_eq!(registry.remove(&key, &node("a")), None);
     assert!(registry.is_empty() && registry.get(&key).is_none());
 }
 
 #[test]
-fn a_process_takes_its_clients_with_it() {
+fn the_clients_of_a_process_are_found() {
     let of = |application: &str, id: &str, name: &str| Client {
         key: ClientKey::new(application, id),
         node: node(name),
@@ -120,10 +117,12 @@ fn a_process_takes_its_clients_with_it() {
         registry([of("y", "1", "a"), of("x", "2", "a"), of("x", "1", "b"), of("x", "0", "a"), of("z", "3", "b")]);
     assert_eq!(ids(&registry.of_node(&node("a"))), ["0", "2", "1"]);
     assert_eq!(ids(&registry.all(&query("null"))), ["0", "1", "2", "1", "3"]);
-    assert_eq!(ids(&registry.remove_node(&node("a"))), ["0", "2", "1"]);
+    for gone in registry.of_node(&node("a")) {
+        registry.remove(&gone.key, &node("a"));
+    }
     assert_eq!((registry.len(), ids(&registry.all(&query("null")))), (2, vec!["1", "3"]));
     assert!(registry.all(&query(r#"{"application": "y"}"#)).is_empty());
-    assert_eq!(registry.remove_node(&node("a")), []);
+    assert!(registry.of_node(&node("a")).is_empty());
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct Replica {
     node: NodeId,
     voice: Voice,
     peers: Peers,
+    /// Whoever was there before us has told us of its clients.
+    is_introduced: bool,
     complaints: Complaints,
 }
 
@@ -46,6 +48,8 @@ pub trait Own {
 pub enum Change {
     /// A client is there, and so.
     Put(Client),
+    /// The same of one that may have been there long before we were: nobody is told that it came.
+    Found(Client),
     /// This process's client sent a heartbeat, at this time in Unix milliseconds.
     Heartbeat(NodeId, ClientKey, u64),
     /// This process's client is gone.
@@ -59,7 +63,13 @@ pub enum Change {
 impl Replica {
     /// Of the process `node`, which knows of no other yet.
     pub fn new(node: NodeId) -> Self {
-        Self { node, voice: Voice::default(), peers: Peers::default(), complaints: Complaints::default() }
+        Self {
+            node,
+            voice: Voice::default(),
+            peers: Peers::default(),
+            is_introduced: false,
+            complaints: Complaints::default(),
+        }
     }
 
     /// A client of ours is there, or changed, or gone.
@@ -75,6 +85,11 @@ impl Replica {
     /// From now on we hear what others say, maybe after a time in which we did not.
     pub fn joined(&mut self) {
         self.voice.joined();
+    }
+
+    /// Who was there before us has told us of its clients; who is heard of from now on came later.
+    pub fn introduced(&mut self) {
+        self.is_introduced = true;
     }
 
     /// Another process is gone: somebody else found out. Nothing if we do not know it.
@@ -114,7 +129,7 @@ impl Replica {
             Says::Want { of, heard } if *of == self.node => self.voice.wanted(*heard),
             _ => {}
         }
-        self.peers.hear(message, now, &mut self.complaints)
+        self.peers.hear(message, now, self.is_introduced, &mut self.complaints)
     }
 
     /// The next message, when there is one to say. Whoever takes it says it to all, before the next is taken.

@@ -77,8 +77,15 @@ impl Peers {
         asks.min()
     }
 
-    /// What a message of another process changes.
-    pub(super) fn hear(&mut self, message: Message, now: Instant, complaints: &mut Complaints) -> Vec<Change> {
+    /// What a message of another process changes; `is_introduced` if those that were there before us have told of their
+    /// clients.
+    pub(super) fn hear(
+        &mut self,
+        message: Message,
+        now: Instant,
+        is_introduced: bool,
+        complaints: &mut Complaints,
+    ) -> Vec<Change> {
         let Message { node, number, says } = message;
         if matches!(says, Says::Goodbye {}) {
             self.0.remove(&node);
@@ -95,7 +102,8 @@ impl Peers {
             peer.miss(now);
         }
         peer.heard = peer.heard.max(number);
-        let mut clients = Clients { node, complaints, changes: Vec::new() };
+        let are_new = is_introduced || matches!(peer.knowledge, Knowledge::Whole);
+        let mut clients = Clients { node, are_new, complaints, changes: Vec::new() };
         match says {
             Says::News(news) => peer.news(news, &mut clients),
             Says::Snapshot { begins, ends, clients: records } => peer.snapshot(begins, ends, &records, &mut clients),
@@ -118,7 +126,7 @@ impl Peer {
         for record in &news.clients {
             if let Some(client) = clients.read(record) {
                 self.mention(&client);
-                clients.changes.push(Change::Put(client));
+                clients.put(client);
             }
         }
         for key in &news.gone {
@@ -144,7 +152,7 @@ impl Peer {
         for record in records {
             if let Some(client) = clients.read(record) {
                 self.mention(&client);
-                clients.changes.push(Change::Put(client));
+                clients.put(client);
             }
         }
         if ends && let Knowledge::Reading(mentioned) = std::mem::replace(&mut self.knowledge, Knowledge::Whole) {
@@ -162,11 +170,17 @@ impl Peer {
 /// What a message changes of a process's clients.
 struct Clients<'a> {
     node: NodeId,
+    /// Those that we did not know have come only now.
+    are_new: bool,
     complaints: &'a mut Complaints,
     changes: Vec<Change>,
 }
 
 impl Clients<'_> {
+    fn put(&mut self, client: Client) {
+        self.changes.push(if self.are_new { Change::Put(client) } else { Change::Found(client) });
+    }
+
     fn read(&mut self, record: &RawValue) -> Option<Client> {
         match record::read(record, &self.node) {
             Ok(client) => Some(client),

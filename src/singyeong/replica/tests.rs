@@ -22,7 +22,7 @@ fn client(at: &str, id: &str) -> Client {
         restricted: false,
         encoding: Encoding::Json,
         ip: None,
-        namespace: Value::Null,
+        namespace: Value::Null.into(),
         receives_client_updates: false,
         last_heartbeat: 2,
         queues: [].into(),
@@ -142,7 +142,7 @@ fn a_client_is_told_exactly_however_strange_and_deep_its_values() {
     strange.kind = Kind::Gateway;
     strange.encoding = Encoding::Etf;
     // As deep as a packet can carry them, which is itself counted.
-    strange.namespace = deep(MOST_DEPTH - 2);
+    strange.namespace = deep(MOST_DEPTH - 2).into();
     strange.metadata = metadata("deep", "list", deep(MOST_DEPTH - 4));
     let map =
         Map::from([("~", Value::Bytes([0, 255].into())), ("$", Value::Float(-0.0)), ("~f", Value::string("~f1"))]);
@@ -201,7 +201,8 @@ fn heartbeats_are_told_together_every_five_seconds() {
 #[test]
 fn messages_are_bounded_and_who_is_larger_goes_alone() {
     let (mut a, mut b) = (Process::new("a"), Process::new("b"));
-    let large = |id: &str, bytes: usize| Client { namespace: Value::string(&"x".repeat(bytes)), ..client("a", id) };
+    let large =
+        |id: &str, bytes: usize| Client { namespace: Value::string(&"x".repeat(bytes)).into(), ..client("a", id) };
     for n in 0..1000 {
         a.put(large(&format!("{n:04}"), 200));
     }
@@ -227,7 +228,7 @@ fn messages_are_bounded_and_who_is_larger_goes_alone() {
 #[test]
 fn news_and_snapshot_take_turns() {
     let mut a = Process::new("a");
-    let large = |id: &str| Client { namespace: Value::string(&"x".repeat(MOST_BYTES)), ..client("a", id) };
+    let large = |id: &str| Client { namespace: Value::string(&"x".repeat(MOST_BYTES)).into(), ..client("a", id) };
     for id in ["1", "2", "3"] {
         a.put(large(id));
     }
@@ -250,7 +251,7 @@ fn a_newcomer_gets_a_snapshot_and_who_missed_nothing_does_not() {
     let snapshot = a.says_all();
     assert_eq!(kinds(&snapshot), ["snapshot"]);
     let only = Change::Only(node("a"), [ClientKey::new("app", "1")].into());
-    assert_eq!(b.hears(&snapshot), [Change::Put(client("a", "1")), only]);
+    assert_eq!(b.hears(&snapshot), [Change::Found(client("a", "1")), only]);
     // Cut off and back, it has heard all there is; the next time it has not.
     b.replica.joined();
     a.hears(&b.says_all());
@@ -265,6 +266,18 @@ fn a_newcomer_gets_a_snapshot_and_who_missed_nothing_does_not() {
 }
 
 #[test]
+fn what_a_snapshot_tells_is_new_once_those_before_us_have_told_of_their_clients() {
+    let (mut a, mut b) = (Process::new("a"), Process::new("b"));
+    a.put(client("a", "1"));
+    a.says_all();
+    b.replica.introduced();
+    b.replica.joined();
+    a.hears(&b.says_all());
+    let only = Change::Only(node("a"), [ClientKey::new("app", "1")].into());
+    assert_eq!(b.hears(&a.says_all()), [Change::Put(client("a", "1")), only]);
+}
+
+#[test]
 fn who_misses_something_asks_until_it_gets_a_snapshot_and_many_get_the_same() {
     let mut a = Process::new("a");
     let mut others = [Process::new("b"), Process::new("c")];
@@ -273,7 +286,7 @@ fn who_misses_something_asks_until_it_gets_a_snapshot_and_many_get_the_same() {
     a.put(client("a", "2"));
     let heard = a.after(100).says_all();
     for other in &mut others {
-        assert_eq!(other.hears(&heard), [Change::Put(client("a", "2"))]);
+        assert_eq!(other.hears(&heard), [Change::Found(client("a", "2"))]);
         let (asked, again) = (other.says_all(), other.after(1999).says_all());
         assert_eq!((kinds(&asked), kinds(&again)), (vec!["want".to_owned()], vec![]));
         assert_eq!(kinds(&other.after(1).says_all()), ["want"]);

@@ -182,7 +182,10 @@ impl RestApi {
     #[expect(clippy::result_large_err, reason = "an answer is what it comes to, either way")]
     fn compile(&self, query: &Value) -> Result<Query, Answer> {
         Query::compile(query, self.most_depth).map_err(|error| match error {
-            InvalidQuery::TooDeep(_) | InvalidQuery::TooMany(_) => errors(&error.to_string()),
+            InvalidQuery::TooDeep(_)
+            | InvalidQuery::TooMany(_)
+            | InvalidQuery::TooManySearches(_)
+            | InvalidQuery::TooLarge(_) => errors(&error.to_string()),
             // As the original has it.
             InvalidQuery::Malformed(_) => failed(StatusCode::INTERNAL_SERVER_ERROR),
         })

@@ -61,7 +61,7 @@ impl Bed {
             restricted: ip.is_none(),
             encoding: Encoding::Json,
             ip: ip.map(Into::into),
-            namespace: Value::Null,
+            namespace: Value::Null.into(),
             receives_client_updates: false,
             last_heartbeat: 1234,
             queues: [QueueName("jobs".into())].into(),

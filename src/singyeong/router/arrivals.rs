@@ -401,7 +401,7 @@ mod tests {
                 restricted: false,
                 encoding: Encoding::Json,
                 ip: None,
-                namespace: Value::Null,
+                namespace: Value::Null.into(),
                 receives_client_updates: false,
                 last_heartbeat: 0,
                 queues: BTreeSet::new(),

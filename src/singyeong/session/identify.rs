@@ -39,7 +39,7 @@ impl Registration {
             restricted: self.restricted,
             encoding: self.encoding,
             ip: self.ip,
-            namespace: self.namespace,
+            namespace: self.namespace.into(),
             receives_client_updates: self.receives_client_updates,
             last_heartbeat: 0,
             queues: Default::default(),

@@ -187,7 +187,7 @@ fn both_generations_of_identify_are_understood_and_the_peer_is_its_address() {
     let client = registration(Client::new().says(json!({"op": 1, "d": d}))).into_client(node);
     assert_eq!(client.key, ClientKey::new(" ", ""));
     assert_eq!(client.ip.as_deref(), Some("host:80"));
-    assert_eq!(client.namespace, Value::List([Value::Integer(1)].into()));
+    assert_eq!(*client.namespace, Value::List([Value::Integer(1)].into()));
     assert_eq!(client.metadata.get("k").map(|(_, value)| value), Some(&Value::Integer(1)));
     assert!(client.receives_client_updates && !client.restricted);
 }
