@@ -117,7 +117,7 @@ fn limits(raw: &Raw, report: &mut Report) -> Limits {
     Limits { connections, message, metadata, query_depth, client_buffer, heartbeat, acknowledgement }
 }
 
-/// From a tenth of a second to an hour, beyond which RabbitMQ itself takes back what is not acknowledged.
+/// From a tenth of a second to 25 minutes: RabbitMQ itself takes back after half an hour what is not acknowledged.
 fn wait(name: &str, text: &str, report: &mut Report) -> Option<Duration> {
     const SANE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(1500);
     let found = duration(text).filter(|wait| SANE.contains(wait));
