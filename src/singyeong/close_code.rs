@@ -20,8 +20,8 @@ pub enum CloseCode {
     TooSlow,
     /// 4009: no heartbeat, or no frame at all.
     TimedOut,
-    /// 4500: something failed here.
-    InternalError,
+    /// 1013: too many wrong passwords came from its address just now.
+    TryAgainLater,
     /// 1009: a message larger than is taken.
     TooLarge,
     /// 1002: no websocket frames.
@@ -43,7 +43,7 @@ impl CloseCode {
             Self::AlreadyRegistered => 4005,
             Self::TooSlow => 4008,
             Self::TimedOut => 4009,
-            Self::InternalError => 4500,
+            Self::TryAgainLater => 1013,
             Self::TooLarge => 1009,
             Self::BadFrame => 1002,
             Self::NotText => 1007,

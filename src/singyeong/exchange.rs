@@ -31,7 +31,7 @@ pub trait Exchange: Send + Sync + 'static {
     /// Never asked for `UPDATE_METADATA` and `QUERY_NODES`, which need no exchange.
     fn dispatch(&self, sender: Sender, dispatch: Dispatch) -> Later<Option<Outgoing>>;
 
-    /// A client's connection is gone, and its registration with it.
+    /// A client's connection is gone, and its registration with it. Told again once its dispatches are done.
     fn gone(&self, key: &ClientKey, connection: ConnectionId);
 
     /// Asks another process whether this client of its own is healthy. False: it is not registered there any more.

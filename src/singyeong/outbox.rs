@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -16,6 +16,15 @@ use crate::encoding::{Map, Value};
 /// So many packets may wait for one client, however small they are: what waits for a client that does not read holds places
 /// that others need.
 pub const MOST_WAITING: usize = 512;
+
+/// A client that has not taken a packet after so long does not read.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Packets come in bursts; but where more than so many wait for one client, they do not wait as long.
+const CROWD: usize = 128;
+
+/// How long a packet may wait among so many.
+const CROWD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A client that sends nothing for so long after a ping is taken for dead.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -47,6 +56,8 @@ pub struct Parcel {
     pub packet: Outgoing,
     /// About how many bytes.
     weight: usize,
+    /// Since when it waits.
+    since: Instant,
     /// Who wants to know.
     fate: Option<Fate>,
 }
@@ -100,7 +111,7 @@ impl Outbox {
             state.closing = Some(CloseCode::TooSlow);
         } else {
             state.bytes += weight;
-            state.waiting.push_back(Parcel { packet, weight, fate });
+            state.waiting.push_back(Parcel { packet, weight, since: Instant::now(), fate });
         }
         drop(state);
         self.0.filled.notify_one();
@@ -122,6 +133,18 @@ impl Outbox {
             state.waiting = VecDeque::new();
         }
         Some(parcel)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
+    /// When its client is given up, if what waits is not taken before.
+    pub fn deadline(&self) -> Option<Instant> {
+        let state = self.lock();
+        let patience = if state.waiting.len() > CROWD { CROWD_PATIENCE } else { PATIENCE };
+        state.waiting.front().map(|oldest| oldest.since + patience)
     }
 
     /// With what the connection is to close, if it is.
@@ -187,6 +210,11 @@ impl Outbox {
 }
 
 impl Parcel {
+    /// Since when it waits.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
     /// It was written to the socket.
     pub fn written(mut self) {
         if let Some(fate) = self.fate.take() {
@@ -296,6 +324,22 @@ mod tests {
         assert_eq!(outbox.push(message(""), None), Err(Undeliverable::Full));
         assert_eq!(outbox.closing(), Some(CloseCode::TooSlow));
         assert_eq!(outbox.push(message(""), None), Err(Undeliverable::Closed));
+    }
+
+    #[test]
+    fn the_oldest_sets_the_deadline_and_in_a_crowd_an_early_one() {
+        let outbox = Outbox::default();
+        assert_eq!(outbox.deadline(), None);
+        outbox.push(message(""), None).expect("there is room");
+        let oldest = outbox.lock().waiting[0].since;
+        for _ in 1..CROWD {
+            outbox.push(message(""), None).expect("there is room");
+            assert_eq!(outbox.deadline(), Some(oldest + PATIENCE));
+        }
+        outbox.push(message(""), None).expect("there is room");
+        assert_eq!(outbox.deadline(), Some(oldest + CROWD_PATIENCE));
+        outbox.take().expect("the oldest");
+        assert!(outbox.deadline().is_some_and(|deadline| deadline >= oldest + PATIENCE));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The password of clients and of REST requests: compared in constant time, and failures slowed.
 //!
-//! Knows no clock and no timer. Who fails waits for the answer, the longer the more has failed from the same address before, one failure after the other.
-//! Who knows the password never waits: behind one address there may be many.
+//! Knows no clock and no timer. Who fails waits for the answer, the longer the more has failed from the same address before, one
+//! failure after the other. Where too many wait already, nothing more is compared: more connections try no more words. Who knows
+//! the password never waits: behind one address there may be many.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -13,6 +14,9 @@ use crate::secret::Secret;
 
 /// How long the first failure waits. Each further one adds twice as much as the one before it.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+/// And no more than this.
+const LONGEST_STEP: Duration = Duration::from_secs(10);
 
 /// Nobody waits longer: the connection would count as idle.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
@@ -41,19 +45,31 @@ impl Passwords {
         self.password.is_some()
     }
 
-    /// Whether this is the password, or there is none.
-    pub fn accepts(&self, given: Option<&str>) -> bool {
-        match (&self.password, given) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(password), Some(given)) => is_equal(password.expose().as_bytes(), given.as_bytes()),
+    /// What to make of what somebody at this address has given. Without a password anything is right.
+    pub fn check(&self, given: Option<&str>, peer: IpAddr, now: Instant) -> Verdict {
+        let Some(password) = &self.password else { return Verdict::Right };
+        // No word was tried.
+        let Some(given) = given else { return Verdict::Wrong(Duration::ZERO) };
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.are_many(peer, now) {
+            return Verdict::TooMany;
         }
+        if is_equal(password.expose().as_bytes(), given.as_bytes()) {
+            return Verdict::Right;
+        }
+        Verdict::Wrong(failures.wait(peer, now))
     }
+}
 
-    /// Somebody at this address has failed: how long the answer is to wait.
-    pub fn failed(&self, peer: IpAddr, now: Instant) -> Duration {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).wait(peer, now)
-    }
+/// What becomes of somebody who gives a password, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the one.
+    Right,
+    /// It is not, or there is none: the answer waits for so long.
+    Wrong(Duration),
+    /// Too many wrong ones of this address wait already: it was not looked at.
+    TooMany,
 }
 
 /// Takes a time that depends on the length of what was given alone.
@@ -79,7 +95,12 @@ struct Failed {
 }
 
 impl Failures {
-    /// A failure of this address: how long it waits for its answer.
+    /// Whether one failure more of this address would have to wait too long.
+    fn are_many(&self, peer: IpAddr, now: Instant) -> bool {
+        self.0.get(&network(peer)).is_some_and(|failed| failed.answered + failed.step > now + LONGEST_WAIT)
+    }
+
+    /// A failure of this address, of which there are not too many: how long it waits for its answer.
     fn wait(&mut self, peer: IpAddr, now: Instant) -> Duration {
         let network = network(peer);
         if !self.0.contains_key(&network) && self.0.len() >= MOST_ADDRESSES {
@@ -89,8 +110,8 @@ impl Failures {
         if now.saturating_duration_since(failed.answered) > MEMORY {
             *failed = Failed { step: FIRST_WAIT, answered: now };
         }
-        failed.answered = (failed.answered.max(now) + failed.step).min(now + LONGEST_WAIT);
-        failed.step = (failed.step * 2).min(LONGEST_WAIT);
+        failed.answered = failed.answered.max(now) + failed.step;
+        failed.step = (failed.step * 2).min(LONGEST_STEP);
         failed.answered - now
     }
 
@@ -107,7 +128,7 @@ impl Failures {
 }
 
 /// What belongs to one host: of IPv6 a whole /64.
-fn network(peer: IpAddr) -> IpAddr {
+pub(super) fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
@@ -121,17 +142,38 @@ fn network(peer: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
     #[test]
     fn only_the_password_is_accepted_and_without_one_anything() {
-        let passwords = Passwords::new(Some(Secret::new("hunter2")));
+        let accepts =
+            |passwords: &Passwords, given: Option<&str>| passwords.check(given, PEER, Instant::now()) == Verdict::Right;
         for wrong in ["", "h", "hunter", "hunter3", "hunter22", "hunter2hunter2", "Hunter2"] {
-            assert!(!passwords.accepts(Some(wrong)), "{wrong:?}");
+            assert!(!accepts(&Passwords::new(Some(Secret::new("hunter2"))), Some(wrong)), "{wrong:?}");
         }
-        assert!(passwords.accepts(Some("hunter2")) && !passwords.accepts(None) && passwords.is_set());
+        let passwords = Passwords::new(Some(Secret::new("hunter2")));
+        assert!(accepts(&passwords, Some("hunter2")) && !accepts(&passwords, None) && passwords.is_set());
         let open = Passwords::new(None);
-        assert!(open.accepts(None) && open.accepts(Some("anything")) && !open.is_set());
+        assert!(accepts(&open, None) && accepts(&open, Some("anything")) && !open.is_set());
         let empty = Passwords::new(Some(Secret::new("")));
-        assert!(empty.accepts(Some("")) && !empty.accepts(Some("x")) && !empty.accepts(None));
+        assert!(accepts(&empty, Some("")) && !accepts(&empty, Some("x")) && !accepts(&empty, None));
+    }
+
+    #[test]
+    fn more_connections_try_no_more_words() {
+        let (passwords, start) = (Passwords::new(Some(Secret::new("hunter2"))), Instant::now());
+        let tried = |at: Instant| {
+            let verdicts = (0..100).map(|_| passwords.check(Some("wrong"), PEER, at));
+            verdicts.filter(|verdict| matches!(verdict, Verdict::Wrong(_))).count()
+        };
+        assert_eq!(tried(start), 7);
+        assert_eq!(passwords.check(Some("hunter2"), PEER, start), Verdict::TooMany, "it is not looked at");
+        assert_eq!(passwords.check(None, PEER, start), Verdict::Wrong(Duration::ZERO));
+        assert_eq!(passwords.check(Some("hunter2"), [192, 0, 2, 2].into(), start), Verdict::Right);
+        // From then on one in ten seconds, however often it is asked.
+        let tried: usize = (1..=1000).map(|tenths| tried(start + Duration::from_millis(100 * tenths))).sum();
+        assert_eq!(tried, 10);
+        assert_eq!(passwords.check(Some("hunter2"), PEER, start + Duration::from_secs(130)), Verdict::Right);
     }
 
     #[test]
@@ -140,10 +182,9 @@ mod tests {
         let peer = IpAddr::from([192, 0, 2, 1]);
         let waits: Vec<u128> = (0..4).map(|_| failures.wait(peer, now).as_millis()).collect();
         assert_eq!(waits, [100, 300, 700, 1500]);
-        for _ in 0..100 {
-            failures.wait(peer, now);
+        while !failures.are_many(peer, now) {
+            assert!(failures.wait(peer, now) <= LONGEST_WAIT);
         }
-        assert_eq!(failures.wait(peer, now), LONGEST_WAIT);
         assert_eq!(failures.wait(IpAddr::from([192, 0, 2, 2]), now), FIRST_WAIT);
         assert_eq!(failures.wait(peer, now + LONGEST_WAIT + MEMORY + FIRST_WAIT), FIRST_WAIT);
     }

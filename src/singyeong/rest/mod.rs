@@ -23,16 +23,14 @@ use super::client::Client;
 use super::exchange::Later;
 use super::hub::Hub;
 use super::limits::Limits;
-use super::passwords::Passwords;
+use super::passwords::{Passwords, Verdict};
 use super::query::{InvalidQuery, Query};
 use super::server::http::{Rest, not_found};
+use super::server::listing;
 use crate::encoding::{Encoding, Value, json, write};
 
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
-
-/// After so many clients of an answer others get their turn: this thread serves all.
-const CLIENTS_A_TURN: usize = 100;
 
 /// What answers.
 #[derive(Debug)]
@@ -104,10 +102,11 @@ impl RestApi {
     async fn authorised(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), Answer> {
         accepts_json(headers)?;
         let given = headers.get(AUTHORIZATION).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
-        if self.passwords.accepts(given) {
-            return Ok(());
+        match self.passwords.check(given, peer, Instant::now()) {
+            Verdict::Right => return Ok(()),
+            Verdict::Wrong(wait) => tokio::time::sleep(wait).await,
+            Verdict::TooMany => return Err(failed(StatusCode::TOO_MANY_REQUESTS)),
         }
-        tokio::time::sleep(self.passwords.failed(peer, Instant::now())).await;
         let refusal = [("status", Value::string("error")), ("error", Value::string("not authorized"))];
         Err(answer(StatusCode::UNAUTHORIZED, &Value::map(refusal)))
     }
@@ -135,15 +134,13 @@ impl RestApi {
         let query = self.compile(body)?;
         let clients = self.hub.all(&query);
         let mut text = vec![b'['];
-        for (n, client) in clients.iter().enumerate() {
-            if n > 0 {
+        listing::each(&clients, |client| {
+            if text.len() > 1 {
                 text.push(b',');
             }
             write(Encoding::Json, &client.to_value(), &mut text);
-            if n % CLIENTS_A_TURN == CLIENTS_A_TURN - 1 {
-                tokio::task::yield_now().await;
-            }
-        }
+        })
+        .await;
         text.push(b']');
         Ok(in_json(StatusCode::OK, text))
     }

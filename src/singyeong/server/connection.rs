@@ -1,16 +1,15 @@
 //! One websocket at work: frames to the session, its actions carried out, and what is for the client written.
 //!
-//! One task, and at rest no buffer. Answers go out in the order of the questions, while up to [`MOST_UNDER_WAY`] dispatches are
-//! under way: who gets an answer knows that all before it is done.
+//! One task, and at rest no buffer. Answers go out in the order of the questions, while some dispatches are under way: who gets
+//! an answer knows that all before it is done.
 
 use std::future::ready;
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesOrdered;
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -19,24 +18,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Services;
+use super::answers::Answers;
 use super::frames::{self, Fault, Incoming, Reader};
 use super::http::Opened;
+use super::listing;
 use super::registration::Registered;
 use super::wire::Wire;
 use crate::clock;
 use crate::encoding::{Map, Value};
-use crate::singyeong::client::Client;
 use crate::singyeong::close_code::CloseCode;
-use crate::singyeong::exchange::{Later, Sender};
+use crate::singyeong::exchange::Sender;
 use crate::singyeong::ids::ConnectionId;
 use crate::singyeong::metadata::Changes;
 use crate::singyeong::outbox::Outbox;
 use crate::singyeong::packet::outgoing::Outgoing;
 use crate::singyeong::query::Query;
 use crate::singyeong::session::{Action, Registration, Session};
-
-/// So many answers of one connection may be awaited; then nothing more is read of it.
-const MOST_UNDER_WAY: usize = 32;
 
 /// So many frames are handled before others get their turn.
 const FRAMES_A_TURN: usize = 32;
@@ -47,14 +44,16 @@ const CHUNK: usize = 16 << 10;
 /// How long dispatches may take that are under way when the server closes, and how long the client may take to read the rest.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// How long dispatches may take whose client is gone.
-const LEFT_BEHIND: Duration = Duration::from_secs(10);
+/// How long dispatches may take whose client is gone. It may be back already, and this connection still has its place.
+const LEFT_BEHIND: Duration = Duration::from_secs(30);
+
+/// Around the metadata of an identify, or of a restricted client's update, there is not more than as much again, and this.
+const AROUND_METADATA: usize = 16 << 10;
 
 /// See the module.
 pub struct Connection {
     services: Arc<Services>,
     id: ConnectionId,
-    peer: IpAddr,
     stream: TcpStream,
     /// Among all connections.
     place: OwnedSemaphorePermit,
@@ -62,7 +61,7 @@ pub struct Connection {
     reader: Reader,
     wire: Wire,
     outbox: Outbox,
-    answers: FuturesOrdered<Later<Option<Outgoing>>>,
+    answers: Answers,
     registered: Option<Registered>,
     /// A ping is out of which somebody wants to hear.
     is_probed: bool,
@@ -72,8 +71,10 @@ pub struct Connection {
 
 /// What comes after some frames.
 enum Turn {
-    /// More bytes, or room for more answers.
+    /// More bytes.
     Wait,
+    /// Room: for answers to be written, or for more that are awaited.
+    Full,
     /// More frames, when others had their turn.
     More,
     Register(Box<Registration>),
@@ -109,12 +110,12 @@ impl Connection {
         let session = Session::new(Arc::clone(&services.rules), opened.encoding, peer, Instant::now());
         Self {
             id,
-            peer,
             session,
-            reader: Reader::new(limits.message, &opened.early),
+            // Until it is known who that is.
+            reader: Reader::new(limits.message.min(2 * limits.metadata + AROUND_METADATA), &opened.early),
             wire: Wire::new(opened.encoding),
             outbox: Outbox::new(limits.client_buffer),
-            answers: FuturesOrdered::new(),
+            answers: Answers::new(limits.client_buffer),
             registered: None,
             is_probed: false,
             is_paused: false,
@@ -152,10 +153,12 @@ impl Connection {
 
     async fn serve(&mut self, stop: &CancellationToken) -> Result<std::convert::Infallible, End> {
         loop {
-            self.fill()?;
-            self.wire.flush(&self.stream)?;
-            match self.turn(Instant::now()) {
-                Turn::Wait => {}
+            self.look(Instant::now())?;
+            self.transfer()?;
+            let turn = self.turn(Instant::now());
+            let is_full = matches!(turn, Turn::Full);
+            match turn {
+                Turn::Wait | Turn::Full => {}
                 Turn::More => {
                     tokio::task::yield_now().await;
                     continue;
@@ -166,10 +169,24 @@ impl Connection {
                 }
                 Turn::End(end) => return Err(end),
             }
-            if !self.wire.is_empty() {
-                self.wire.flush(&self.stream)?;
+            self.transfer()?;
+            if is_full && self.may_read() {
+                // There may be whole frames still, of which the socket tells nothing any more.
+                tokio::task::yield_now().await;
+                continue;
             }
             self.wait(stop).await?;
+        }
+    }
+
+    /// Writes what there is until the socket takes no more, or nothing is left: of what stays in the outbox nobody tells again.
+    fn transfer(&mut self) -> Result<(), End> {
+        loop {
+            fill(&mut self.wire, &self.outbox);
+            self.wire.flush(&self.stream)?;
+            if !self.wire.has_room() || self.outbox.is_empty() {
+                return Ok(());
+            }
         }
     }
 
@@ -185,7 +202,7 @@ impl Connection {
             (false, true) => None,
         };
         let idle = self.session.deadline().filter(|_| reads);
-        let deadline = [idle, self.wire.deadline()].into_iter().flatten().min();
+        let deadline = [idle, self.wire.deadline(), self.outbox.deadline()].into_iter().flatten().min();
         tokio::select! {
             () = stop.cancelled() => return Err(closing(self.session.stop(), true)),
             ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
@@ -200,12 +217,8 @@ impl Connection {
             }
             () = self.outbox.filled() => {}
             () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
-                let now = Instant::now();
-                if self.wire.deadline().is_some_and(|deadline| now >= deadline) {
-                    debug!("a client does not read");
-                    return Err(too_slow());
-                }
-                if let Some(action) = self.session.timeout(now) {
+                // Who does not read is seen in the next turn.
+                if reads && let Some(action) = self.session.timeout(Instant::now()) {
                     return Err(closing(action, false));
                 }
             }
@@ -218,7 +231,7 @@ impl Connection {
     }
 
     fn may_read(&self) -> bool {
-        self.answers.len() < MOST_UNDER_WAY && self.wire.has_room()
+        !self.answers.are_many() && self.wire.has_room()
     }
 
     /// Reads once; what came is handled in the next turn.
@@ -236,11 +249,16 @@ impl Connection {
         }
     }
 
-    /// Takes out of the outbox as much as there is room for.
-    fn fill(&mut self) -> Result<(), End> {
+    /// Whether somebody wants something of it, and whether it reads.
+    fn look(&mut self, now: Instant) -> Result<(), End> {
         if self.outbox.take_ping() {
             self.is_probed = true;
             self.wire.control(frames::write_ping);
+        }
+        // It has asked more than is answered yet, and nothing is read: it could not be heard.
+        if self.is_probed && self.answers.are_many() {
+            self.is_probed = false;
+            self.outbox.heard();
         }
         match self.outbox.closing() {
             None => {}
@@ -250,24 +268,20 @@ impl Connection {
             }
             Some(code) => return Err(End::Closing { last: None, code, says_all: true }),
         }
-        self.fill_wire();
-        Ok(())
-    }
-
-    fn fill_wire(&mut self) {
-        while self.wire.has_room()
-            && let Some(parcel) = self.outbox.take()
-        {
-            self.wire.parcel(parcel);
+        if [self.wire.deadline(), self.outbox.deadline()].into_iter().flatten().any(|deadline| now >= deadline) {
+            debug!("a client does not read");
+            return Err(too_slow());
         }
+        Ok(())
     }
 
     /// Handles frames that are there.
     fn turn(&mut self, now: Instant) -> Turn {
         for _ in 0..FRAMES_A_TURN {
             if !self.may_read() {
-                return Turn::Wait;
+                return Turn::Full;
             }
+            let mut size = 0;
             let action = match self.reader.next_message() {
                 Ok(None) => return Turn::Wait,
                 Ok(Some(incoming)) => {
@@ -275,20 +289,23 @@ impl Connection {
                         self.outbox.heard();
                     }
                     match incoming {
-                        Incoming::Message(kind, bytes) => self.session.message(kind, bytes, now),
+                        Incoming::Message(kind, bytes) => {
+                            size = bytes.len();
+                            self.session.message(kind, bytes, now)
+                        }
                         Incoming::Ping(payload) => {
                             self.wire.control(|out| frames::write_pong(out, payload));
                             self.session.frame(now);
                             None
                         }
-                        Incoming::Pong => {
+                        Incoming::Pong | Incoming::Part => {
                             self.session.frame(now);
                             None
                         }
                         Incoming::Close(code) => return Turn::End(End::ByClient(code)),
                     }
                 }
-                Err(Fault::TooLarge(_)) => return Turn::End(closing(self.session.too_large(), false)),
+                Err(Fault::TooLarge(most)) => return Turn::End(closing(self.session.too_large(most), false)),
                 Err(fault) => {
                     debug!(%fault, "a client breaks the websocket protocol");
                     return Turn::End(End::Closing { last: None, code: fault.close_code(), says_all: false });
@@ -298,13 +315,14 @@ impl Connection {
                 None => {}
                 Some(Action::Register(registration)) => return Turn::Register(registration),
                 Some(action @ Action::Close { .. }) => return Turn::End(closing(action, false)),
-                Some(action) => self.act(action),
+                Some(action) => self.act(action, size),
             }
         }
         Turn::More
     }
 
-    fn act(&mut self, action: Action) {
+    /// Carries out what a message of so many bytes asks for.
+    fn act(&mut self, action: Action, size: usize) {
         let key = self.registered.as_ref().map(|registered| registered.key().clone());
         match (action, key) {
             (Action::Answer(packet), _) => self.answer(packet),
@@ -315,13 +333,13 @@ impl Connection {
             }
             (Action::Update(changes), Some(_)) => self.update(changes),
             (Action::QueryNodes(query), Some(_)) => {
-                let nodes = nodes(&self.services, &query);
-                self.answer(Outgoing::Nodes(nodes));
+                let services = Arc::clone(&self.services);
+                self.answers.push_list(Box::pin(async move { Some(Outgoing::Nodes(nodes(&services, &query).await)) }));
             }
             (Action::Dispatch { dispatch, ts }, Some(key)) => {
                 let sender = Sender { key, connection: self.id, ts };
                 let answer = self.services.exchange.dispatch(sender, dispatch);
-                self.answers.push_back(answer);
+                self.answers.push(answer, size);
             }
             // Only who is registered asks for them; and these two are no business of this function.
             (Action::Heartbeat | Action::Update(_) | Action::QueryNodes(_) | Action::Dispatch { .. }, None)
@@ -334,7 +352,7 @@ impl Connection {
         if self.answers.is_empty() {
             self.wire.packet(&packet);
         } else {
-            self.answers.push_back(Box::pin(ready(Some(packet))));
+            self.answers.push(Box::pin(ready(Some(packet))), 0);
         }
     }
 
@@ -343,7 +361,7 @@ impl Connection {
         let hub = &self.services.hub;
         // Forgotten, because a ping found it dead: it is being closed.
         let Some(client) = hub.get(registered.key()) else { return };
-        match self.services.rules.merged(&client.metadata, changes) {
+        match self.services.rules.merged(&client, changes) {
             Ok(metadata) => hub.update(registered.key(), self.id, |client| client.metadata = metadata),
             Err(refusal) => self.answer(Outgoing::Invalid(refusal)),
         }
@@ -351,10 +369,7 @@ impl Connection {
 
     async fn register(&mut self, registration: Registration, stop: &CancellationToken) -> Result<(), End> {
         let registering = async {
-            if registration.failed {
-                let wait = self.services.rules.passwords.failed(self.peer, Instant::now());
-                sleep(wait).await;
-            }
+            sleep(registration.wait).await;
             Registered::new(&self.services, registration, self.id, &self.outbox).await
         };
         // Dropped, nobody is registered: that is its last step.
@@ -364,6 +379,9 @@ impl Connection {
         };
         if self.registered.is_none() {
             return Err(self.session.refused().map_or(End::Lost, |action| closing(action, false)));
+        }
+        if self.registered.as_ref().is_some_and(|registered| !registered.is_restricted()) {
+            self.reader.set_most(self.services.rules.limits.message);
         }
         // Before anything that its registration has put into the outbox.
         if let Some(ready) = self.session.registered(Instant::now()) {
@@ -379,8 +397,9 @@ impl Connection {
             End::ByClient(code) => {
                 self.outbox.end();
                 self.wire.control(|out| frames::write_close(out, code));
+                let Self { answers, wire, outbox, stream, .. } = self;
                 // Whether the client reads it, is its business.
-                let _ = timeout(LAST_ANSWERS, self.part()).await;
+                let _ = beside(answers, timeout(LAST_ANSWERS, part(wire, outbox, stream))).await;
             }
             End::Closing { last, code, says_all } => {
                 if !says_all {
@@ -395,44 +414,66 @@ impl Connection {
                     }
                 })
                 .await;
-                let _ = timeout(LAST_ANSWERS, async {
-                    self.flush_all().await?;
+                let Self { answers, wire, outbox, stream, .. } = self;
+                let last_words = timeout(LAST_ANSWERS, async {
+                    flush_all(wire, outbox, stream).await?;
                     if let Some(packet) = last {
-                        self.wire.packet(&packet);
+                        wire.packet(&packet);
                     }
-                    self.wire.control(|out| frames::write_close(out, Some(code.number())));
-                    self.part().await
-                })
-                .await;
+                    wire.control(|out| frames::write_close(out, Some(code.number())));
+                    part(wire, outbox, stream).await
+                });
+                let _ = beside(answers, last_words).await;
             }
         }
     }
+}
 
-    async fn flush_all(&mut self) -> io::Result<()> {
-        loop {
-            self.fill_wire();
-            self.wire.flush(&self.stream)?;
-            if self.wire.is_empty() {
-                return Ok(());
-            }
-            self.stream.writable().await?;
+/// Moves as much as there is room for.
+fn fill(wire: &mut Wire, outbox: &Outbox) {
+    while wire.has_room()
+        && let Some(parcel) = outbox.take()
+    {
+        wire.parcel(parcel);
+    }
+}
+
+async fn flush_all(wire: &mut Wire, outbox: &Outbox, stream: &TcpStream) -> io::Result<()> {
+    loop {
+        fill(wire, outbox);
+        wire.flush(stream)?;
+        if !wire.is_empty() {
+            stream.writable().await?;
+        } else if outbox.is_empty() {
+            return Ok(());
         }
     }
+}
 
-    /// Writes the rest, and waits until the client has gone, too: a socket that is closed with unread bytes in it takes back what
-    /// the client has not read yet.
-    async fn part(&mut self) -> io::Result<()> {
-        self.flush_all().await?;
-        self.stream.shutdown().await?;
-        let mut chunk = [0; 1024];
-        loop {
-            self.stream.readable().await?;
-            match self.stream.try_read(&mut chunk) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+/// Writes the rest, and waits until the client has gone, too: a socket that is closed with unread bytes in it takes back what
+/// the client has not read yet.
+async fn part(wire: &mut Wire, outbox: &Outbox, stream: &mut TcpStream) -> io::Result<()> {
+    flush_all(wire, outbox, stream).await?;
+    stream.shutdown().await?;
+    let mut chunk = [0; 1024];
+    loop {
+        stream.readable().await?;
+        match stream.try_read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Goes on with what the client has asked for: others may wait for their turn behind it. Nobody hears the answers.
+async fn beside<T>(answers: &mut Answers, parting: impl Future<Output = T>) -> T {
+    let mut parting = pin!(parting);
+    loop {
+        tokio::select! {
+            parted = &mut parting => return parted,
+            Some(_) = answers.next() => {}
         }
     }
 }
@@ -449,11 +490,12 @@ fn too_slow() -> End {
 }
 
 /// Who matches, by process.
-fn nodes(services: &Services, query: &Query) -> Value {
+async fn nodes(services: &Services, query: &Query) -> Value {
     let mut nodes: std::collections::BTreeMap<Box<str>, Vec<Value>> = std::collections::BTreeMap::new();
-    for client in services.hub.all(query) {
-        let client: &Client = &client;
+    let clients = services.hub.all(query);
+    listing::each(&clients, |client| {
         nodes.entry(client.node.as_str().into()).or_default().push(client.to_value());
-    }
+    })
+    .await;
     Value::Map(Map::new(nodes.into_iter().map(|(node, clients)| (node, Value::List(clients.into()))).collect()))
 }

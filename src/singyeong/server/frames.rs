@@ -18,6 +18,8 @@ pub enum Incoming<'a> {
     Ping(&'a [u8]),
     /// An answer to a ping.
     Pong,
+    /// A frame of a message that is not whole yet.
+    Part,
     /// The end, with a code if there was one.
     Close(Option<u16>),
 }
@@ -75,6 +77,11 @@ impl Reader {
         Self { held: early.to_vec(), at: 0, split: None, given: false, most }
     }
 
+    /// Takes messages of up to so many bytes from now on.
+    pub fn set_most(&mut self, most: usize) {
+        self.most = most;
+    }
+
     /// Takes bytes in, in the order of the wire. Those before should have been read as far as they go.
     pub fn push(&mut self, bytes: &[u8]) {
         self.held.drain(..self.at);
@@ -90,7 +97,7 @@ impl Reader {
         if std::mem::take(&mut self.given) {
             self.split = None;
         }
-        while let Some(frame) = Frame::parse(&self.held[self.at..], self.most)? {
+        if let Some(frame) = Frame::parse(&self.held[self.at..], self.most)? {
             let (start, end) = (self.at + frame.head, self.at + frame.head + frame.length);
             self.at = end;
             unmask(&mut self.held[start..end], frame.mask);
@@ -103,28 +110,25 @@ impl Reader {
                     let payload = &self.held[payload];
                     return message(kind(frame.opcode), payload).map(Some);
                 }
-                (TEXT | BINARY, false) => self.split = Some((kind(frame.opcode), self.held[payload].to_vec())),
+                (TEXT | BINARY, false) => {
+                    self.split = Some((kind(frame.opcode), self.held[payload].to_vec()));
+                    return Ok(Some(Incoming::Part));
+                }
                 (CONTINUATION, last) => {
-                    let Some((_, whole)) = &mut self.split else {
+                    let Some((kind, whole)) = &mut self.split else {
                         return Err(Fault::Protocol("nothing to continue"));
                     };
                     if whole.len() + payload.len() > self.most {
                         return Err(Fault::TooLarge(self.most));
                     }
                     whole.extend_from_slice(&self.held[payload]);
-                    if last {
-                        self.given = true;
-                        break;
-                    }
+                    self.given = last;
+                    return if last { message(*kind, whole).map(Some) } else { Ok(Some(Incoming::Part)) };
                 }
                 (PING, _) => return Ok(Some(Incoming::Ping(&self.held[payload]))),
                 (PONG, _) => return Ok(Some(Incoming::Pong)),
                 _ => return close(&self.held[payload]).map(|code| Some(Incoming::Close(code))),
             }
-        }
-        if self.given {
-            let (kind, whole) = self.split.as_ref().expect("it was just made whole");
-            return message(*kind, whole).map(Some);
         }
         if self.at == self.held.len() {
             self.at = 0;
@@ -303,7 +307,9 @@ mod tests {
         .concat();
         let long = [7; 300];
         let expected = [
+            Incoming::Part,
             Incoming::Ping(b"p"),
+            Incoming::Part,
             Incoming::Message(FrameKind::Text, b"abcde"),
             Incoming::Message(FrameKind::Binary, &long),
             Incoming::Pong,

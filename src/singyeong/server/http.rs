@@ -29,7 +29,7 @@ use crate::singyeong::exchange::Later;
 const WEBSOCKET_PATH: &str = "/gateway/websocket";
 
 /// Who has not sent the head of a request by then is let go.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// No further request is taken on a connection so old; what is under way then has as long again.
 const OLDEST: Duration = Duration::from_secs(60);
@@ -58,6 +58,8 @@ impl Rest for NoRest {
 pub struct Front {
     /// Answers whatever is no websocket.
     pub rest: Arc<dyn Rest>,
+    /// Whether one more of them is answered at a time.
+    pub requests: Arc<Semaphore>,
     /// Whether one more websocket is let in, and the place that it takes.
     pub places: Arc<Semaphore>,
 }
@@ -80,12 +82,21 @@ type Answer = Response<Full<Bytes>>;
 
 type Upgrade = (Encoding, OwnedSemaphorePermit);
 
-/// Answers requests until the connection ends, or becomes a websocket. `None` when it has ended.
-pub async fn serve(stream: TcpStream, peer: IpAddr, front: Front, stop: &CancellationToken) -> Option<Opened> {
+/// Answers requests until the connection ends, or becomes a websocket. `None` when it has ended. The turn is over once a head was
+/// read.
+pub async fn serve(
+    stream: TcpStream,
+    peer: IpAddr,
+    front: Front,
+    turn: OwnedSemaphorePermit,
+    stop: &CancellationToken,
+) -> Option<Opened> {
+    let turn = Mutex::new(Some(turn));
     let upgrade: Arc<Mutex<Option<Upgrade>>> = Arc::default();
     let service = {
         let upgrade = Arc::clone(&upgrade);
         service_fn(move |request| {
+            drop(turn.lock().unwrap_or_else(PoisonError::into_inner).take());
             let (front, upgrade) = (front.clone(), Arc::clone(&upgrade));
             let answer: Later<_> =
                 Box::pin(async move { Ok::<_, Infallible>(respond(request, peer, &front, &upgrade).await) });
@@ -141,6 +152,9 @@ async fn respond(request: Request<Incoming>, peer: IpAddr, front: &Front, upgrad
         response.headers_mut().insert(LOCATION, HeaderValue::from_static(WEBSOCKET_PATH));
         return response;
     }
+    let Ok(_request) = front.requests.try_acquire() else {
+        return json(StatusCode::SERVICE_UNAVAILABLE, r#"{"errors":{"detail":"Too many requests"}}"#);
+    };
     Arc::clone(&front.rest).respond(request, peer).await
 }
 

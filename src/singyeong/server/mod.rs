@@ -8,9 +8,12 @@
 //! Each connection is one task of the server, which waits for all of them. One that panics is told in the log, its client is gone
 //! from the hub, and the others go on.
 
+mod answers;
 mod connection;
+mod doors;
 pub mod frames;
 pub mod http;
+pub mod listing;
 mod registration;
 #[cfg(test)]
 mod tests;
@@ -28,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use self::connection::Connection;
+use self::doors::{Doors, Visitor};
 use self::http::Front;
 pub use self::http::{NoRest, Rest};
 use super::exchange::Exchange;
@@ -35,8 +39,11 @@ use super::hub::Hub;
 use super::ids::ConnectionId;
 use super::session::Rules;
 
-/// Connections that are no websockets: handshakes and REST requests. More wait in the kernel's queue.
-const MOST_REQUESTS: usize = 1024;
+/// REST requests at a time; to more of them is said that it is too much.
+const MOST_REQUESTS: usize = 256;
+
+/// A connection whose turn to be read has not come by then is closed.
+const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Ten thousand clients may come back at the same moment.
 const BACKLOG: u32 = 4096;
@@ -104,24 +111,26 @@ impl SingyeongServer {
         let services = Arc::new(services);
         let requests = Arc::new(Semaphore::new(MOST_REQUESTS));
         let places = Arc::new(Semaphore::new(services.rules.limits.connections));
+        let doors = Doors::new();
         let mut connections = JoinSet::new();
         let mut count = 0;
         loop {
-            let accepted = async {
-                let request = Arc::clone(&requests).acquire_owned().await.expect("the semaphore is never closed");
-                (request, self.listener.accept().await)
-            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(ended) = connections.join_next() => told(ended),
                 // Dropped, it has accepted nothing yet.
-                (request, accepted) = accepted => match accepted {
+                accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => {
+                        let Some(visitor) = doors.arrive(peer.ip()) else {
+                            debug!(%peer, "too many connections of this address");
+                            continue;
+                        };
                         count += 1;
                         let (id, services) = (ConnectionId::new(count), Arc::clone(&services));
-                        let front = Front { rest: Arc::clone(&services.rest), places: Arc::clone(&places) };
-                        connections.spawn(serve(stream, peer, id, services, front, request, stop.clone()));
+                        let (rest, requests) = (Arc::clone(&services.rest), Arc::clone(&requests));
+                        let front = Front { rest, requests, places: Arc::clone(&places) };
+                        connections.spawn(serve(stream, peer, id, services, front, visitor, stop.clone()));
                     }
                     Err(failure) => {
                         warn!(%failure, "cannot accept a client");
@@ -161,16 +170,24 @@ async fn serve(
     id: ConnectionId,
     services: Arc<Services>,
     front: Front,
-    request: tokio::sync::OwnedSemaphorePermit,
+    visitor: Visitor,
     stop: CancellationToken,
 ) {
     if let Err(failure) = stream.set_nodelay(true) {
         debug!(%failure, "a client went at once");
         return;
     }
+    let turn = tokio::select! {
+        () = stop.cancelled() => return,
+        turn = tokio::time::timeout(TURN_TIMEOUT, visitor.turn()) => turn,
+    };
+    let Ok(turn) = turn else {
+        debug!(%peer, "too many connections of this address wait");
+        return;
+    };
     // In a box of its own, which is gone once this is a websocket: that is to be small.
-    let opened = Box::pin(http::serve(stream, peer.ip(), front, &stop)).await;
-    drop(request);
+    let opened = Box::pin(http::serve(stream, peer.ip(), front, turn, &stop)).await;
+    drop(visitor);
     if let Some(opened) = opened {
         Connection::new(services, id, peer.ip(), opened).run(stop).await;
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Services;
 use crate::clock;
 use crate::singyeong::client::Client;
+use crate::singyeong::close_code::CloseCode;
 use crate::singyeong::hub::Place;
 use crate::singyeong::ids::{ClientKey, ConnectionId};
 use crate::singyeong::outbox::Outbox;
@@ -44,7 +45,13 @@ impl Registered {
                 let services = Arc::clone(services);
                 return Some(Self { services, key, connection, is_restricted, outbox: outbox.clone() });
             };
-            if is_healthy(services, &key, place).await {
+            let holder_is_restricted = services.hub.get(&key).is_none_or(|holder| holder.restricted);
+            if is_restricted {
+                // Whoever knows no password takes nobody's place, whether he lives or not.
+                return None;
+            } else if holder_is_restricted {
+                replace(services, &key);
+            } else if is_healthy(services, &key, place).await {
                 return None;
             }
         }
@@ -56,9 +63,18 @@ impl Registered {
         &self.key
     }
 
-    /// It is not to be chosen any more.
+    /// Whether it may only be looked at.
+    pub fn is_restricted(&self) -> bool {
+        self.is_restricted
+    }
+
+    /// It is not to be chosen any more, and what it has is given back.
     pub fn leave(&self) {
         self.services.hub.unregister(&self.key, self.connection);
+        // A restricted client has never had anything from it.
+        if !self.is_restricted {
+            self.services.exchange.gone(&self.key, self.connection);
+        }
     }
 }
 
@@ -66,11 +82,15 @@ impl Drop for Registered {
     fn drop(&mut self) {
         self.leave();
         self.outbox.end();
-        // A restricted client has never had anything from it.
-        if !self.is_restricted {
-            self.services.exchange.gone(&self.key, self.connection);
-        }
     }
+}
+
+/// A restricted client gives way to one that knows the password.
+fn replace(services: &Services, key: &ClientKey) {
+    if let Some(holder) = services.hub.outbox(key) {
+        holder.close(CloseCode::AlreadyRegistered);
+    }
+    services.hub.forget(key);
 }
 
 /// Whether the holder of these ids lives. A dead one is forgotten.

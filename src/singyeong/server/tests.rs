@@ -32,6 +32,8 @@ async fn must<T>(what: &str, future: impl Future<Output = T>) -> T {
 struct Told {
     dispatched: mpsc::UnboundedSender<(Sender, Dispatch, oneshot::Sender<Option<Outgoing>>)>,
     gone: mpsc::UnboundedSender<ClientKey>,
+    /// Connections may be told to be gone more than once.
+    told: std::sync::Mutex<std::collections::HashSet<ConnectionId>>,
 }
 
 impl Exchange for Told {
@@ -42,8 +44,10 @@ impl Exchange for Told {
         Box::pin(async { answered.await.unwrap_or_default() })
     }
 
-    fn gone(&self, key: &ClientKey, _connection: ConnectionId) {
-        let _ = self.gone.send(key.clone());
+    fn gone(&self, key: &ClientKey, connection: ConnectionId) {
+        if self.told.lock().expect("not poisoned").insert(connection) {
+            let _ = self.gone.send(key.clone());
+        }
     }
 
     fn probe(&self, _node: &NodeId, _key: &ClientKey) -> Later<bool> {
@@ -69,7 +73,7 @@ impl Running {
         let server = SingyeongServer::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let hub = Arc::new(Hub::new(NodeId::of_run("here", 1)));
         let ((dispatch, dispatched), (go, gone)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        let exchange = Arc::new(Told { dispatched: dispatch, gone: go });
+        let exchange = Arc::new(Told { dispatched: dispatch, gone: go, told: Default::default() });
         let passwords = Arc::new(Passwords::new(password.map(Secret::new)));
         let rules = Arc::new(Rules { limits, passwords, gateway: Application::new("G") });
         let services = Services { hub: Arc::clone(&hub), exchange, rest: Arc::new(NoRest), rules };
@@ -393,6 +397,107 @@ async fn a_dead_client_is_replaced() {
 }
 
 #[tokio::test]
+async fn who_waits_for_its_answers_and_is_not_read_is_no_dead_client() {
+    let mut server = Running::start();
+    // It reads nothing either, so that its library answers no ping.
+    let mut busy = server.client("c").await;
+    let mut waiting = Vec::new();
+    for nonce in 0..32 {
+        busy.sends(nonce).await;
+        waiting.push(must("a dispatch", server.dispatched.recv()).await.expect("one").2);
+    }
+    let mut second = server.connect("/gateway/websocket").await.expect("a websocket");
+    let refused = second.identify_with(json!({"client_id": "c", "application_id": "a"})).await;
+    assert_eq!(refused["d"]["error"], "c: already registered for app a");
+    for answer in waiting {
+        answer.send(None).expect("is awaited");
+    }
+    busy.says(json!({"op": 5})).await;
+    assert_eq!(busy.hears().await["op"], 6);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_restricted_client_takes_nobodys_ids_and_gives_way_to_others() {
+    let mut server = Running::with(Limits::default(), Some("hunter2"));
+    let restricted = json!({"client_id": "c", "application_id": "a"});
+    let other = json!({"client_id": "c", "application_id": "a", "auth": "hunter2"});
+    let mut first = server.connect("/gateway/websocket").await.expect("a websocket");
+    assert_eq!(first.identify_with(restricted.clone()).await["d"]["restricted"], true);
+    let mut second = server.connect("/gateway/websocket").await.expect("a websocket");
+    // The one before is not asked: it could answer, or not.
+    assert_eq!(second.identify_with(other).await["d"]["restricted"], false);
+    assert_eq!(first.closed().await, 4005);
+    // The second reads nothing now: it would count as dead, if it were asked.
+    let mut third = server.connect("/gateway/websocket").await.expect("a websocket");
+    assert_eq!(third.identify_with(restricted).await["op"], 8);
+    assert_eq!(third.closed().await, 4005);
+    second.says(json!({"op": 5})).await;
+    assert_eq!(second.hears().await["op"], 6);
+    assert!(server.gone.try_recv().is_err(), "a restricted client has never had anything from the exchange");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_burst_reaches_a_client_that_says_nothing() {
+    let server = Running::start();
+    let mut client = server.client("c").await;
+    let large = "x".repeat(3000);
+    // At once: the connection is told of it a single time.
+    for _ in 0..500 {
+        server.hub.deliver(&key("c"), message(&large), None).expect("there is room");
+    }
+    for _ in 0..500 {
+        assert_eq!(client.hears().await["t"], "SEND");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn questions_that_came_together_are_all_answered_though_the_answers_are_large() {
+    let server = Running::start();
+    // Of four bytes each: the answers to a few heartbeats are all that is put in at a time.
+    let mut client = server.client(&"𝄞".repeat(200)).await;
+    for _ in 0..1000 {
+        client.socket.feed(Message::text(r#"{"op":5}"#)).await.expect("is taken");
+    }
+    client.socket.flush().await.expect("is sent");
+    for _ in 0..1000 {
+        assert_eq!(client.hears().await["op"], 6);
+    }
+    let metadata = json!({"k": {"type": "string", "value": "x".repeat(20_000)}});
+    client.says(json!({"op": 4, "t": "UPDATE_METADATA", "d": metadata})).await;
+    let question = json!({"op": 4, "t": "QUERY_NODES", "d": {"application": "a"}}).to_string();
+    for _ in 0..50 {
+        client.socket.feed(Message::text(question.clone())).await.expect("is taken");
+    }
+    client.socket.flush().await.expect("is sent");
+    for _ in 0..50 {
+        assert_eq!(client.hears().await["t"], "QUERY_NODES");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn little_is_taken_of_who_is_not_known() {
+    let limits = Limits { metadata: 1000, ..Limits::default() };
+    let (large, most) = ("x".repeat(50_000), 2 * 1000 + (16 << 10));
+    let server = Running::with(limits, Some("hunter2"));
+    let mut stranger = server.connect("/gateway/websocket").await.expect("a websocket");
+    let answer = stranger.identify_with(json!({"client_id": large, "application_id": "a"})).await;
+    assert_eq!(answer["d"]["error"], format!("decode: payload: more than {most} bytes"));
+    assert_eq!(stranger.closed().await, 1009);
+    for (auth, is_known) in [(None, false), (Some("hunter2"), true)] {
+        let mut client = server.connect("/gateway/websocket").await.expect("a websocket");
+        let d = json!({"client_id": "c", "application_id": "a", "auth": auth});
+        assert_eq!(client.identify_with(d).await["op"], 2);
+        client.says(json!({"op": 5, "d": large})).await;
+        assert_eq!(client.hears().await["op"], if is_known { 6 } else { 8 });
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_wrong_password_restricts_after_a_while_and_the_right_one_does_not() {
     let server = Running::with(Limits::default(), Some("hunter2"));
     for (id, auth, restricted) in [("right", "hunter2", false), ("wrong", "hunter3", true)] {
@@ -439,6 +544,7 @@ async fn a_client_that_does_not_read_is_closed_and_what_waits_for_it_is_given_ba
     let mut slow = server.client("slow").await;
     let mut other = server.client("other").await;
     let (mut fates, large) = (Vec::new(), "x".repeat(100_000));
+    let outbox = server.hub.outbox(&key("slow")).expect("it is there");
     loop {
         let (tell, told) = oneshot::channel();
         let fate = Box::new(move |written| _ = tell.send(written));
@@ -451,11 +557,13 @@ async fn a_client_that_does_not_read_is_closed_and_what_waits_for_it_is_given_ba
         other.says(json!({"op": 5})).await;
         assert_eq!(other.hears().await["op"], 6);
     }
-    let mut written = 0;
+    assert_eq!(outbox.closing().map(|code| code.number()), Some(4008));
+    let (mut written, all) = (0, fates.len());
     for fate in fates {
         written += usize::from(must("a fate", fate).await.expect("is told"));
     }
     // What was written can be read; some was not.
+    assert!(written < all, "all {all} were written");
     let mut read = 0;
     while let Some(Ok(message)) = must("the end", slow.socket.next()).await {
         read += usize::from(message.is_text());

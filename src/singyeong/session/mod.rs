@@ -186,9 +186,9 @@ impl Session {
         self.end(Some(Outgoing::Goodbye), CloseCode::GoingAway)
     }
 
-    /// A message of more bytes than are taken.
-    pub fn too_large(&mut self) -> Action {
-        let error = format!("decode: payload: more than {} bytes", self.rules.limits.message);
+    /// A message of more bytes than are taken of this client.
+    pub fn too_large(&mut self, most: usize) -> Action {
+        let error = format!("decode: payload: more than {most} bytes");
         self.fail(&error, CloseCode::TooLarge)
     }
 
@@ -197,15 +197,18 @@ impl Session {
         if packet.op != Op::Identify {
             return self.fail(NOT_IDENTIFIED, CloseCode::NotIdentified);
         }
-        let checked =
-            packet.identify().and_then(|identify| identify::check(identify, &self.rules, self.encoding, self.peer));
+        let bad = |refusal| (refusal, CloseCode::BadIdentify);
+        let checked = packet
+            .identify()
+            .map_err(bad)
+            .and_then(|identify| identify::check(identify, &self.rules, self.encoding, self.peer, now));
         match checked {
             Ok(registration) => {
                 self.heard = now;
                 self.state = State::Registering { key: registration.key.clone(), restricted: registration.restricted };
                 Action::Register(Box::new(registration))
             }
-            Err(refusal) => self.refuse(refusal, CloseCode::BadIdentify),
+            Err((refusal, code)) => self.refuse(refusal, code),
         }
     }
 

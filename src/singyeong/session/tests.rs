@@ -205,7 +205,7 @@ fn who_does_not_know_the_password_is_restricted() {
         let mut d = json!({"client_id": "c", "application_id": "a", "receive_client_updates": true});
         d.as_object_mut().expect("a map").extend(auth.as_object().expect("a map").clone());
         let registration = registration(Client::of(Some("hunter2"), Encoding::Json).says(json!({"op": 1, "d": d})));
-        assert_eq!((registration.restricted, registration.failed), (restricted, failed), "{auth}");
+        assert_eq!((registration.restricted, !registration.wait.is_zero()), (restricted, failed), "{auth}");
         let client = registration.into_client(NodeId::of_run("n", 1));
         assert_eq!((client.ip.is_none(), client.receives_client_updates), (restricted, !restricted), "{auth}");
     }
@@ -281,14 +281,50 @@ fn metadata_that_is_too_large_is_refused_by_the_name_of_its_largest_key() {
         Changes::read(&crate::encoding::json::read(value.to_string().as_bytes()).expect("JSON")).expect("metadata")
     };
     let rules = Arc::clone(&Client::new().session.rules);
-    let metadata = rules.merged(&Default::default(), changes(of(100))).expect("it fits");
-    let refusal = rules.merged(&metadata, changes(of(300))).expect_err("too large");
+    let d = json!({"client_id": "c", "application_id": "a", "metadata": of(100)});
+    let client = registration(Client::new().says(json!({"op": 1, "d": d}))).into_client(NodeId::of_run("n", 1));
+    let refusal = rules.merged(&client, changes(of(300))).expect_err("too large");
     assert_eq!(&*refusal.error, "invalid metadata");
     let told = refusal.extra_info.expect("by key");
     let why = told.get("large").and_then(Value::as_str).expect("the largest key");
     assert!(why.starts_with("metadata is too large: ") && why.ends_with(" bytes, and 200 are allowed"), "{why}");
     let d = json!({"client_id": "c", "application_id": "a", "metadata": of(300)});
     assert_eq!(end(Client::new().says(json!({"op": 1, "d": d}))), ("initial metadata: invalid".to_owned(), 4004));
+}
+
+#[test]
+fn what_else_is_kept_of_a_client_counts_with_its_metadata() {
+    let refused = |d: serde_json::Value| match Client::new().says(json!({"op": 1, "d": d})) {
+        Some(Action::Close { last: Some(Outgoing::Error(refusal)), code: CloseCode::BadIdentify }) => {
+            assert_eq!(&*refusal.error, "initial metadata: invalid");
+            let told = refusal.extra_info.expect("by key");
+            told.as_map().expect("a map").iter().map(|(key, _)| key.to_owned()).next()
+        }
+        Some(Action::Register(_)) => None,
+        other => panic!("neither refused nor registered: {other:?}"),
+    };
+    let of = |ip: usize, namespace: usize, metadata: usize| {
+        json!({
+            "client_id": "c", "application_id": "a", "ip": "i".repeat(ip), "namespace": "n".repeat(namespace),
+            "metadata": {"k": {"type": "string", "value": "x".repeat(metadata)}},
+        })
+    };
+    assert_eq!(refused(of(100, 10, 10)), None);
+    assert_eq!(refused(of(256, 0, 0)).as_deref(), Some("ip"));
+    assert_eq!(refused(of(0, 200, 10)).as_deref(), Some("namespace"));
+    assert_eq!(refused(of(100, 10, 100)).as_deref(), Some("k"), "the largest that can be made smaller");
+}
+
+#[test]
+fn where_too_many_wrong_passwords_wait_none_is_looked_at() {
+    let client = Client::of(Some("hunter2"), Encoding::Json);
+    let rules = Arc::clone(&client.session.rules);
+    let mut identifies = |auth: &str| {
+        let mut client = Client { session: Session::new(rules.clone(), Encoding::Json, PEER, client.now), ..client };
+        client.says(json!({"op": 1, "d": {"client_id": "c", "application_id": "a", "auth": auth}}))
+    };
+    while matches!(identifies("wrong"), Some(Action::Register(_))) {}
+    assert_eq!(end(identifies("hunter2")), ("too many wrong passwords".to_owned(), 1013));
 }
 
 #[test]
@@ -342,7 +378,7 @@ fn at_the_servers_end_everybody_is_told_goodbye() {
         assert!(client.says(json!({"op": 5})).is_none());
     }
     assert_eq!(
-        end(Some(Client::usual().session.too_large())),
+        end(Some(Client::usual().session.too_large(4_194_304))),
         ("decode: payload: more than 4194304 bytes".to_owned(), 1009)
     );
 }

@@ -110,6 +110,8 @@ fn is_delicate_v4(address: Ipv4Addr) -> bool {
         // Assigned to protocols; Oracle's cloud has its metadata there, and Alibaba's in what carriers share.
         || octets[..3] == [192, 0, 0]
         || octets == [100, 100, 100, 200]
+        // Azure's, for its machines alone.
+        || octets == [168, 63, 129, 16]
 }
 
 fn is_delicate_v6(address: Ipv6Addr) -> bool {
@@ -121,6 +123,8 @@ fn is_delicate_v6(address: Ipv6Addr) -> bool {
     match segments {
         // ::, ::1, and IPv4 addresses as nobody writes them any more.
         [0, 0, 0, 0, 0, 0, ..] => true,
+        // IPv4 as SIIT translates it.
+        [0, 0, 0, 0, 0xffff, 0, high, low] => embedded(high, low),
         // IPv4 behind NAT64 and in 6to4; Teredo and NAT64's local form hide it better than is worth reading.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => embedded(high, low),
         [0x64, 0xff9b, 1, ..] | [0x2001, 0, ..] => true,
@@ -185,12 +189,15 @@ mod tests {
             "255.255.255.255",
             "192.0.0.192",
             "100.100.100.200",
+            "168.63.129.16",
             "::",
             "::1",
             "::7f00:1",
             "::ffff:127.0.0.1",
             "::ffff:169.254.169.254",
             "::ffff:0.0.0.0",
+            "::ffff:0:127.0.0.1",
+            "::ffff:0:168.63.129.16",
             "64:ff9b::7f00:1",
             "64:ff9b:1::7f00:1",
             "2002:7f00:1::",
@@ -213,6 +220,8 @@ mod tests {
             "2606:4700::1",
             "64:ff9b::a00:1",
             "::ffff:10.0.0.1",
+            "::ffff:0:10.0.0.1",
+            "168.63.129.17",
         ] {
             assert!(permits(common), "{common}");
         }
