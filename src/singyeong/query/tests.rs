@@ -165,7 +165,7 @@ fn what_the_server_says_of_a_client_is_found_like_metadata() {
         ("/ip", "null"),
         ("/restricted", "false"),
         ("/encoding", r#""etf""#),
-        ("/namespace", r#"{"colours": ["red", "blue"]}"#).into(),
+        ("/namespace", r#"{"colours": ["red", "blue"]}"#),
         ("/namespace/colours/1", r#""blue""#),
         ("/last_heartbeat_time", "1600000000000"),
         ("/receive_client_updates", "true"),
