@@ -202,6 +202,8 @@ async fn only_the_password_opens_and_nothing_more_is_told_to_others() {
     for wrong in ["", "hunter", "Bearer hunter2"] {
         assert_eq!(bed.ask(given(wrong), "{}").await.0, 401, "{wrong}");
     }
+    while bed.api.passwords.check(Some("wrong"), PEER, Instant::now()) != Verdict::TooMany {}
+    assert_eq!(bed.ask(given("hunter2"), "{}").await.0, 429, "it is not looked at");
 }
 
 #[tokio::test]

@@ -153,8 +153,9 @@ impl Connection {
 
     async fn serve(&mut self, stop: &CancellationToken) -> Result<std::convert::Infallible, End> {
         loop {
-            self.look(Instant::now())?;
+            self.look()?;
             self.transfer()?;
+            self.is_read(Instant::now())?;
             let turn = self.turn(Instant::now());
             let is_full = matches!(turn, Turn::Full);
             match turn {
@@ -249,8 +250,8 @@ impl Connection {
         }
     }
 
-    /// Whether somebody wants something of it, and whether it reads.
-    fn look(&mut self, now: Instant) -> Result<(), End> {
+    /// Whether somebody wants something of it.
+    fn look(&mut self) -> Result<(), End> {
         if self.outbox.take_ping() {
             self.is_probed = true;
             self.wire.control(frames::write_ping);
@@ -268,6 +269,11 @@ impl Connection {
             }
             Some(code) => return Err(End::Closing { last: None, code, says_all: true }),
         }
+        Ok(())
+    }
+
+    /// Whether the client takes what is for it. Asked once all is written that can be: it may be we who had no time.
+    fn is_read(&self, now: Instant) -> Result<(), End> {
         if [self.wire.deadline(), self.outbox.deadline()].into_iter().flatten().any(|deadline| now >= deadline) {
             debug!("a client does not read");
             return Err(too_slow());

@@ -319,7 +319,7 @@ fn what_else_is_kept_of_a_client_counts_with_its_metadata() {
 fn where_too_many_wrong_passwords_wait_none_is_looked_at() {
     let client = Client::of(Some("hunter2"), Encoding::Json);
     let rules = Arc::clone(&client.session.rules);
-    let mut identifies = |auth: &str| {
+    let identifies = |auth: &str| {
         let mut client = Client { session: Session::new(rules.clone(), Encoding::Json, PEER, client.now), ..client };
         client.says(json!({"op": 1, "d": {"client_id": "c", "application_id": "a", "auth": auth}}))
     };
