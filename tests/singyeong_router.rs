@@ -202,9 +202,10 @@ impl Bare {
     /// The number of the next message.
     async fn hears(&self) -> i64 {
         let packet = self.next().await;
-        let Outgoing::Message { nonce: Value::Integer(n), payload, .. } = &packet else { panic!("{packet:?}") };
-        assert_eq!(json(payload), json!({"said": n}));
-        *n
+        let Outgoing::Message { contents, .. } = &packet else { panic!("{packet:?}") };
+        let Value::Integer(n) = contents.nonce else { panic!("{packet:?}") };
+        assert_eq!(json(&contents.payload), json!({"said": n}));
+        n
     }
 
     /// What the next refusal says.
@@ -248,12 +249,8 @@ async fn a_message_reaches_one_who_matches_here_and_elsewhere() {
     };
     assert_eq!(there.router.broadcast(there.sender(), message).await, None);
     for client in [&here, &there] {
-        let expected = Outgoing::Message {
-            broadcast: true,
-            nonce: Value::Null,
-            payload: Value::Bytes([0, 255].into()),
-            sender: Some("there".into()),
-        };
+        let expected =
+            Outgoing::message(true, Value::Null, Value::Bytes([0, 255].into()), Some("there".into()));
         assert_eq!(client.next().await, expected, "bytes are kept");
     }
     one.stop().await;
@@ -463,12 +460,8 @@ async fn a_worker_reaches_clients_and_hears_what_became_of_it() {
     for (n, client) in [(1, &here), (2, &there), (1, &here), (2, &there)] {
         let body = json!({"target": to(n), "payload": {"said": n}, "nonce": n, "sender": "a worker"}).to_string();
         worker.ask("SINGYEONG_SEND", body.as_bytes(), "c").await;
-        let expected = Outgoing::Message {
-            broadcast: false,
-            nonce: Value::Integer(n),
-            payload: value(&json!({"said": n})),
-            sender: Some("a worker".into()),
-        };
+        let expected =
+            Outgoing::message(false, Value::Integer(n), value(&json!({"said": n})), Some("a worker".into()));
         let parcel = client.take().await;
         assert_eq!(parcel.packet, expected);
         assert!(!worker.has_answer(), "it is not written yet");
@@ -480,7 +473,7 @@ async fn a_worker_reaches_clients_and_hears_what_became_of_it() {
     worker.ask("SINGYEONG_BROADCAST", b"\x82\xa6target\xc0\xa7payload\x01", "c").await;
     for client in [&here, &there] {
         let packet = client.next().await;
-        assert!(matches!(packet, Outgoing::Message { broadcast: true, payload: Value::Integer(1), .. }), "{packet:?}");
+        assert_eq!(packet, Outgoing::message(true, Value::Null, Value::Integer(1), None));
     }
     assert_eq!(worker.answer().await.body, r#"{"ok":true}"#);
     let nobody = json!({"target": to(3), "payload": null}).to_string();
@@ -588,10 +581,9 @@ async fn a_message_to_the_gateway_is_a_command_and_its_outcome_comes_back() {
         let (body, options) = (br#"{"ok":true,"shard":3}"#, lapin::options::BasicPublishOptions::default());
         replies.basic_publish("".into(), to.into(), options, body, answer).await.expect("published");
         let packet = client.next().await;
-        let Outgoing::Message { broadcast: false, nonce: Value::Integer(nonce), payload, .. } = &packet else {
-            panic!("{packet:?}")
-        };
-        assert_eq!((*nonce, json(payload)), (n, json!({"ok": true, "shard": 3})));
+        let Outgoing::Message { broadcast: false, contents } = &packet else { panic!("{packet:?}") };
+        assert_eq!(contents.nonce, Value::Integer(n));
+        assert_eq!(json(&contents.payload), json!({"ok": true, "shard": 3}));
     }
     // To all gateways: once.
     let payload = json!({"shard_id": 3, "packet": packet});
@@ -607,8 +599,9 @@ async fn a_message_to_the_gateway_is_a_command_and_its_outcome_comes_back() {
     ] {
         assert_eq!(client.router.send(client.sender(), message(8, &payload)).await, None);
         let packet = client.next().await;
-        let Outgoing::Message { nonce: Value::Integer(8), payload, .. } = &packet else { panic!("{packet:?}") };
-        let told = json(payload);
+        let Outgoing::Message { contents, .. } = &packet else { panic!("{packet:?}") };
+        assert_eq!(contents.nonce, Value::Integer(8));
+        let told = json(&contents.payload);
         assert_eq!(told["ok"], false);
         assert!(told["error"].as_str().is_some_and(|text| text.contains(error)), "{told}");
         assert_eq!(worker.wait_for("REJECTED").await.headers["x-optic-kind"], "command");

@@ -62,7 +62,7 @@ impl Shared {
         let kind = Kind::Probe { id: probe.id, to: Address::of(key), from: self.hub.own().clone() };
         let letter = Letter { properties: &Properties::default(), body: b"" };
         let asked = async {
-            match self.mail.to_node(key, node, &Parcel::new(kind), letter, || false).await {
+            match self.to_node(key, node, &Parcel::new(kind), letter, || false).await {
                 Ok(()) => {}
                 // It is gone.
                 Err(Undone::Unroutable) => return true,
