@@ -139,7 +139,7 @@ impl Shared {
         }
     }
 
-    /// Routes a message to one client, again if it was not written. It has waited so long already.
+    /// Routes a message to one client, again if it was not written. It has `waited` so long already after such failures.
     async fn send(&self, delivery: &Delivery, mut waited: Duration) -> Result<Verdict, Undone> {
         let envelope = match self.read(delivery) {
             Ok(envelope) => envelope,
@@ -147,11 +147,13 @@ impl Shared {
         };
         let origin = origin_of(delivery);
         let origin = origin.as_ref();
+        // What waits for somebody to come has not failed yet.
+        let mut for_somebody = Duration::ZERO;
         loop {
             let chosen = self.choose(&envelope.query);
             let is_over = match &chosen {
                 Some(_) => waited >= PATIENCE,
-                None => waited >= NEWS && !self.awaits_clients(origin, delivery),
+                None => waited + for_somebody >= NEWS && !self.awaits_clients(origin, delivery),
             };
             if self.ending.is_cancelled() && (is_over || chosen.is_none()) {
                 return Err(Undone::Ending);
@@ -159,7 +161,7 @@ impl Shared {
             if is_over {
                 return self.no_route(&envelope, origin, delivery).await;
             }
-            if let Some(client) = chosen {
+            if let Some(client) = &chosen {
                 if client.kind == client::Kind::Gateway {
                     return self.command(&envelope, origin, delivery).await;
                 }
@@ -176,7 +178,8 @@ impl Shared {
                     }
                 }
             }
-            waited += pause(waited).await;
+            let total = if chosen.is_some() { &mut waited } else { &mut for_somebody };
+            *total += pause(*total).await;
             if !delivery.is_held() {
                 return Err(Undone::NotHeld);
             }
