@@ -258,8 +258,7 @@ async fn a_message_reaches_one_who_matches_here_and_elsewhere() {
     };
     assert_eq!(there.router.broadcast(there.sender(), message).await, None);
     for client in [&here, &there] {
-        let expected =
-            Outgoing::message(true, Value::Null, Value::Bytes([0, 255].into()), Some("there".into()));
+        let expected = Outgoing::message(true, Value::Null, Value::Bytes([0, 255].into()), Some("there".into()));
         assert_eq!(client.next().await, expected, "bytes are kept");
     }
     one.stop().await;
@@ -627,8 +626,7 @@ async fn a_worker_reaches_clients_and_hears_what_became_of_it() {
     for (n, client) in [(1, &here), (2, &there), (1, &here), (2, &there)] {
         let body = json!({"target": to(n), "payload": {"said": n}, "nonce": n, "sender": "a worker"}).to_string();
         worker.ask("SINGYEONG_SEND", body.as_bytes(), "c").await;
-        let expected =
-            Outgoing::message(false, Value::Integer(n), value(&json!({"said": n})), Some("a worker".into()));
+        let expected = Outgoing::message(false, Value::Integer(n), value(&json!({"said": n})), Some("a worker".into()));
         let parcel = client.take().await;
         assert_eq!(parcel.packet, expected);
         assert!(!worker.has_answer(), "it is not written yet");

@@ -175,7 +175,8 @@ impl Messenger {
 
 /// About how many bytes they take in a frame, and not fewer.
 fn size(properties: &Properties) -> usize {
-    let Properties { content_type, reply_to, correlation_id, message_id, priority: _, expiration, headers } = properties;
+    let Properties { content_type, reply_to, correlation_id, message_id, priority: _, expiration, headers } =
+        properties;
     let texts = [content_type, reply_to, correlation_id, message_id, expiration];
     let texts: usize = texts.into_iter().flatten().map(|text| 1 + text.len()).sum();
     texts + headers.iter().map(|(name, value)| 6 + name.len() + value.len()).sum::<usize>()

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::oneshot;
-use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
@@ -19,12 +17,9 @@ use super::told::Told;
 use super::{Forwarded, MOST_TRIES, Shared};
 use crate::amqp::delivery::{Delivery, Properties};
 use crate::cluster::node::NodeId;
-use crate::singyeong::client::{self, Client};
+use crate::singyeong::client;
 use crate::singyeong::ids::{Application, ClientKey};
 use crate::singyeong::packet::dispatch::QueueName;
-use crate::singyeong::packet::outgoing::Outgoing;
-use crate::singyeong::query::Query;
-use crate::singyeong::query::key::ClientHash;
 
 /// Another process may know a client that is news to us: so long news may take.
 const NEWS: Duration = Duration::from_millis(250);
@@ -42,9 +37,6 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 const MOST_REFUSALS: u32 = 5;
 /// The headers of a message are sent on: no more than fit into a frame beside others.
 const MOST_IN_HEADERS: usize = 6000;
-/// So many clients get a broadcast before others have their turn.
-const PORTION: usize = 100;
-
 /// Where a delivery was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
@@ -217,9 +209,8 @@ impl Shared {
             .iter()
             .map(|(node, clients)| self.share(&envelope, node, listed.then_some(&clients[..]), delivery));
         let shared = join_all(shares);
-        let command = async {
-            if gateway { self.command(&envelope, origin, delivery).await } else { Ok(Verdict::Done) }
-        };
+        let command =
+            async { if gateway { self.command(&envelope, origin, delivery).await } else { Ok(Verdict::Done) } };
         let ((), shared, command) = tokio::join!(written, shared, command);
         shared.into_iter().collect::<Result<(), Undone>>()?;
         let only_gateway = here.is_empty() && elsewhere.is_empty();
@@ -376,34 +367,6 @@ impl Shared {
         self.mail.to_node(receiver, node, self.hub.knows(node), parcel, letter, is_ours).await
     }
 
-    /// One that matches. The gateway does not, unless its application is asked for.
-    fn choose(&self, query: &Query) -> Option<Arc<Client>> {
-        let chosen = self.hub.choose(query)?;
-        if chosen.kind == client::Kind::Websocket || self.is_for_gateway(query) {
-            return Some(chosen);
-        }
-        let mut others = self.all(query);
-        let weight = |client: &Arc<Client>, key| ClientHash::of(client.key.client.as_str()).weight(key);
-        match query.key() {
-            Some(key) => others.into_iter().max_by_key(|client| weight(client, key)),
-            None if others.is_empty() => None,
-            None => Some(others.swap_remove(fastrand::usize(..others.len()))),
-        }
-    }
-
-    /// All that match.
-    fn all(&self, query: &Query) -> Vec<Arc<Client>> {
-        let mut all = self.hub.all(query);
-        if !self.is_for_gateway(query) {
-            all.retain(|client| client.kind == client::Kind::Websocket);
-        }
-        all
-    }
-
-    fn is_for_gateway(&self, query: &Query) -> bool {
-        query.application() == Some(&*self.group)
-    }
-
     /// Whether clients may come back for whom this message has waited: from a sender that is there it is new.
     fn awaits_clients(&self, origin: Option<&Origin>, delivery: &Delivery) -> bool {
         let is_there = |origin: &Origin| self.hub.get(&origin.key()).is_some_and(|client| client.node == origin.node);
@@ -411,54 +374,6 @@ impl Shared {
             return false;
         }
         self.consuming.borrow().is_none_or(|since| since.elapsed() < GRACE)
-    }
-
-    /// Whether it was written to the client's socket.
-    async fn hand_over(&self, key: &ClientKey, packet: Outgoing) -> bool {
-        let (tell, told) = oneshot::channel();
-        let fate = Box::new(move |written| {
-            // Who waited is gone at the end of this process.
-            let _ = tell.send(written);
-        });
-        self.hub.deliver(key, packet, Some(fate)).is_ok() && told.await.unwrap_or(false)
-    }
-
-    /// The same; or whether the same message was written here lately.
-    async fn hand_over_once(&self, origin: Option<&Origin>, key: &ClientKey, packet: Outgoing) -> bool {
-        let Some(origin) = origin else { return self.hand_over(key, packet).await };
-        let turn = self.recent.turn(origin.message);
-        let mut is_done = turn.lock().await;
-        if !*is_done {
-            *is_done = self.hand_over(key, packet).await;
-        }
-        *is_done
-    }
-
-    /// Done when each of them has it, or is gone; or had it lately.
-    async fn hand_over_all_once(&self, origin: Option<&Origin>, keys: &[ClientKey], envelope: &Envelope) {
-        let Some(origin) = origin else { return self.hand_over_all(keys, envelope).await };
-        let turn = self.recent.turn(origin.message);
-        let mut is_done = turn.lock().await;
-        if !*is_done {
-            self.hand_over_all(keys, envelope).await;
-            *is_done = true;
-        }
-    }
-
-    async fn hand_over_all(&self, keys: &[ClientKey], envelope: &Envelope) {
-        let (all, ended) = oneshot::channel::<()>();
-        let all = Arc::new(all);
-        for (n, key) in keys.iter().enumerate() {
-            if n % PORTION == PORTION - 1 {
-                yield_now().await;
-            }
-            let one = all.clone();
-            // Who is not connected any more does not match any more.
-            let _ = self.hub.deliver(key, envelope.packet(true), Some(Box::new(move |_| drop(one))));
-        }
-        drop(all);
-        // It ends without a word.
-        let _ = ended.await;
     }
 
     /// Nobody matches.
@@ -485,28 +400,6 @@ impl Shared {
 
     fn read(&self, delivery: &Delivery) -> Result<Envelope, Malformed> {
         Envelope::read(&delivery.body, delivery.properties.content_type.as_deref(), &mut self.targets())
-    }
-
-    /// Whether a client of ours is alive, told to whoever wants its id.
-    async fn probed(&self, id: u64, key: &ClientKey, from: &NodeId) {
-        let healthy = self.is_healthy(key).await;
-        let parcel = Parcel::new(Kind::Probed { id, healthy });
-        let letter = Letter { properties: &Properties::default(), body: b"" };
-        // Who asked waits for a moment only.
-        let _ = self.to_node(id, from, &parcel, letter, || false).await;
-    }
-
-    /// Forgets a client of ours that is not.
-    pub(super) async fn is_healthy(&self, key: &ClientKey) -> bool {
-        let Some(outbox) = self.hub.outbox(key) else { return false };
-        if outbox.is_healthy().await {
-            return true;
-        }
-        // Meanwhile it may have come again.
-        if self.hub.outbox(key).is_some_and(|now| now.is_same(&outbox)) {
-            self.hub.forget(key);
-        }
-        false
     }
 }
 

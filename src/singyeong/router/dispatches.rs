@@ -100,7 +100,6 @@ fn failed(t: &str, sender: Sender, letter: Letter<'_>, not_kept: &NotKept) -> Ou
     };
     let body = envelope::read(letter.body, letter.properties.content_type.as_deref()).unwrap_or_default();
     let nonce = body.get("nonce").cloned().unwrap_or_default();
-    let fields =
-        [("nonce", nonce), ("t", Value::string(t)), ("ts", sender.ts), ("reason", Value::string(brief(why)))];
+    let fields = [("nonce", nonce), ("t", Value::string(t)), ("ts", sender.ts), ("reason", Value::string(brief(why)))];
     Outgoing::Invalid(Refusal::with("message not kept", Value::map(fields)))
 }

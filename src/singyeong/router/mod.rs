@@ -4,7 +4,8 @@
 //! Dispatcher ── queueing    the seam to queues, which take a part of the dispatches
 //! Router ── dispatches      our clients' SEND, BROADCAST and others, published
 //! RouterDriver
-//!    ├───── arrivals        what comes out of RabbitMQ, routed; a broadcast's parts are of split, what came twice of recent
+//!    ├───── arrivals        what comes out of RabbitMQ, routed
+//!    │      receivers       to whom; split: by process; recent: what came twice
 //!    ├───── commands        messages to the gateway, and their outcome
 //!    └───── told, aside     what senders hear; what nobody can do anything with
 //! ```
@@ -24,6 +25,7 @@ mod origin;
 mod parcel;
 mod probes;
 mod queueing;
+mod receivers;
 mod recent;
 mod split;
 mod targets;

@@ -154,7 +154,10 @@ mod tests {
     fn the_words_are_those_of_the_page() {
         let to = Address::of(&ClientKey::new("app", "1"));
         let header = Parcel::new(Kind::Send { to }).to_header();
-        assert_eq!(header, r#"{"version":1,"tries":0,"waited":0,"kind":"send","to":{"application":"app","client":"1"}}"#);
+        assert_eq!(
+            header,
+            r#"{"version":1,"tries":0,"waited":0,"kind":"send","to":{"application":"app","client":"1"}}"#
+        );
     }
 
     #[test]
