@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Worker, broker, eventually, must, unique_group};
+use common::{FaultyLink, Worker, broker, eventually, must, unique_group};
 use futures_util::future::join_all;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
@@ -53,6 +53,7 @@ struct Process {
     administration: Admin,
     /// What came for its queues.
     forwarded: mpsc::UnboundedReceiver<Forwarded>,
+    intake: CancellationToken,
     stop: CancellationToken,
     routing: JoinSet<()>,
     stop_connections: CancellationToken,
@@ -61,20 +62,27 @@ struct Process {
 
 impl Process {
     async fn start(group: &str, name: &str) -> Self {
-        let (stop, stop_connections) = <(CancellationToken, CancellationToken)>::default();
+        let process = Self::begin(group, name, broker()).await;
+        process.hub.informed();
+        process
+    }
+
+    /// One that does not know yet whom others have; it publishes by this address.
+    async fn begin(group: &str, name: &str, url: String) -> Self {
+        let (intake, stop, stop_connections) = <(CancellationToken, CancellationToken, CancellationToken)>::default();
         let (mut routing, mut connections) = (JoinSet::new(), JoinSet::new());
-        let mut connect = |name: &str| {
-            let (admin, driver) = Admin::new(&Secret::new(broker()), name).expect("an address");
+        let mut connect = |name: &str, url: String| {
+            let (admin, driver) = Admin::new(&Secret::new(url), name).expect("an address");
             connections.spawn(driver.run(stop_connections.clone()));
             admin
         };
-        let (administration, consumption) = (connect("administration"), connect("consumption"));
+        let (administration, consumption) = (connect("administration", url), connect("consumption", broker()));
         administration.connected().await.expect("RabbitMQ is there");
         let hub = Arc::new(Hub::new(NodeId::of_run(name, 1)));
         let (router, driver) = Router::new(group, hub.clone(), &Limits::default(), &administration, &consumption);
         let (queues, forwarded) = mpsc::unbounded_channel();
-        routing.spawn(driver.run(Arc::new(Queues(queues)), stop.clone()));
-        Self { hub, router, administration, forwarded, stop, routing, stop_connections, connections }
+        routing.spawn(driver.run(Arc::new(Queues(queues)), intake.clone(), stop.clone()));
+        Self { hub, router, administration, forwarded, intake, stop, routing, stop_connections, connections }
     }
 
     /// A client with a number as metadata `n`.
@@ -103,6 +111,7 @@ impl Process {
     }
 
     async fn stop(mut self) {
+        self.intake.cancel();
         self.stop.cancel();
         while let Some(ended) = self.routing.join_next().await {
             ended.expect("no panic");
@@ -202,9 +211,10 @@ impl Bare {
     /// The number of the next message.
     async fn hears(&self) -> i64 {
         let packet = self.next().await;
-        let Outgoing::Message { nonce: Value::Integer(n), payload, .. } = &packet else { panic!("{packet:?}") };
-        assert_eq!(json(payload), json!({"said": n}));
-        *n
+        let Outgoing::Message { contents, .. } = &packet else { panic!("{packet:?}") };
+        let Value::Integer(n) = contents.nonce else { panic!("{packet:?}") };
+        assert_eq!(json(&contents.payload), json!({"said": n}));
+        n
     }
 
     /// What the next refusal says.
@@ -248,12 +258,7 @@ async fn a_message_reaches_one_who_matches_here_and_elsewhere() {
     };
     assert_eq!(there.router.broadcast(there.sender(), message).await, None);
     for client in [&here, &there] {
-        let expected = Outgoing::Message {
-            broadcast: true,
-            nonce: Value::Null,
-            payload: Value::Bytes([0, 255].into()),
-            sender: Some("there".into()),
-        };
+        let expected = Outgoing::message(true, Value::Null, Value::Bytes([0, 255].into()), Some("there".into()));
         assert_eq!(client.next().await, expected, "bytes are kept");
     }
     one.stop().await;
@@ -353,20 +358,20 @@ async fn one_who_does_not_read_holds_up_nobody_and_what_was_not_written_is_route
     let group = unique_group();
     let one = Process::start(&group, "one").await;
     let (slow, fast) = (one.connect("slow", 1), one.connect("fast", 2));
-    for n in 0..400 {
+    for n in 0..100 {
         fast.send(1, n).await;
     }
-    fast.send(2, 400).await;
-    assert_eq!(fast.hears().await, 400);
+    fast.send(2, 100).await;
+    assert_eq!(fast.hears().await, 100);
     // One that matches instead gets what the other has not read.
     let heir = one.connect("heir", 1);
     assert_eq!(slow.hears().await, 0);
     slow.disconnect();
     let mut heard = BTreeSet::new();
-    for _ in 1..400 {
+    for _ in 1..100 {
         heard.insert(heir.hears().await);
     }
-    assert_eq!(heard, (1..400).collect());
+    assert_eq!(heard, (1..100).collect());
     // What is not written when the process stops is there for the next one.
     fast.send(1, 7).await;
     let unwritten = heir.take().await;
@@ -375,6 +380,164 @@ async fn one_who_does_not_read_holds_up_nobody_and_what_was_not_written_is_route
     let two = Process::start(&group, "two").await;
     assert_eq!(two.connect("heir", 1).hears().await, 7);
     two.stop().await;
+}
+
+#[tokio::test]
+async fn what_others_send_is_taken_before_it_is_known_whom_they_have() {
+    let group = unique_group();
+    let one = Process::start(&group, "one").await;
+    let new = Process::begin(&group, "new", broker()).await;
+    must("others reach it", new.router.is_reached()).await;
+    let (from, there) = (one.connect("from", 1), new.connect("there", 2));
+    tell_news(&[&one.hub, &new.hub]);
+    // Only the one routes.
+    for n in 0..10 {
+        from.send(2, n).await;
+        assert_eq!(there.hears().await, n);
+    }
+    one.stop().await;
+    // Routed by whoever knows all, and not before.
+    there.send(2, 10).await;
+    assert_eq!(messages_in(&format!("{group}:SINGYEONG_SEND")).await, 1);
+    new.hub.informed();
+    assert_eq!(there.hears().await, 10);
+    new.stop().await;
+}
+
+#[tokio::test]
+async fn what_waited_is_for_clients_that_come_back_and_who_sends_now_hears_now() {
+    let group = unique_group();
+    let one = Process::begin(&group, "one", broker()).await;
+    let messenger = Messenger::new(one.administration.clone());
+    for queue in [Queue::singyeong_send(&group), Queue::singyeong_broadcast(&group)] {
+        messenger.declare(&queue).await.expect("declared");
+    }
+    let worker = Worker::connect(&broker(), &group).await;
+    let to = json!({"application": "app", "ops": [{"path": "/n", "op": "$eq", "to": {"value": 2}}]});
+    for (key, n) in [("SINGYEONG_SEND", 1), ("SINGYEONG_BROADCAST", 2)] {
+        let body = json!({"target": to, "payload": {"said": n}, "nonce": n}).to_string();
+        worker.publish(key, &body).await;
+    }
+    one.hub.informed();
+    let from = one.connect("from", 1);
+    // Behind what waits: that was looked at before.
+    from.send(2, 3).await;
+    let message = Bare::message(json!([{"path": "/n", "op": "$eq", "to": {"value": 2}}]), 4);
+    assert_eq!(from.router.broadcast(from.sender(), message).await, None);
+    for _ in 0..2 {
+        assert_eq!(from.refused().await["error"], "no_route");
+    }
+    let back = one.connect("back", 2);
+    assert_eq!(BTreeSet::from([back.hears().await, back.hears().await]), BTreeSet::from([1, 2]));
+    one.stop().await;
+}
+
+#[tokio::test]
+async fn at_the_end_nothing_is_taken_from_those_who_come_after() {
+    let group = unique_group();
+    let worker = Worker::connect(&broker(), &group).await;
+    let one = Process::start(&group, "one").await;
+    let (from, to) = (one.connect("from", 1), one.connect("to", 2));
+    from.send(2, 1).await;
+    let unwritten = to.take().await;
+    one.intake.cancel();
+    to.disconnect();
+    drop(unwritten);
+    // A client's last word.
+    from.send(2, 2).await;
+    worker.declare("SINGYEONG_SEND").await;
+    let queue = format!("{group}:SINGYEONG_SEND");
+    must("both are there", async { while messages_in(&queue).await < 2 {} }).await;
+    assert!(from.outbox.take().is_none(), "nobody is told that nobody is there");
+    one.stop().await;
+    let two = Process::start(&group, "two").await;
+    let to = two.connect("to", 2);
+    assert_eq!(BTreeSet::from([to.hears().await, to.hears().await]), BTreeSet::from([1, 2]));
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn who_sends_and_leaves_has_sent() {
+    let group = unique_group();
+    let link = FaultyLink::to_the_broker().await;
+    let one = Process::begin(&group, "one", link.through(&broker())).await;
+    one.hub.informed();
+    let (from, to) = (one.connect("from", 1), one.connect("to", 2));
+    link.refuse();
+    link.cut();
+    let to_two = || Bare::message(json!([{"path": "/n", "op": "$eq", "to": {"value": 2}}]), 5);
+    let sent = tokio::spawn(from.router.send(from.sender(), to_two()));
+    from.disconnect();
+    link.resume();
+    assert_eq!(must("the dispatch", sent).await.expect("no panic"), None);
+    assert_eq!(to.hears().await, 5);
+    one.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_that_comes_twice_is_written_once() {
+    let group = unique_group();
+    let (one, two) = (Process::start(&group, "one").await, Process::start(&group, "two").await);
+    let (here, there) = (one.connect("here", 1), two.connect("there", 2));
+    tell_news(&[&one.hub, &two.hub]);
+    let worker = Worker::connect(&broker(), &group).await;
+    worker.declare("SINGYEONG_SEND").await;
+    worker.declare("SINGYEONG_BROADCAST").await;
+    let again = async |op: &str, message: u64, target: serde_json::Value| {
+        let origin = json!({
+            "version": 1, "node": one.hub.own(), "application": "app", "client": "here", "connection": 1,
+            "message": message, "op": op, "ts": null
+        });
+        let mut headers = FieldTable::default();
+        let origin = lapin::types::AMQPValue::LongString(origin.to_string().into());
+        headers.insert("x-singyeong-origin".into(), origin);
+        let body = json!({"target": target, "payload": {"said": message}, "nonce": message}).to_string();
+        let properties = BasicProperties::default().with_headers(headers);
+        worker.publish_with(&format!("SINGYEONG_{op}"), body.as_bytes(), properties).await;
+    };
+    let to = json!({"application": "app", "ops": [{"path": "/n", "op": "$eq", "to": {"value": 2}}]});
+    for (op, message) in [("SEND", 1), ("SEND", 1), ("SEND", 1), ("BROADCAST", 2), ("BROADCAST", 2), ("SEND", 3)] {
+        again(op, message, if op == "SEND" { to.clone() } else { json!({}) }).await;
+    }
+    let heard = [there.hears().await, there.hears().await, there.hears().await];
+    assert_eq!(BTreeSet::from(heard), BTreeSet::from([1, 2, 3]));
+    assert_eq!(here.hears().await, 2);
+    one.stop().await;
+    two.stop().await;
+    assert!(here.outbox.take().is_none() && there.outbox.take().is_none());
+}
+
+#[tokio::test]
+async fn all_receivers_of_a_broadcast_share_what_it_says() {
+    let one = Process::start(&unique_group(), "one").await;
+    let clients: Vec<Bare> = (0..250).map(|n| one.connect(&n.to_string(), n)).collect();
+    assert_eq!(clients[0].router.broadcast(clients[0].sender(), Bare::message(json!([]), 1)).await, None);
+    let mut first = None;
+    for client in &clients {
+        let Outgoing::Message { broadcast: true, contents } = client.next().await else { panic!("a broadcast") };
+        assert!(Arc::ptr_eq(&contents, first.get_or_insert(contents.clone())));
+    }
+    one.stop().await;
+}
+
+#[tokio::test]
+async fn the_gateway_takes_part_only_where_it_is_asked_for() {
+    let group = unique_group();
+    let one = Process::start(&group, "one").await;
+    one.hub.put_gateway(&group, &Gateway { shards: vec![3], shard_count: 4, latency: None }, 1);
+    let client = one.connect("here", 1);
+    let worker = Worker::connect(&broker(), &group).await;
+    worker.declare("REJECTED").await;
+    for (n, target) in (0..).zip([json!({}), json!({"key": "k"}), json!({}), json!({"key": 2}), json!({}), json!({})]) {
+        let target = Query::compile(&value(&target), 32).expect("a query");
+        let message = Message { target, ..Bare::message(json!([]), n) };
+        assert_eq!(client.router.send(client.sender(), message.clone()).await, None);
+        assert_eq!(client.hears().await, n);
+        assert_eq!(client.router.broadcast(client.sender(), message).await, None);
+        assert_eq!(client.hears().await, n);
+    }
+    one.stop().await;
+    assert_eq!(worker.take("REJECTED").await, None);
 }
 
 async fn messages_in(queue: &str) -> u32 {
@@ -393,7 +556,6 @@ async fn what_a_dead_process_had_comes_back_to_those_who_live() {
     // A process that takes nothing.
     let dead = Hub::new(NodeId::of_run("dead", 1));
     let queue = Queue::singyeong(&group, dead.own());
-    Messenger::new(one.administration.clone()).declare(&queue).await.expect("declared");
     let there = Process { hub: Arc::new(dead), ..Process::start(&unique_group(), "unused").await };
     let gone = there.connect("gone", 2);
     tell_news(&[&one.hub, &there.hub]);
@@ -402,6 +564,7 @@ async fn what_a_dead_process_had_comes_back_to_those_who_live() {
     }
     let message = Bare::message(json!([{"path": "/n", "op": "$eq", "to": {"value": 2}}]), 20);
     assert_eq!(from.router.broadcast(from.sender(), message).await, None);
+    // Its queue is declared by whoever is the first to have something for it.
     must("the dead process's mail", async { while messages_in(queue.name()).await < 21 {} }).await;
     one.hub.process_gone(there.hub.own());
     let heir = one.connect("heir", 2);
@@ -463,12 +626,7 @@ async fn a_worker_reaches_clients_and_hears_what_became_of_it() {
     for (n, client) in [(1, &here), (2, &there), (1, &here), (2, &there)] {
         let body = json!({"target": to(n), "payload": {"said": n}, "nonce": n, "sender": "a worker"}).to_string();
         worker.ask("SINGYEONG_SEND", body.as_bytes(), "c").await;
-        let expected = Outgoing::Message {
-            broadcast: false,
-            nonce: Value::Integer(n),
-            payload: value(&json!({"said": n})),
-            sender: Some("a worker".into()),
-        };
+        let expected = Outgoing::message(false, Value::Integer(n), value(&json!({"said": n})), Some("a worker".into()));
         let parcel = client.take().await;
         assert_eq!(parcel.packet, expected);
         assert!(!worker.has_answer(), "it is not written yet");
@@ -480,7 +638,7 @@ async fn a_worker_reaches_clients_and_hears_what_became_of_it() {
     worker.ask("SINGYEONG_BROADCAST", b"\x82\xa6target\xc0\xa7payload\x01", "c").await;
     for client in [&here, &there] {
         let packet = client.next().await;
-        assert!(matches!(packet, Outgoing::Message { broadcast: true, payload: Value::Integer(1), .. }), "{packet:?}");
+        assert_eq!(packet, Outgoing::message(true, Value::Null, Value::Integer(1), None));
     }
     assert_eq!(worker.answer().await.body, r#"{"ok":true}"#);
     let nobody = json!({"target": to(3), "payload": null}).to_string();
@@ -507,6 +665,38 @@ async fn a_worker_reaches_clients_and_hears_what_became_of_it() {
     }
     one.stop().await;
     two.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_a_header_does_no_harm() {
+    let group = unique_group();
+    let one = Process::start(&group, "one").await;
+    let client = one.connect("here", 1);
+    let worker = Worker::connect(&broker(), &group).await;
+    worker.declare("REJECTED").await;
+    worker.declare("SINGYEONG_SEND").await;
+    let text = format!("\"{}\"", "x".repeat(200_000));
+    let json = BasicProperties::default().with_content_type("application/json".into());
+    worker.publish_with("SINGYEONG_SEND", text.as_bytes(), json).await;
+    let aside = worker.wait_for("REJECTED").await;
+    assert_eq!((&*aside.headers["x-optic-kind"], &*aside.headers["x-optic-bytes"]), ("not_a_map", "200002"));
+    assert!(aside.headers["x-optic-reason"].len() <= 500);
+    let mut headers = FieldTable::default();
+    let long = lapin::types::AMQPValue::LongString("x".repeat(7000).into());
+    headers.insert("x-singyeong-origin".into(), long);
+    let headers = BasicProperties::default().with_headers(headers);
+    worker.publish_with("SINGYEONG_SEND", br#"{"target":{},"payload":1}"#, headers).await;
+    assert_eq!(worker.wait_for("REJECTED").await.headers["x-optic-kind"], "headers");
+    // A client's name is in a header, too.
+    let long = one.connect(&"x".repeat(9000), 2);
+    let message = Bare::message(json!([]), 1);
+    let refused = must("a dispatch", long.router.send(long.sender(), message)).await;
+    let Some(Outgoing::Invalid(refusal)) = refused else { panic!("{refused:?}") };
+    let nonce = refusal.extra_info.as_ref().and_then(|info| info.get("nonce"));
+    assert_eq!((&*refusal.error, nonce), ("message not kept", Some(&Value::Integer(1))));
+    client.send(1, 2).await;
+    assert_eq!(client.hears().await, 2);
+    one.stop().await;
 }
 
 #[tokio::test]
@@ -547,11 +737,9 @@ async fn any_other_dispatch_is_published_for_whoever_listens() {
     {
         let refused = client.publish(reserved, json!(1)).await;
         let Some(Outgoing::Invalid(refusal)) = refused else { panic!("{reserved}: {refused:?}") };
-        let told = refusal.extra_info.as_ref().map(json).expect("more about it");
-        assert_eq!(
-            (&*refusal.error, &told["op"], &told["t"]),
-            ("invalid dispatch payload", &json!("dispatch"), &json!(reserved))
-        );
+        assert_eq!(&*refusal.error, "invalid dispatch payload");
+        let told = json!({"op": "dispatch", "t": reserved, "ts": 7, "d": 1});
+        assert_eq!(refusal.extra_info.as_ref().map(json), Some(told));
     }
     one.stop().await;
 }
@@ -588,10 +776,9 @@ async fn a_message_to_the_gateway_is_a_command_and_its_outcome_comes_back() {
         let (body, options) = (br#"{"ok":true,"shard":3}"#, lapin::options::BasicPublishOptions::default());
         replies.basic_publish("".into(), to.into(), options, body, answer).await.expect("published");
         let packet = client.next().await;
-        let Outgoing::Message { broadcast: false, nonce: Value::Integer(nonce), payload, .. } = &packet else {
-            panic!("{packet:?}")
-        };
-        assert_eq!((*nonce, json(payload)), (n, json!({"ok": true, "shard": 3})));
+        let Outgoing::Message { broadcast: false, contents } = &packet else { panic!("{packet:?}") };
+        assert_eq!(contents.nonce, Value::Integer(n));
+        assert_eq!(json(&contents.payload), json!({"ok": true, "shard": 3}));
     }
     // To all gateways: once.
     let payload = json!({"shard_id": 3, "packet": packet});
@@ -607,8 +794,9 @@ async fn a_message_to_the_gateway_is_a_command_and_its_outcome_comes_back() {
     ] {
         assert_eq!(client.router.send(client.sender(), message(8, &payload)).await, None);
         let packet = client.next().await;
-        let Outgoing::Message { nonce: Value::Integer(8), payload, .. } = &packet else { panic!("{packet:?}") };
-        let told = json(payload);
+        let Outgoing::Message { contents, .. } = &packet else { panic!("{packet:?}") };
+        assert_eq!(contents.nonce, Value::Integer(8));
+        let told = json(&contents.payload);
         assert_eq!(told["ok"], false);
         assert!(told["error"].as_str().is_some_and(|text| text.contains(error)), "{told}");
         assert_eq!(worker.wait_for("REJECTED").await.headers["x-optic-kind"], "command");

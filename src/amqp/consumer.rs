@@ -1,13 +1,13 @@
 //! A consumer of one queue that several processes share, kept up over lost connections and deleted queues.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::Channel;
-use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -28,6 +28,7 @@ pub struct Consumer {
     name: Arc<str>,
     prefetch: u16,
     deliveries: mpsc::Sender<Delivery>,
+    consuming: watch::Sender<Option<Instant>>,
 }
 
 impl Consumer {
@@ -36,16 +37,29 @@ impl Consumer {
     pub fn new(consumption: Admin, queue: Queue, prefetch: u16) -> (Self, mpsc::Receiver<Delivery>) {
         let (sender, deliveries) = mpsc::channel(usize::from(prefetch.max(1)));
         let name = queue.name().into();
-        (Self { admin: consumption, queue, name, prefetch, deliveries: sender }, deliveries)
+        let consuming = watch::Sender::new(None);
+        (Self { admin: consumption, queue, name, prefetch, deliveries: sender, consuming }, deliveries)
+    }
+
+    /// Since when it consumes; none while it does not.
+    pub fn consuming(&self) -> watch::Receiver<Option<Instant>> {
+        self.consuming.subscribe()
     }
 
     /// Consumes until `stop`, or until nobody takes its deliveries; what was not settled by then goes back to the queue.
     pub async fn run(self, stop: CancellationToken) {
+        self.run_until(stop.clone(), stop).await;
+    }
+
+    /// The same, with a time between `enough`, from when on nothing more is delivered, and `stop`, until when what was can be
+    /// settled.
+    pub async fn run_until(self, enough: CancellationToken, stop: CancellationToken) {
         let mut last_failure = None;
         loop {
             let prepared = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                () = enough.cancelled() => return stop.cancelled().await,
                 // Dropped in the middle, it leaves a channel that closes.
                 prepared = self.prepare() => prepared,
             };
@@ -54,7 +68,10 @@ impl Consumer {
                     if last_failure.take().is_some() {
                         info!(queue = %self.name, "consuming again");
                     }
-                    match self.consume(&channel, consumer, &stop).await {
+                    self.consuming.send_replace(Some(Instant::now()));
+                    let ended = self.consume(&channel, consumer, &enough, &stop).await;
+                    self.consuming.send_replace(None);
+                    match ended {
                         Some(why) => why,
                         None => return,
                     }
@@ -91,6 +108,7 @@ impl Consumer {
         &self,
         channel: &Arc<Channel>,
         mut consumer: lapin::Consumer,
+        enough: &CancellationToken,
         stop: &CancellationToken,
     ) -> Option<AdminError> {
         loop {
@@ -99,6 +117,13 @@ impl Consumer {
             let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                () = enough.cancelled() => {
+                    if let Err(why) = self.take_no_more(channel, &mut consumer).await {
+                        debug!(queue = %self.name, %why, "the consumer may not have ended: what comes stays where it is");
+                    }
+                    stop.cancelled().await;
+                    break;
+                }
                 next = next => next,
             };
             match next {
@@ -113,5 +138,15 @@ impl Consumer {
         // That cancels the consumer and gives back what is not settled, in one step. Refused, it is closed all the same.
         let _ = bounded("close a channel", channel.close(200, "OK".into())).await;
         None
+    }
+
+    /// Ends the consumer and not the channel, and gives back what comes until RabbitMQ has heard of it.
+    async fn take_no_more(&self, channel: &Arc<Channel>, consumer: &mut lapin::Consumer) -> Result<(), AdminError> {
+        let action = format!("end the consumer of the queue \"{}\"", self.name);
+        bounded(&action, channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await?;
+        while let Some(late) = bounded(&action, consumer.next().map(Option::transpose)).await? {
+            Delivery::of(From::Queue(self.name.clone()), late, channel).requeue();
+        }
+        Ok(())
     }
 }

@@ -27,6 +27,17 @@ const LANES: usize = 8;
 /// How long a confirm may take before the channel is held to be stuck. An alarm's time does not count.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// As much of a message's properties goes into one frame, and a larger one would end the connection and all that is on it.
+const MOST_PROPERTIES: usize = 8_000;
+/// As much of a reason is told: what was sent may be quoted in it, however long that is.
+const LONGEST_REASON: usize = 500;
+
+/// A reason as short as headers and logs want it.
+pub fn brief(reason: &str) -> &str {
+    let end = (0..=reason.len().min(LONGEST_REASON)).rev().find(|end| reason.is_char_boundary(*end));
+    &reason[..end.unwrap_or_default()]
+}
+
 /// A handle. Cheap to clone; needs no task.
 #[derive(Clone, Debug)]
 pub struct Messenger {
@@ -139,6 +150,11 @@ impl Messenger {
         let action = format!("publish to the exchange \"{}\" with the key \"{}\"", message.exchange, message.key);
         let options = BasicPublishOptions { mandatory: message.mandatory, ..BasicPublishOptions::default() };
         let (exchange, key) = (short(message.exchange)?, short(message.key)?);
+        let bytes = size(message.properties);
+        if bytes > MOST_PROPERTIES {
+            let reason = format!("its properties have {bytes} bytes, and at most {MOST_PROPERTIES} can be sent");
+            return Err(AdminError::Protocol { action, reason });
+        }
         let properties = with_mode(message.properties, message.persistent)?;
         let published = async { channel.basic_publish(exchange, key, options, message.body, properties).await?.await };
         tokio::pin!(published);
@@ -155,6 +171,15 @@ impl Messenger {
             }
         }
     }
+}
+
+/// About how many bytes they take in a frame, and not fewer.
+fn size(properties: &Properties) -> usize {
+    let Properties { content_type, reply_to, correlation_id, message_id, priority: _, expiration, headers } =
+        properties;
+    let texts = [content_type, reply_to, correlation_id, message_id, expiration];
+    let texts: usize = texts.into_iter().flatten().map(|text| 1 + text.len()).sum();
+    texts + headers.iter().map(|(name, value)| 6 + name.len() + value.len()).sum::<usize>()
 }
 
 fn with_mode(properties: &Properties, persistent: bool) -> Result<BasicProperties, AdminError> {
@@ -186,4 +211,17 @@ fn with_mode(properties: &Properties, persistent: bool) -> Result<BasicPropertie
         all = all.with_headers(headers);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_cut_between_characters() {
+        assert_eq!((brief(""), brief("short")), ("", "short"));
+        let long = format!("x{}", "ü".repeat(LONGEST_REASON));
+        assert_eq!(brief(&long).len(), LONGEST_REASON - 1);
+        assert!(long.starts_with(brief(&long)));
+    }
 }

@@ -58,7 +58,7 @@ impl Service {
         );
         let passwords = Arc::new(Passwords::new(settings.auth.clone()));
         let rest = RestApi::new(hub.clone(), passwords.clone(), &limits, Allowed::new(settings.proxy_allow.clone()));
-        let queues = Arc::new(queues);
+        let (queues, reached) = (Arc::new(queues), router.clone());
         let services = Services {
             hub: hub.clone(),
             exchange: Arc::new(Dispatcher::new(router, queues.clone())),
@@ -66,17 +66,16 @@ impl Service {
             rules: Arc::new(Rules { limits, passwords, gateway: Application::new(group) }),
         };
         let (stop, carriers) = (self.intake.clone(), self.carriers.clone());
-        self.run(news.run(carriers.clone()));
         self.run(queueing.run(carriers.clone()));
-        let agreed = hub.clone();
+        self.run(routing.run(queues, stop.clone(), carriers.clone()));
         self.run(async move {
-            // To whom is not known yet, nothing could be routed.
+            // Who hears of our clients may have something for them at once.
             tokio::select! {
                 biased;
                 () = carriers.cancelled() => return,
-                () = agreed.knows_others() => {}
+                () = reached.is_reached() => {}
             }
-            routing.run(queues, carriers).await;
+            news.run(carriers).await;
         });
         if config.discord.is_some() {
             self.run(tell_of_shards(hub, group.to_owned(), self.view.clone(), stop.clone()));
@@ -91,7 +90,7 @@ impl Service {
 async fn tell_of_shards(hub: Arc<Hub>, group: String, view: Arc<View>, stop: CancellationToken) {
     let mut ticks = interval(LOOK_AT_SHARDS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = None;
+    let mut told: Option<Gateway> = None;
     loop {
         tokio::select! {
             biased;
@@ -99,7 +98,9 @@ async fn tell_of_shards(hub: Arc<Hub>, group: String, view: Arc<View>, stop: Can
             _ = ticks.tick() => {}
         }
         let shards = view.shards();
-        let Some(shard_count) = shards.first().map(|status| status.shard().count()) else { continue };
+        // With none left, the count is as it was.
+        let count = shards.first().map(|status| status.shard().count());
+        let Some(shard_count) = count.or_else(|| Some(told.as_ref()?.shard_count)) else { continue };
         let latencies: Vec<f64> = shards
             .iter()
             .filter_map(|status| status.now().latency)

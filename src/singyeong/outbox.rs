@@ -241,8 +241,9 @@ impl fmt::Debug for Parcel {
 fn weight(packet: &Outgoing) -> usize {
     let of_refusal = |refusal: &Refusal| refusal.error.len() + refusal.extra_info.as_ref().map_or(0, value_weight);
     let contents = match packet {
-        Outgoing::Message { nonce, payload, sender, .. } => {
-            value_weight(nonce) + value_weight(payload) + sender.as_deref().map_or(0, str::len)
+        Outgoing::Message { contents, .. } => {
+            let sender = contents.sender.as_deref().map_or(0, str::len);
+            value_weight(&contents.nonce) + value_weight(&contents.payload) + sender
         }
         Outgoing::Queue { queue, id, nonce, payload, sender } => {
             let texts = queue.0.len() + id.len() + sender.as_deref().map_or(0, str::len);
@@ -283,7 +284,7 @@ mod tests {
     use super::*;
 
     fn message(text: &str) -> Outgoing {
-        Outgoing::Message { broadcast: false, nonce: Value::Null, payload: Value::string(text), sender: None }
+        Outgoing::message(false, Value::Null, Value::string(text), None)
     }
 
     /// Fates in the order they were told.

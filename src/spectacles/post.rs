@@ -13,7 +13,7 @@ use super::route::{Kind, Rejected};
 use super::tally::{Count, Tally};
 use crate::amqp::delivery::Properties;
 use crate::amqp::error::AdminError;
-use crate::amqp::messenger::{Message, Messenger, PublishError};
+use crate::amqp::messenger::{Message, Messenger, PublishError, brief};
 use crate::amqp::topology::{Queue, is_ours, queue_name};
 use crate::discord::ids::ShardId;
 
@@ -145,7 +145,7 @@ impl Post {
     ) -> Result<(), Undone> {
         let source = queue_name(&self.group, None, source);
         let headers = [
-            ("x-optic-reason", rejected.to_string()),
+            ("x-optic-reason", brief(&rejected.to_string()).to_owned()),
             ("x-optic-kind", rejected.kind().name().to_owned()),
             ("x-optic-source", source.clone()),
         ];

@@ -1,5 +1,7 @@
 //! What the server says.
 
+use std::sync::{Arc, OnceLock};
+
 use super::dispatch::QueueName;
 use super::refusal::NO_ROUTE;
 pub use super::refusal::Refusal;
@@ -27,12 +29,8 @@ pub enum Outgoing {
     Message {
         /// Whether to all that match.
         broadcast: bool,
-        /// Of the message.
-        nonce: Value,
-        /// What it says.
-        payload: Value,
-        /// Who sent it, if that is known: a client's id.
-        sender: Option<Box<str>>,
+        /// What is in it; all receivers share it.
+        contents: Arc<Contents>,
     },
     /// Op 4, `QUEUE`.
     Queue {
@@ -63,16 +61,49 @@ pub enum Outgoing {
     Error(Refusal),
 }
 
+/// A message to clients.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Of the message.
+    pub nonce: Value,
+    /// What it says.
+    pub payload: Value,
+    /// Who sent it, if that is known: a client's id.
+    pub sender: Option<Box<str>>,
+    /// A broadcast's packet, by encoding: encoded for the first who gets it, and then only copied.
+    written: [OnceLock<Box<[u8]>>; 3],
+}
+
+impl Contents {
+    /// A message.
+    pub const fn new(nonce: Value, payload: Value, sender: Option<Box<str>>) -> Self {
+        Self { nonce, payload, sender, written: [const { OnceLock::new() }; 3] }
+    }
+}
+
+/// What it says counts, and not who has got it already.
+impl PartialEq for Contents {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.nonce, &self.payload, &self.sender) == (&other.nonce, &other.payload, &other.sender)
+    }
+}
+
 impl Outgoing {
-    /// Appends the packet as it is sent at `ts`, in Unix milliseconds.
+    /// A message to one client, or to all that match.
+    pub fn message(broadcast: bool, nonce: Value, payload: Value, sender: Option<Box<str>>) -> Self {
+        Self::Message { broadcast, contents: Arc::new(Contents::new(nonce, payload, sender)) }
+    }
+
+    /// Appends the packet as it is sent at `ts`, in Unix milliseconds; a broadcast has the time of its first receiver.
     ///
     /// What is a struct in the original has atoms as keys in ETF; what is a map there has not.
     pub fn write(&self, encoding: Encoding, ts: u64, out: &mut Vec<u8>) {
         let ts = Term::Integer(i64::try_from(ts).unwrap_or(i64::MAX));
-        let mut packet = |op, t: Option<&'static str>, d: Term<'_>| {
+        let write = |op, t: Option<&'static str>, d: Term<'_>, out: &mut Vec<u8>| {
             let t = t.map_or(Term::NULL, Term::Text);
             write_term(encoding, &Term::Struct(&[("op", Term::Integer(op)), ("d", d), ("t", t), ("ts", ts)]), out);
         };
+        let mut packet = |op, t, d: Term<'_>| write(op, t, d, out);
         match self {
             Self::Hello { heartbeat_interval } => {
                 let interval = i64::try_from(*heartbeat_interval).unwrap_or(i64::MAX);
@@ -83,9 +114,18 @@ impl Outgoing {
                 packet(2, None, Term::Map(&[("client_id", Term::Text(client.as_str())), ("restricted", restricted)]));
             }
             Self::Invalid(refusal) => self::refusal(refusal, |d| packet(3, None, d)),
-            Self::Message { broadcast, nonce, payload, sender } => {
-                let t = if *broadcast { "BROADCAST" } else { "SEND" };
-                packet(4, Some(t), Term::Struct(&message(nonce, Term::Value(payload), sender.as_deref())));
+            Self::Message { broadcast, contents } => {
+                let Contents { nonce, payload, sender, written } = &**contents;
+                let d = message(nonce, Term::Value(payload), sender.as_deref());
+                if !broadcast {
+                    return packet(4, Some("SEND"), Term::Struct(&d));
+                }
+                let written = written[encoding as usize].get_or_init(|| {
+                    let mut written = Vec::new();
+                    write(4, Some("BROADCAST"), Term::Struct(&d), &mut written);
+                    written.into()
+                });
+                out.extend_from_slice(written);
             }
             Self::Queue { queue, id, nonce, payload, sender } => {
                 let payload =

@@ -353,17 +353,12 @@ fn said() -> Vec<(Outgoing, &'static str, &'static [&'static str])> {
             ],
         ),
         (
-            Outgoing::Message {
-                broadcast: false,
-                nonce: text("n"),
-                payload: value(r#"{"p":[1]}"#),
-                sender: Some("s".into()),
-            },
+            Outgoing::message(false, text("n"), value(r#"{"p":[1]}"#), Some("s".into())),
             r#"{"op":4,"d":{"nonce":"n","payload":{"p":[1]},"sender":"s","target":null},"t":"SEND","ts":7}"#,
             &["d/nonce", "d/payload", "d/sender", "d/target"],
         ),
         (
-            Outgoing::Message { broadcast: true, nonce: Value::Null, payload: Value::Null, sender: None },
+            Outgoing::message(true, Value::Null, Value::Null, None),
             r#"{"op":4,"d":{"nonce":null,"payload":null,"sender":null,"target":null},"t":"BROADCAST","ts":7}"#,
             &["d/nonce", "d/payload", "d/sender", "d/target"],
         ),

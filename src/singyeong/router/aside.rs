@@ -8,6 +8,7 @@ use super::Shared;
 use super::arrivals::Verdict;
 use super::mail::{self, Letter, Undone};
 use crate::amqp::delivery::{Delivery, From, Properties};
+use crate::amqp::messenger::brief;
 use crate::amqp::topology::{Queue, is_ours};
 
 /// The key under which it is set aside.
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Shared {
     /// Publishes a delivery to where those are that cannot be delivered.
     pub(super) async fn set_aside(&self, kind: &str, reason: &str, delivery: &Delivery) -> Result<Verdict, Undone> {
-        let Delivery { from, body, properties, .. } = delivery;
+        let (Delivery { from, body, properties, .. }, reason) = (delivery, brief(reason));
         let source = match from {
             From::Queue(queue) => queue.to_string(),
             From::Shard(shard) => shard.to_string(),

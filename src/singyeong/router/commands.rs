@@ -26,12 +26,12 @@ impl Shared {
         origin: Option<&Origin>,
         delivery: &Delivery,
     ) -> Result<Verdict, Undone> {
-        let command = match Command::of(&envelope.payload) {
+        let command = match Command::of(&envelope.contents.payload) {
             Ok(command) => command,
             Err(why) => return self.refuse(&why.to_string(), envelope, origin, delivery).await,
         };
         let mut properties = mail::of_type("application/json");
-        let asker = origin.filter(|_| !envelope.nonce.is_null());
+        let asker = origin.filter(|_| !envelope.contents.nonce.is_null());
         let mut number = None;
         if let Some(origin) = asker {
             let Some(queue) = self.reply_queue().await else {
@@ -39,7 +39,7 @@ impl Shared {
                     .refuse("RabbitMQ has no queue for the outcome now", envelope, Some(origin), delivery)
                     .await;
             };
-            let asker = Asker { key: origin.key(), node: origin.node.clone(), nonce: envelope.nonce.clone() };
+            let asker = Asker { key: origin.key(), node: origin.node.clone(), nonce: envelope.contents.nonce.clone() };
             number = self.waiting().add(asker, Instant::now());
             let Some(number) = number else {
                 return self.refuse("too many commands wait for their outcome", envelope, Some(origin), delivery).await;
@@ -121,8 +121,8 @@ impl Shared {
         origin: Option<&Origin>,
         delivery: &Delivery,
     ) -> Result<Verdict, Undone> {
-        if let Some(origin) = origin.filter(|_| !envelope.nonce.is_null()) {
-            let told = self.gateway_says(envelope.nonce.clone(), failed(why));
+        if let Some(origin) = origin.filter(|_| !envelope.contents.nonce.is_null()) {
+            let told = self.gateway_says(envelope.contents.nonce.clone(), failed(why));
             self.tell(&origin.key(), Some(&origin.node), told, 0, || delivery.is_held()).await?;
         }
         self.set_aside("command", why, delivery).await

@@ -3,7 +3,8 @@
 use super::envelope;
 use super::mail::{self, Letter, Undone};
 use super::origin::{self, Op, Origin};
-use super::{LANES, Shared, told};
+use super::{LANES, Shared};
+use crate::amqp::messenger::brief;
 use crate::amqp::topology::{Queue, singyeong};
 use crate::encoding::Value;
 use crate::singyeong::exchange::Sender;
@@ -27,65 +28,78 @@ impl Shared {
         };
         let letter = Letter { properties: &properties, body: &body };
         let published = self.publish(&sender, op.key(), Some(&queue), letter).await;
-        match published {
-            Ok(()) => None,
-            Err(undone) => Some(failed(op.name(), &sender, &undone)),
-        }
+        published.err().map(|not_kept| failed(op.name(), sender, letter, &not_kept))
     }
 
     /// Publishes any other dispatch to whoever listens.
     pub(super) async fn publish_other(&self, sender: Sender, name: &str, data: Value) -> Option<Outgoing> {
-        let refused = |reason: &str, data: Value| {
-            let [t, reason] = [name, reason].map(Value::string);
-            let op = Value::string("dispatch");
-            let fields = [("op", op), ("t", t), ("ts", sender.ts.clone()), ("d", data), ("reason", reason)];
-            Some(Outgoing::Invalid(Refusal::with("invalid dispatch payload", Value::map(fields))))
-        };
-        if name.is_empty() || singyeong::is_reserved(name) {
-            return refused("this key is Optic's own, or another program's that it serves", data);
-        }
-        if name.len() > LONGEST_KEY {
-            return refused("a key has at most 255 bytes", data);
+        if name.is_empty() || name.len() > LONGEST_KEY || singyeong::is_reserved(name) {
+            let refusal = Refusal::invalid_dispatch(Value::string(name), sender.ts, data);
+            return Some(Outgoing::Invalid(refusal));
         }
         let (content_type, body) = envelope::plain(&data);
+        // It may wait for long, and once is enough.
+        drop(data);
         let properties = mail::of_type(content_type);
-        match self.publish(&sender, name, None, Letter { properties: &properties, body: &body }).await {
+        let letter = Letter { properties: &properties, body: &body };
+        match self.publish(&sender, name, None, letter).await {
             Ok(()) => None,
-            Err(Undone::Unroutable) => Some(told::no_route(name, sender.ts, data)),
-            Err(undone) => Some(failed(name, &sender, &undone)),
+            Err(NotKept::Undone(Undone::Unroutable)) => {
+                let data = envelope::read(&body, Some(content_type)).unwrap_or_default();
+                Some(Outgoing::Invalid(Refusal::no_route(name, sender.ts, data)))
+            }
+            Err(not_kept) => Some(failed(name, sender, letter, &not_kept)),
         }
     }
 
-    /// After all that its connection has published before, also where that has to be tried again.
+    /// After all that its connection has published before, also where that has to be tried again. Whether the client is still
+    /// there does not matter: its connection's task drops this when it has waited long enough.
     async fn publish(
         &self,
         sender: &Sender,
         key: &str,
         queue: Option<&Queue>,
         letter: Letter<'_>,
-    ) -> Result<(), Undone> {
+    ) -> Result<(), NotKept> {
+        let _place = self.backlog.place(letter.body.len()).ok_or(NotKept::NoRoom)?;
         let lane = usize::try_from(sender.connection.get() % LANES as u64).expect("below the lanes' number");
         let _turn = self.turns[lane].lock().await;
-        let is_connected = || self.hub.outbox(&sender.key).is_some();
         match queue {
-            Some(queue) => self.dispatches.to_queue(lane, key, queue, letter, is_connected).await,
-            None => self.dispatches.to_key(lane, key, letter, is_connected).await,
+            Some(queue) => self.dispatches.to_queue(lane, key, queue, letter, || true).await?,
+            None => self.dispatches.to_key(lane, key, letter, || true).await?,
         }
+        Ok(())
     }
 }
 
 /// As AMQP has it.
 const LONGEST_KEY: usize = 255;
 
+/// Why a dispatch is not in RabbitMQ.
+enum NotKept {
+    /// Others wait already, more than is kept in memory.
+    NoRoom,
+    Undone(Undone),
+}
+
+impl From<Undone> for NotKept {
+    fn from(undone: Undone) -> Self {
+        Self::Undone(undone)
+    }
+}
+
 /// What was not published, the client is told.
-fn failed(t: &str, sender: &Sender, undone: &Undone) -> Outgoing {
-    let why = match undone {
-        Undone::NotHeld => "the client was gone",
-        Undone::GivenUp => "RabbitMQ has not taken it for minutes",
-        Undone::Unroutable => "no queue takes it",
+fn failed(t: &str, sender: Sender, letter: Letter<'_>, not_kept: &NotKept) -> Outgoing {
+    let why = match not_kept {
+        NotKept::NoRoom => "too many messages wait for RabbitMQ",
+        NotKept::Undone(Undone::NotHeld | Undone::Ending) => "this process ends",
+        NotKept::Undone(Undone::GivenUp) => "RabbitMQ has not taken it for minutes",
+        NotKept::Undone(Undone::Unroutable) => "no queue takes it",
         // Its text names what was asked, and no address.
-        Undone::Refused(error) => &error.to_string(),
+        NotKept::Undone(Undone::Refused(error)) => &error.to_string(),
     };
-    let fields = [("t", Value::string(t)), ("ts", sender.ts.clone()), ("reason", Value::string(why))];
-    Outgoing::Invalid(Refusal::with("internal server error", Value::map(fields)))
+    let body = envelope::read(letter.body, letter.properties.content_type.as_deref()).unwrap_or_default();
+    let nonce = body.get("nonce").cloned().unwrap_or_default();
+    let fields = [("nonce", nonce), ("t", Value::string(t)), ("ts", sender.ts), ("reason", Value::string(brief(why)))];
+    Outgoing::Invalid(Refusal::with("message not kept", Value::map(fields)))
 }

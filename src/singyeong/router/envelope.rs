@@ -11,17 +11,15 @@ use serde_json::value::RawValue;
 use super::targets::Targets;
 use crate::encoding::{self, Encoding, Map, ReadError, Term, Value};
 use crate::singyeong::ids::ClientKey;
-use crate::singyeong::packet::outgoing::Outgoing;
+use crate::singyeong::packet::outgoing::{Contents, Outgoing};
 use crate::singyeong::query::{InvalidQuery, Query};
 
 /// A body, read.
 #[derive(Clone, Debug)]
 pub(super) struct Envelope {
     pub(super) query: Arc<Query>,
-    pub(super) nonce: Value,
-    pub(super) payload: Value,
-    /// Whoever it says to be from.
-    pub(super) sender: Option<Box<str>>,
+    /// Of all its receivers the same.
+    pub(super) contents: Arc<Contents>,
     /// Whom it is for, where that was decided.
     pub(super) clients: Option<Vec<ClientKey>>,
 }
@@ -89,11 +87,12 @@ impl Envelope {
         let read = |raw: &RawValue| encoding::read(Encoding::Json, raw.get().as_bytes()).map_err(Malformed::from);
         let optional = |raw: Option<&RawValue>| raw.map_or(Ok(Value::Null), read);
         let target = body.target.ok_or(Malformed::Missing("target"))?;
+        let query = targets.query(target.get().as_bytes(), || read(target))?;
+        let payload = read(body.payload.ok_or(Malformed::Missing("payload"))?)?;
+        let sender = optional(body.sender)?.as_str().map(Into::into);
         Ok(Self {
-            query: targets.query(target.get().as_bytes(), || read(target))?,
-            payload: read(body.payload.ok_or(Malformed::Missing("payload"))?)?,
-            nonce: optional(body.nonce)?,
-            sender: optional(body.sender)?.as_str().map(Into::into),
+            query,
+            contents: Arc::new(Contents::new(optional(body.nonce)?, payload, sender)),
             clients: keys(&optional(body.clients)?),
         })
     }
@@ -119,19 +118,15 @@ impl Envelope {
             false => targets.query(&text, || Ok::<_, Malformed>(target))?,
         };
         let rest = Map::new(rest);
-        Ok(Self {
-            query,
-            payload,
-            nonce: rest.get("nonce").cloned().unwrap_or(Value::Null),
-            sender: rest.get("sender").and_then(Value::as_str).map(Into::into),
-            clients: rest.get("clients").and_then(keys),
-        })
+        let nonce = rest.get("nonce").cloned().unwrap_or(Value::Null);
+        let sender = rest.get("sender").and_then(Value::as_str).map(Into::into);
+        let contents = Arc::new(Contents::new(nonce, payload, sender));
+        Ok(Self { query, contents, clients: rest.get("clients").and_then(keys) })
     }
 
-    /// The packet for a client that it is for.
-    pub(super) fn into_packet(self, broadcast: bool) -> Outgoing {
-        let Self { nonce, payload, sender, .. } = self;
-        Outgoing::Message { broadcast, nonce, payload, sender }
+    /// The packet for those that it is for.
+    pub(super) fn packet(&self, broadcast: bool) -> Outgoing {
+        Outgoing::Message { broadcast, contents: self.contents.clone() }
     }
 
     /// The content type and the body for these clients of those that match.
@@ -140,11 +135,12 @@ impl Envelope {
             Value::List([Value::string(key.application.as_str()), Value::string(key.client.as_str())].into())
         };
         let clients = Value::List(clients.iter().map(pair).collect());
-        let sender = self.sender.as_deref().map_or(Value::Null, Value::string);
+        let Contents { nonce, payload, sender, .. } = &*self.contents;
+        let sender = sender.as_deref().map_or(Value::Null, Value::string);
         body(&[
             ("target", &self.query.to_value()),
-            ("payload", &self.payload),
-            ("nonce", &self.nonce),
+            ("payload", payload),
+            ("nonce", nonce),
             ("sender", &sender),
             ("clients", &clients),
         ])
@@ -230,17 +226,17 @@ mod tests {
         let json = read(br#" {"x":1,"payload":[1],"nonce":"n","target":{"application":"app"},"sender":"me"}"#, None);
         let pack = b"\x84\xa6target\x81\xabapplication\xa3app\xa7payload\x91\x01\xa5nonce\xa1n\xa6sender\xa2me";
         for read in [json, read(pack, Some("application/msgpack")), read(pack, None)] {
-            let Envelope { query, nonce, payload, sender, clients } = read.expect("a body");
-            assert_eq!(query.application(), Some("app"));
-            assert_eq!((nonce, sender.as_deref(), clients), (Value::string("n"), Some("me"), None));
-            assert_eq!(payload, Value::List([Value::Integer(1)].into()));
+            let Envelope { query, contents, clients } = read.expect("a body");
+            assert_eq!((query.application(), clients), (Some("app"), None));
+            let payload = Value::List([Value::Integer(1)].into());
+            assert_eq!(*contents, Contents::new(Value::string("n"), payload, Some("me".into())));
         }
     }
 
     #[test]
     fn null_is_there_and_what_is_missing_is_told() {
         let all = read(br#"{"target":null,"payload":null,"sender":7}"#, None).expect("everybody");
-        assert_eq!((all.payload, all.nonce, all.sender), (Value::Null, Value::Null, None));
+        assert_eq!(*all.contents, Contents::default());
         let name = |body: &[u8], content_type| read(body, content_type).expect_err("malformed").name();
         assert_eq!(name(br#"{"target":null}"#, None), "no_field");
         assert_eq!(name(b"\x81\xa7payload\xc0", None), "no_field");
@@ -256,10 +252,11 @@ mod tests {
         let (key, payload) = (ClientKey::new("app", "1"), Value::Bytes([0, 255].into()));
         let whole = read(br#"{"target":{},"payload":1}"#, None).expect("a body");
         for payload in [Value::Integer(1), payload] {
-            let envelope = Envelope { payload: payload.clone(), ..whole.clone() };
+            let contents = Arc::new(Contents::new(Value::Null, payload, None));
+            let envelope = Envelope { contents: contents.clone(), ..whole.clone() };
             let (content_type, body) = envelope.listing(std::slice::from_ref(&key));
             let listed = read(&body, Some(content_type)).expect("a body");
-            assert_eq!((listed.payload, listed.clients), (payload, Some(vec![key.clone()])));
+            assert_eq!((listed.contents, listed.clients), (contents, Some(vec![key.clone()])));
         }
     }
 

@@ -62,7 +62,7 @@ impl Shared {
         let kind = Kind::Probe { id: probe.id, to: Address::of(key), from: self.hub.own().clone() };
         let letter = Letter { properties: &Properties::default(), body: b"" };
         let asked = async {
-            match self.mail.to_node(key, node, &Parcel::new(kind), letter, || false).await {
+            match self.to_node(key, node, &Parcel::new(kind), letter, || false).await {
                 Ok(()) => {}
                 // It is gone.
                 Err(Undone::Unroutable) => return true,
@@ -75,5 +75,27 @@ impl Shared {
             healthy = probe.answer() => healthy,
             gone = asked => !gone,
         }
+    }
+
+    /// Whether a client of ours is alive, told to whoever wants its id.
+    pub(super) async fn probed(&self, id: u64, key: &ClientKey, from: &NodeId) {
+        let healthy = self.is_healthy(key).await;
+        let parcel = Parcel::new(Kind::Probed { id, healthy });
+        let letter = Letter { properties: &Properties::default(), body: b"" };
+        // Who asked waits for a moment only.
+        let _ = self.to_node(id, from, &parcel, letter, || false).await;
+    }
+
+    /// Forgets a client of ours that is not.
+    pub(super) async fn is_healthy(&self, key: &ClientKey) -> bool {
+        let Some(outbox) = self.hub.outbox(key) else { return false };
+        if outbox.is_healthy().await {
+            return true;
+        }
+        // Meanwhile it may have come again.
+        if self.hub.outbox(key).is_some_and(|now| now.is_same(&outbox)) {
+            self.hub.forget(key);
+        }
+        false
     }
 }

@@ -49,6 +49,8 @@ pub(super) enum Undone {
     Unroutable,
     /// RabbitMQ does not take it, now and later.
     Refused(AdminError),
+    /// Nobody takes it here any more, for this process ends.
+    Ending,
 }
 
 impl Mail {
@@ -83,7 +85,7 @@ impl Mail {
     }
 
     /// Publishes a parcel to a process's own queue, after those for the same `receiver` before. Properties and body are as
-    /// they are; the header is added.
+    /// they are; the header is added. Of one that `is_known` to be there the queue is declared, should it not be there (yet).
     ///
     /// # Errors
     /// [`Undone::Unroutable`] when the process is gone for long.
@@ -91,6 +93,7 @@ impl Mail {
         &self,
         receiver: impl Hash,
         node: &NodeId,
+        is_known: bool,
         parcel: &Parcel,
         letter: Letter<'_>,
         is_ours: impl Fn() -> bool,
@@ -99,7 +102,7 @@ impl Mail {
         let mut properties = letter.properties.clone();
         properties.headers.insert(parcel::HEADER.to_owned(), parcel.to_header());
         let letter = Letter { properties: &properties, body: letter.body };
-        self.publish(lane_of(receiver), "", queue.name(), None, letter, is_ours).await
+        self.publish(lane_of(receiver), "", queue.name(), is_known.then_some(&queue), letter, is_ours).await
     }
 
     /// Publishes to a queue that no key leads to.

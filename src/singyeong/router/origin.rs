@@ -40,6 +40,8 @@ pub(super) struct Origin {
     #[serde(flatten)]
     client: Address,
     connection: u64,
+    /// The message's number, which no other has: the same message may come twice.
+    pub(super) message: u64,
     pub(super) op: Op,
     /// The packet's, if it was a number.
     ts: Option<Number>,
@@ -80,6 +82,7 @@ impl Origin {
             node,
             client: Address::of(&sender.key),
             connection: sender.connection.get(),
+            message: fastrand::u64(..),
             op,
             ts: number(&sender.ts),
         }

@@ -2,6 +2,8 @@
 //!
 //! A parcel that its process does not take in time is dead-lettered, and comes to anybody who routes.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::origin::{Address, Op};
@@ -16,8 +18,11 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Parcel {
     version: u32,
-    /// How often it was on its way already.
+    /// How often it was on its way already, of what is not routed again.
     pub(super) tries: u32,
+    /// How long it has waited to be routed again, in milliseconds.
+    #[serde(default)]
+    waited: u32,
     #[serde(flatten)]
     pub(super) kind: Kind,
 }
@@ -90,7 +95,17 @@ impl Parcel {
     }
 
     pub(super) const fn again(kind: Kind, tries: u32) -> Self {
-        Self { version: VERSION, tries, kind }
+        Self { version: VERSION, tries, waited: 0, kind }
+    }
+
+    /// The same, that has waited so long.
+    pub(super) fn waited(self, waited: Duration) -> Self {
+        Self { waited: waited.as_millis().try_into().unwrap_or(u32::MAX), ..self }
+    }
+
+    /// How long it has.
+    pub(super) const fn has_waited(&self) -> Duration {
+        Duration::from_millis(self.waited as u64)
     }
 
     pub(super) fn read(text: &str) -> Result<Self, Unreadable> {
@@ -130,7 +145,7 @@ mod tests {
             Kind::Probed { id: u64::MAX, healthy: true },
         ];
         for kind in kinds {
-            let parcel = Parcel::again(kind, 3);
+            let parcel = Parcel::again(kind, 3).waited(Duration::from_millis(75));
             assert_eq!(Parcel::read(&parcel.to_header()), Ok(parcel));
         }
     }
@@ -139,7 +154,10 @@ mod tests {
     fn the_words_are_those_of_the_page() {
         let to = Address::of(&ClientKey::new("app", "1"));
         let header = Parcel::new(Kind::Send { to }).to_header();
-        assert_eq!(header, r#"{"version":1,"tries":0,"kind":"send","to":{"application":"app","client":"1"}}"#);
+        assert_eq!(
+            header,
+            r#"{"version":1,"tries":0,"waited":0,"kind":"send","to":{"application":"app","client":"1"}}"#
+        );
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Forward for Router {
             };
             let letter = Letter { properties: &properties, body: &body };
             // Whether it is still ours is the queues' business: what is not, comes twice.
-            let forwarded = shared.mail.to_node(&queue, &node, &Parcel::new(kind), letter, || true).await;
+            let forwarded = shared.to_node(&queue, &node, &Parcel::new(kind), letter, || true).await;
             forwarded.map_err(|_| NotForwarded)
         })
     }

@@ -34,8 +34,8 @@ impl Told {
             op: origin.op,
             ts: origin.ts(),
             target: envelope.query.to_value(),
-            nonce: envelope.nonce.clone(),
-            payload: envelope.payload.clone(),
+            nonce: envelope.contents.nonce.clone(),
+            payload: envelope.contents.payload.clone(),
         }
     }
 
@@ -54,12 +54,11 @@ impl Told {
     fn packet(self) -> Outgoing {
         match self {
             Self::NoRoute { op, ts, target, nonce, payload } => {
-                let d = Value::map([("nonce", nonce), ("payload", payload), ("target", target)]);
-                no_route(op.name(), ts, d)
+                Outgoing::Invalid(Refusal::no_route_of_message(op.name(), ts, nonce, payload, target))
             }
             Self::Answer { nonce, payload, sender } => {
                 let sender = sender.as_str().map(Into::into);
-                Outgoing::Message { broadcast: false, nonce, payload, sender }
+                Outgoing::message(false, nonce, payload, sender)
             }
         }
     }
@@ -88,12 +87,6 @@ fn field(body: &Value, key: &str) -> Value {
     body.get(key).cloned().unwrap_or(Value::Null)
 }
 
-/// Op 3: nobody takes the dispatch `t` that says `d`.
-pub(super) fn no_route(t: &str, ts: Value, d: Value) -> Outgoing {
-    let extra_info = Value::map([("op", Value::Integer(4)), ("t", Value::string(t)), ("ts", ts), ("d", d)]);
-    Outgoing::Invalid(Refusal::with("no_route", extra_info))
-}
-
 impl Shared {
     /// Tells a client, wherever it is; where nobody knows, at `last`. Who is gone is told nothing.
     ///
@@ -120,7 +113,7 @@ impl Shared {
         let (content_type, body) = told.body();
         let (properties, parcel) = (mail::of_type(content_type), Parcel::again(told.kind(to), tries));
         let letter = Letter { properties: &properties, body: &body };
-        match self.mail.to_node(to, node, &parcel, letter, is_ours).await {
+        match self.to_node(to, node, &parcel, letter, is_ours).await {
             Err(Undone::Unroutable) => Ok(()),
             done => done,
         }

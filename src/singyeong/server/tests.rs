@@ -193,7 +193,7 @@ fn key(id: &str) -> ClientKey {
 }
 
 fn message(payload: &str) -> Outgoing {
-    Outgoing::Message { broadcast: false, nonce: Value::Null, payload: Value::string(payload), sender: None }
+    Outgoing::message(false, Value::Null, Value::string(payload), None)
 }
 
 fn nonce(dispatch: &Dispatch) -> i64 {

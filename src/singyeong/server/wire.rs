@@ -159,7 +159,7 @@ mod tests {
         let (told, mut written) = (Arc::new(Mutex::new(Vec::new())), 0);
         for number in 0..2000 {
             let payload = Value::string(&"x".repeat(1000));
-            let packet = Outgoing::Message { broadcast: false, nonce: Value::Null, payload, sender: None };
+            let packet = Outgoing::message(false, Value::Null, payload, None);
             let fates = Arc::clone(&told);
             let fate = Box::new(move |written| fates.lock().expect("not poisoned").push((number, written)));
             outbox.push(packet, Some(fate)).expect("there is room");
