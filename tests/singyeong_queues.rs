@@ -82,7 +82,7 @@ impl Process {
         let (queues, driver) = Queues::new(hub.clone(), group, limits, consumption.clone(), messenger.clone(), forward);
         let news = News::new(hub.clone(), consumption, administration.clone(), group);
         tasks.spawn(driver.run(stop.clone()));
-        tasks.spawn(routing.run(Arc::new(queues.clone()), stop.clone()));
+        tasks.spawn(routing.run(Arc::new(queues.clone()), stop.clone(), stop.clone()));
         tasks.spawn(news.run(stop.clone()));
         Self { group: group.to_owned(), hub, queues, forwarded, administration, messenger, stop, tasks }
     }

@@ -399,11 +399,9 @@ impl Shared {
         };
         let application = queued.target.application().map(Application::new);
         let source = Source { application, queue: queued.queue.clone() };
-        let is_wanted = || self.hub.outbox_of(&sender.key, sender.connection).is_some();
         let lane = sender.connection.get();
-        match self.publisher.publish(lane, &source, &properties, &body, is_wanted).await {
+        match self.publisher.publish(lane, &source, &properties, &body).await {
             Ok(()) => Some(Outgoing::QueueConfirm(queued.queue.clone())),
-            Err(NotPublished::Abandoned) => None,
             Err(error) => {
                 warn!(%queue, client = %sender.key, %error, "a message was not queued, and its sender is told");
                 refused(

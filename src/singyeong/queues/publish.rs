@@ -84,12 +84,12 @@ impl Publisher {
         source: &Source,
         properties: &Properties,
         body: &[u8],
-        is_wanted: impl Fn() -> bool,
     ) -> Result<(), NotPublished> {
         let _counted = Counted::of(&self.waiting, body.len()).ok_or(NotPublished::TooMany)?;
         let lane = usize::try_from(lane % LANES as u64).expect("less than 64");
         let _turn = self.lanes[lane].lock().await;
-        self.put(lane, source, properties, body, is_wanted).await
+        // For as long as whoever asked holds on to it, also when the client has left meanwhile.
+        self.put(lane, source, properties, body, || true).await
     }
 
     /// Publishes until RabbitMQ has confirmed it, or it is wanted no more.
