@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::core::{Action, Arrival, Bounds, Clients, Core, Number};
-use super::publish::{NotPublished, Publisher, queue as queue_of};
+use super::publish::{Publisher, queue as queue_of};
 use super::requests::Waiting;
 use super::room::Most;
 use super::{Forward, ForwardedMessage, Source, message};
