@@ -23,6 +23,8 @@ use crate::singyeong::replica::{Change, Own, Replica};
 #[derive(Debug)]
 pub(super) struct Clients {
     node: NodeId,
+    /// When this process began, in Unix milliseconds.
+    began: u64,
     pub(super) registry: Registry,
     own: OwnLinks,
     /// Those of our own who want client updates.
@@ -44,8 +46,9 @@ enum Link {
 }
 
 impl Clients {
-    pub(super) fn new(node: NodeId) -> Self {
+    pub(super) fn new(node: NodeId, began: u64) -> Self {
         Self {
+            began,
             registry: Registry::default(),
             own: OwnLinks::new(),
             listeners: Listeners::default(),
@@ -194,7 +197,11 @@ impl Clients {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::Put(client) => self.put(client, true),
-            Change::Found(client) => self.put(client, false),
+            // One that came while we were finding our way may have somebody here who waits to hear of it.
+            Change::Found(client) => {
+                let is_new = client.since >= self.began;
+                self.put(client, is_new);
+            }
             Change::Heartbeat(node, key, at) => self.heartbeat(&node, &key, at),
             Change::Gone(node, key) => self.gone(&node, &key),
             Change::Only(node, keys) => self.only(&node, &keys),

@@ -18,6 +18,7 @@ use super::ids::{ClientKey, ConnectionId};
 use super::outbox::{Fate, Outbox, Undeliverable};
 use super::packet::outgoing::Outgoing;
 use super::query::Query;
+use crate::clock::unix_millis;
 use crate::cluster::node::NodeId;
 
 /// The one of a process.
@@ -43,7 +44,7 @@ pub enum Place {
 impl Hub {
     /// Of the process `own`, with nobody connected.
     pub fn new(own: NodeId) -> Self {
-        let clients = Mutex::new(Clients::new(own.clone()));
+        let clients = Mutex::new(Clients::new(own.clone(), unix_millis()));
         Self { own, clients, changed: Notify::new(), informed: watch::Sender::new(false) }
     }
 

@@ -208,7 +208,8 @@ impl World {
         let process = &mut self.processes[at];
         let about = || Client { since, restricted, ..client(&process.hub, "app", &key.to_string()) };
         if process.hub.register(about(), connection, outbox.clone()).is_err() {
-            if others_answer {
+            // Who knows no password takes nobody's place, and so nobody is asked.
+            if others_answer || restricted {
                 return;
             }
             process.hub.forget(&key_of(key));
@@ -216,10 +217,6 @@ impl World {
                 assert!(before.closing().is_some(), "who does not answer is closed");
             }
             let registered = process.hub.register(about(), connection, outbox.clone());
-            if restricted && matches!(registered, Err(Place::At(_))) {
-                // One that is not, and may live yet, goes before.
-                return;
-            }
             assert_eq!(registered, Ok(()));
         }
         process.clients.insert(key_of(key), (connection, outbox));

@@ -287,6 +287,14 @@ fn those_that_were_there_before_a_process_are_not_told_to_have_come() {
     assert!(b.is_whole());
     b.informed();
     assert_eq!((packets(&listener), b.get(&ClientKey::new("app", "1")).is_some()), (vec![], true));
+    // One that came after the process began is told, though it came with those that were there.
+    let (late, waiting) = (Hub::new(node("late")), Hub::new(node("waiting")));
+    let listener_of_late = listen(&late);
+    connect(&waiting, Client { since: u64::MAX, ..client(&waiting, "app", "3") }, 3);
+    waiting.next_message(now).expect("before there is anybody to hear it");
+    late.joined();
+    talk(&waiting, &late, later(now, 100));
+    assert_eq!(packets(&listener_of_late), [connected("app")]);
     connect(&a, client(&a, "app", "2"), 2);
     talk(&a, &b, later(now, 200));
     assert_eq!(packets(&listener), [connected("app")]);

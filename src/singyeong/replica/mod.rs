@@ -48,7 +48,7 @@ pub trait Own {
 pub enum Change {
     /// A client is there, and so.
     Put(Client),
-    /// The same of one that may have been there long before we were: nobody is told that it came.
+    /// The same of one that may have been there long before we were: if so, nobody is told that it came.
     Found(Client),
     /// This process's client sent a heartbeat, at this time in Unix milliseconds.
     Heartbeat(NodeId, ClientKey, u64),
