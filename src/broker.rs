@@ -10,6 +10,7 @@ use std::pin::Pin;
 use serde::Serialize;
 
 use crate::discord::ids::{Seq, SessionId, Shard, ShardId};
+use crate::encoding::Encoding;
 
 /// An event's place in the order in which a broker took events, over all shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +44,9 @@ pub struct Event<'a> {
     pub seq: Seq,
     /// Its `t`.
     pub name: &'a str,
-    /// Its `d`, byte for byte.
+    /// How Discord wrote `data`.
+    pub encoding: Encoding,
+    /// Its `d`, byte for byte. A term stands here without the version byte that a term alone begins with.
     pub data: &'a [u8],
 }
 

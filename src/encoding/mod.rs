@@ -3,6 +3,7 @@
 //! Knows no protocol: what a value means is its reader's business.
 
 mod cursor;
+mod dialect;
 pub mod etf;
 mod inspect;
 mod integer;
@@ -15,6 +16,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use self::dialect::Dialect;
 pub use self::integer::MOST_DIGITS;
 pub use self::value::{BigInteger, Map, Value};
 pub use self::write::Term;

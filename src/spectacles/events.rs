@@ -214,6 +214,7 @@ mod tests {
     use crate::amqp::address::Address;
     use crate::amqp::publisher::{PublisherSettings, Window};
     use crate::cluster::fence::Fence;
+    use crate::encoding::Encoding;
 
     /// Events over a connection that is never made, listed ones only.
     fn events(names: &[&str]) -> Events {
@@ -235,7 +236,8 @@ mod tests {
         let events = events(&["MESSAGE_CREATE"]);
         let shard = Shard::new(ShardId::new(0), 1).expect("the only one");
         let session = SessionId::new("s".repeat(300));
-        let event = Event { shard, session: &session, seq: Seq::new(7), name: "MESSAGE_CREATE", data: b"{}" };
+        let (seq, name, encoding) = (Seq::new(7), "MESSAGE_CREATE", Encoding::Json);
+        let event = Event { shard, session: &session, seq, name, encoding, data: b"{}" };
         assert_eq!(events.publish(&event), Some(Position::new(0)), "the notice's place");
         assert_eq!(events.publish(&Event { name: "TYPING_START", ..event }), None, "nobody wants it");
         assert_eq!(events.publisher.counters().outbox.published, 1);

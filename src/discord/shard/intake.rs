@@ -15,6 +15,7 @@ use crate::discord::ids::{Seq, Shard};
 use crate::discord::inflate::{Buffer, Inflater};
 use crate::discord::session::{Action, Dispatched, LastSign, OldSession, Session};
 use crate::discord::websocket::{Message, Reader};
+use crate::encoding::Encoding;
 use crate::ledger::Ledger;
 use crate::session_store::StoredSession;
 
@@ -189,7 +190,7 @@ impl Intake {
 
     fn publish(&self, seq: Seq, name: &str, data: &[u8]) -> Option<Position> {
         let session = self.session.session_id()?;
-        self.broker.publish(&Event { shard: self.shard, session, seq, name, data })
+        self.broker.publish(&Event { shard: self.shard, session, seq, name, encoding: Encoding::Json, data })
     }
 
     /// What is to be stored of the session. Nothing while the former one's gap is not settled: after a crash its record is
