@@ -24,6 +24,7 @@ pub mod cluster;
 // Values in every encoding, and websocket clients on the same exchange.
 pub mod encoding;
 pub mod singyeong;
+pub mod websocket;
 
 // What carries events and keeps sessions: RabbitMQ, or standard output.
 pub mod amqp;
@@ -38,6 +39,7 @@ pub mod service;
 
 // Used by all.
 pub mod clock;
+pub mod passwords;
 pub mod secret;
 pub mod tls;
 

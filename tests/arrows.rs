@@ -8,15 +8,27 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Knows no adapter.
-const CORE: [&str; 9] =
-    ["broker", "clock", "cluster", "discord", "encoding", "ledger", "secret", "session_store", "tls"];
+const CORE: [&str; 10] =
+    ["broker", "clock", "cluster", "discord", "encoding", "ledger", "passwords", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 11] =
-    ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
+const OUTSIDE: [&str; 12] = [
+    "amqp",
+    "cli",
+    "config",
+    "http",
+    "logging",
+    "memory",
+    "service",
+    "simulator",
+    "singyeong",
+    "spectacles",
+    "stdio",
+    "websocket",
+];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 70] = [
+const SANS_IO: [&str; 71] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -51,6 +63,7 @@ const SANS_IO: [&str; 70] = [
     "discord/websocket",
     "encoding",
     "ledger",
+    "passwords",
     "secret",
     "session_store",
     "simulator/compress",
@@ -72,7 +85,6 @@ const SANS_IO: [&str; 70] = [
     "singyeong/limits",
     "singyeong/metadata",
     "singyeong/packet",
-    "singyeong/passwords",
     "singyeong/query",
     "singyeong/queues",
     "singyeong/registry",
@@ -87,10 +99,11 @@ const SANS_IO: [&str; 70] = [
     "spectacles/demand",
     "spectacles/route",
     "spectacles/tally",
+    "websocket/frames",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 26] = [
+const DRIVERS: [&str; 29] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -117,10 +130,14 @@ const DRIVERS: [&str; 26] = [
     "singyeong/rest",
     "singyeong/router",
     "singyeong/server",
+    "websocket/doors",
+    "websocket/http",
+    "websocket/server",
 ];
 
 /// In these folders everything is either sans-I/O or a driver.
-const SORTED: [&str; 6] = ["amqp/publisher", "cluster", "discord", "session_store", "simulator", "singyeong"];
+const SORTED: [&str; 7] =
+    ["amqp/publisher", "cluster", "discord", "session_store", "simulator", "singyeong", "websocket"];
 
 #[test]
 fn the_core_names_no_adapter() {

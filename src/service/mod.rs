@@ -26,6 +26,7 @@
 
 mod cluster;
 mod descriptors;
+mod fronts;
 mod join;
 mod leftovers;
 mod pool;
@@ -66,11 +67,11 @@ use crate::discord::session::End;
 use crate::discord::shard::Shared;
 use crate::http::{self, BindError, Health};
 use crate::session_store::{FileSessionStore, MemorySessionStore, SessionStore};
-use crate::singyeong::server;
 use crate::spectacles::demand::Demand;
 use crate::spectacles::events::{Events, Feedback, Settings as EventSettings};
 use crate::stdio;
 use crate::tls;
+use crate::websocket;
 
 /// Events at the broker without a confirm: enough to keep it busy, and little to write again.
 const WINDOW: Window = Window { messages: 4096, bytes: 8 << 20 };
@@ -94,9 +95,9 @@ pub enum ServiceError {
     /// The address for health cannot be listened on.
     #[error(transparent)]
     Http(#[from] BindError),
-    /// The address for 신경 cannot be listened on.
+    /// An address for websockets cannot be listened on.
     #[error(transparent)]
-    Singyeong(#[from] server::BindError),
+    Websocket(#[from] websocket::BindError),
     /// Something about RabbitMQ's address is wrong.
     #[error("AMQP_URL: {0}")]
     Address(String),
@@ -201,14 +202,14 @@ impl Service {
                 let fence = Fence::closed(Instant::now());
                 let rabbit = self.start_amqp(bot, amqp, &fence)?;
                 // Its clients need no Discord, which may be long in answering.
-                self.start_singyeong(config, amqp, &rabbit.connections, &node).await?;
+                self.start_fronts(config, amqp, &rabbit.connections, &node)?;
                 let Some(discord) = self.ask_discord(bot, stop).await? else { return Ok(()) };
                 self.run_in_cluster(config, amqp, &discord, &rabbit, fence, node, stop).await
             }
             (config::Broker::Amqp(amqp), None) => {
                 let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let connections = self.connect(amqp)?;
-                self.start_singyeong(config, amqp, &connections, &node).await?;
+                self.start_fronts(config, amqp, &connections, &node)?;
                 info!("there is no DISCORD_TOKEN: no shard runs, and 신경 alone is served");
                 self.view.joined();
                 let ending = stop.child_token();

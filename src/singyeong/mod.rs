@@ -20,7 +20,6 @@ pub mod metadata;
 pub mod news;
 pub mod outbox;
 pub mod packet;
-pub mod passwords;
 pub mod query;
 pub mod queues;
 pub mod registry;
