@@ -12,11 +12,23 @@ const CORE: [&str; 9] =
     ["broker", "clock", "cluster", "discord", "encoding", "ledger", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 11] =
-    ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
+const OUTSIDE: [&str; 12] = [
+    "amqp",
+    "amybot",
+    "cli",
+    "config",
+    "http",
+    "logging",
+    "memory",
+    "service",
+    "simulator",
+    "singyeong",
+    "spectacles",
+    "stdio",
+];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 70] = [
+const SANS_IO: [&str; 73] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -24,6 +36,9 @@ const SANS_IO: [&str; 70] = [
     "amqp/publisher/handshake",
     "amqp/publisher/incoming",
     "amqp/publisher/outbox",
+    "amybot/answer",
+    "amybot/internal",
+    "amybot/message",
     "broker",
     "cluster/agreement",
     "cluster/announcement",
