@@ -6,6 +6,7 @@
 //! - [`broker`], [`session_store`]: the seams between shards and whatever carries their events and keeps their sessions
 //! - [`spectacles`] over [`amqp`], or [`stdio`]: what carries them
 //! - [`singyeong`] over the same [`amqp`]: websocket clients on the same exchange, their values by [`encoding`]
+//! - [`amybot`] over the same [`amqp`]: services that run shards of their own, and their messages to each other
 //! - [`service`]: every task, and who waits for it; [`config`], [`logging`] and [`http`] (health) go with it
 //! - [`simulator`]: a Discord gateway for tests, demos and work offline
 //!
@@ -25,6 +26,9 @@ pub mod cluster;
 pub mod encoding;
 pub mod singyeong;
 pub mod websocket;
+
+// Services with shards of their own, and messages between them.
+pub mod amybot;
 
 // What carries events and keeps sessions: RabbitMQ, or standard output.
 pub mod amqp;

@@ -12,8 +12,9 @@ const CORE: [&str; 10] =
     ["broker", "clock", "cluster", "discord", "encoding", "ledger", "passwords", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 12] = [
+const OUTSIDE: [&str; 13] = [
     "amqp",
+    "amybot",
     "cli",
     "config",
     "http",
@@ -28,7 +29,7 @@ const OUTSIDE: [&str; 12] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 71] = [
+const SANS_IO: [&str; 74] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -36,6 +37,9 @@ const SANS_IO: [&str; 71] = [
     "amqp/publisher/handshake",
     "amqp/publisher/incoming",
     "amqp/publisher/outbox",
+    "amybot/answer",
+    "amybot/internal",
+    "amybot/message",
     "broker",
     "cluster/agreement",
     "cluster/announcement",

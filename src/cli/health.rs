@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use url::Url;
 
-use super::environment::{Environment, wrong};
+use super::environment::{Environment, read_file, wrong};
 use super::exit::{Exit, ExitWith};
 use super::output;
 
@@ -34,7 +34,7 @@ const MOST_BYTES: usize = 64 * 1024;
 pub async fn run(args: HealthArgs, environment: &Environment) -> Result<()> {
     let url = match args.url {
         Some(url) => url,
-        None => url_of(optic::config::http_address_from(environment.vars()).map_err(wrong)?.0)?,
+        None => url_of(optic::config::HttpAccess::from_vars(environment.vars(), read_file).map_err(wrong)?.0.address)?,
     };
     let asked = match tokio::time::timeout(TIMEOUT, ask(&url)).await {
         Ok(asked) => asked,

@@ -147,8 +147,24 @@ fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
                 .into(),
         ),
         (
-            &[("DISCORD_ENCODING", "etf")],
-            "DISCORD_ENCODING=\"etf\": this version of Optic does not have it; write json, or unset it".into(),
+            &[("DISCORD_ENCODING", "msgpack")],
+            "DISCORD_ENCODING=\"msgpack\": not known; write json or etf".into(),
+        ),
+        (
+            &[AMQP, ("BROKER_ENCODING", "bson")],
+            "BROKER_ENCODING=\"bson\": not known; write json or etf or msgpack or msgpack-text".into(),
+        ),
+        (
+            &[("HTTP_TOKEN", "two words")],
+            "HTTP_TOKEN (not shown): it has a character that no header can carry; write letters and digits, such as \
+             `openssl rand -hex 32` prints"
+                .into(),
+        ),
+        (
+            &[("AMYBOT_SHARD_COUNT", "8")],
+            "AMYBOT_SHARD_COUNT=\"8\": services are known to each other through RabbitMQ, and there is none with \
+             BROKER_TYPE=stdio; set AMQP_URL, or unset AMYBOT_SHARD_COUNT"
+                .into(),
         ),
         (
             &[("DISCORD_COMPRESSION", "gzip")],
