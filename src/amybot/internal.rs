@@ -28,8 +28,8 @@ pub enum Internal {
 }
 
 /// A websocket connection, and how it is reached: its process's queue for answers, where messages to it carry its number as
-/// `correlation_id`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `correlation_id`. A process that gets a message for a connection that it does not have any more says once more that it left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     /// The process that it is connected to.
     pub node: NodeId,
@@ -101,7 +101,7 @@ pub struct Instance {
 }
 
 /// How a service is connected.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Over {
     /// By a queue.

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::amqp::topology::singyeong::is_reserved;
 use crate::discord::ids::ShardId;
-use crate::encoding::{self, Encoding, ReadError, Value};
+use crate::encoding::{self, Dialect, Encoding, ReadError, Value};
 
 /// The `t` of messages to and from the gateway itself.
 pub const OPCODE: &str = "gateway:opcode";
@@ -177,26 +177,41 @@ impl Opcode {
 }
 
 impl Message {
-    /// Reads a body, by its content type, else by its first byte.
+    /// Reads a body, by its content type, else by its first bytes; and tells in which form it was.
     ///
     /// # Errors
     /// It is no message.
-    pub fn read(content_type: Option<&str>, body: &[u8]) -> Result<Self, Malformed> {
-        match encoding_of(content_type, body) {
-            Encoding::Json => Self::read_json(body),
-            other => {
-                let value = encoding::read(other, body);
-                match value.map_err(|error| Malformed::Unreadable { encoding: other, error })? {
-                    // JSON text in a MessagePack string.
-                    Value::String(text) => Self::read_json(text.as_bytes()),
-                    value => {
-                        let mut json = Vec::new();
-                        encoding::write(Encoding::Json, &value, &mut json);
-                        Self::read_json(&json)
-                    }
-                }
+    pub fn read(content_type: Option<&str>, body: &[u8]) -> Result<(Self, Dialect), Malformed> {
+        let encoding = encoding_of(content_type, body);
+        if encoding == Encoding::Json {
+            return Ok((Self::read_json(body)?, Dialect::Plain(encoding)));
+        }
+        let value = encoding::read(encoding, body).map_err(|error| Malformed::Unreadable { encoding, error })?;
+        match value {
+            Value::String(text) if encoding == Encoding::Msgpack => {
+                Ok((Self::read_json(text.as_bytes())?, Dialect::MsgpackText))
+            }
+            value => {
+                let mut json = Vec::new();
+                encoding::write(Encoding::Json, &value, &mut json);
+                Ok((Self::read_json(&json)?, Dialect::Plain(encoding)))
             }
         }
+    }
+
+    /// In this form.
+    pub fn to_dialect(&self, dialect: Dialect) -> Vec<u8> {
+        let json = self.to_json();
+        let (encoding, value) = match dialect {
+            Dialect::Plain(Encoding::Json) => return json,
+            Dialect::Plain(encoding) => (encoding, encoding::json::read(&json).expect("it was written as JSON")),
+            Dialect::MsgpackText => {
+                (Encoding::Msgpack, Value::String(String::from_utf8(json).expect("JSON is text").into()))
+            }
+        };
+        let mut body = Vec::new();
+        encoding::write(encoding, &value, &mut body);
+        body
     }
 
     /// Reads JSON.
@@ -303,6 +318,13 @@ impl Topics {
     /// Whether this topic is one of them.
     pub fn contains(&self, topic: &str) -> bool {
         if self.is_prefix { topic.starts_with(&*self.text) } else { *topic == *self.text }
+    }
+}
+
+impl Topics {
+    /// How long it is, as it was declared.
+    pub fn bytes(&self) -> usize {
+        self.text.len() + usize::from(self.is_prefix)
     }
 }
 
@@ -499,7 +521,7 @@ mod tests {
     fn what_it_carries_is_kept_byte_for_byte() {
         let d = r#"{ "id": 12345678901234567890123, "x":1.00,"x":"\u00e4 \ud800" }"#;
         let json = format!(r#" {{"x":1,"d":{d} , "t":"t", "s":"s"}} "#);
-        let read = Message::read(None, json.as_bytes()).expect("a message");
+        let (read, _) = Message::read(None, json.as_bytes()).expect("a message");
         assert_eq!(read.d.get(), d);
         assert_eq!(read.to_json(), format!(r#"{{"s":"s","t":"t","d":{d}}}"#).as_bytes());
     }
@@ -507,16 +529,12 @@ mod tests {
     #[test]
     fn every_encoding_is_read_by_content_type_or_first_bytes() {
         let json = br#"{"s":"bot","t":"gateway:opcode","d":{"opcode":10}}"#;
-        let value = encoding::read(Encoding::Json, json).expect("JSON");
-        let text = Value::string(std::str::from_utf8(json).expect("text"));
-        for (encoding, value) in
-            [(Encoding::Json, &value), (Encoding::Msgpack, &value), (Encoding::Etf, &value), (Encoding::Msgpack, &text)]
-        {
-            let mut body = Vec::new();
-            encoding::write(encoding, value, &mut body);
-            for declared in [None, Some(encoding.content_type()), Some("application/octet-stream"), Some("text/x")] {
-                let read = Message::read(declared, &body).expect("a message");
-                assert_eq!(read.request(), Ok(Request::ShardConnect), "{encoding:?} {declared:?}");
+        let message = Message::read_json(json).expect("a message");
+        for dialect in Dialect::ALL {
+            let body = message.to_dialect(dialect);
+            for declared in [None, Some(dialect.content_type()), Some("application/octet-stream"), Some("text/x")] {
+                let (read, form) = Message::read(declared, &body).expect("a message");
+                assert_eq!((read.request(), form), (Ok(Request::ShardConnect), dialect), "{declared:?}");
             }
         }
     }
