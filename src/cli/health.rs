@@ -96,7 +96,7 @@ mod tests {
 
     use optic::broker::BrokerState;
     use optic::discord::ids::ShardId;
-    use optic::http::{Health, Server, ShardHealth, Snapshot};
+    use optic::http::{Health, Server, ShardHealth, Site, Snapshot};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -113,7 +113,7 @@ mod tests {
     async fn health_with(broker: BrokerState) -> Result<()> {
         let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
         let (url, stop) = (url_of(Some(server.address())).expect("a URL"), CancellationToken::new());
-        let task = tokio::spawn(server.run(Arc::new(Told(broker)), stop.clone()));
+        let task = tokio::spawn(server.run(Site::new(Arc::new(Told(broker))), stop.clone()));
         let environment = Environment::read(None).expect("the environment");
         let done = run(HealthArgs { url: Some(url) }, &environment).await;
         stop.cancel();

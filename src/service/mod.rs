@@ -65,7 +65,7 @@ use crate::discord::rest::{self, RestError};
 use crate::discord::rest_types::GatewayBot;
 use crate::discord::session::End;
 use crate::discord::shard::Shared;
-use crate::http::{self, BindError, Health};
+use crate::http::{self, BindError};
 use crate::session_store::{FileSessionStore, MemorySessionStore, SessionStore};
 use crate::spectacles::demand::Demand;
 use crate::spectacles::events::{Events, Feedback, Settings as EventSettings};
@@ -186,9 +186,11 @@ impl Service {
         if let Some(address) = config.http {
             let server = http::Server::bind(address).await?;
             info!(address = %server.address(), "health is served at /health/live and /health/ready");
-            let (health, stop): (Arc<dyn Health>, _) = (self.view.clone(), self.carriers.clone());
+            let admin = http::Admin::new(config.http_token.clone(), self.view.clone());
+            let site = http::Site::new(self.view.clone()).with_admin(admin);
+            let stop = self.carriers.clone();
             self.tasks.spawn(async move {
-                server.run(health, stop).await;
+                server.run(site, stop).await;
                 Ok(())
             });
         }

@@ -22,7 +22,7 @@ use crate::singyeong::rest::proxy::address::Allowed;
 use crate::singyeong::router::{Dispatcher, Router};
 use crate::singyeong::server::{Entrance, Services};
 use crate::singyeong::session::Rules;
-use crate::websocket::http::Front;
+use crate::websocket::http::{Endpoint, Rest};
 
 /// So many messages are put into queues at a time: each waits until it is on disk.
 const LANES: usize = 32;
@@ -39,7 +39,7 @@ impl Service {
         amqp: &config::Amqp,
         connections: &Connections,
         node: &NodeId,
-    ) -> Front {
+    ) -> (Arc<dyn Endpoint>, Arc<dyn Rest>) {
         let (limits, group) = (settings.limits, amqp.group.as_str());
         let Connections { administration, consumption } = connections;
         let hub = Arc::new(Hub::new(node.clone()));
@@ -77,7 +77,7 @@ impl Service {
             self.run(tell_of_shards(hub, group.to_owned(), self.view.clone(), stop));
         }
         self.goodbye = SINGYEONG_GOODBYE;
-        Front::new(vec![Arc::new(Entrance::new(services))], Arc::new(rest))
+        (Arc::new(Entrance::new(services)), Arc::new(rest))
     }
 }
 

@@ -267,6 +267,14 @@ pub fn write_close(out: &mut Vec<u8>, code: Option<u16>) {
     }
 }
 
+/// Appends a close with a code and as much of a reason as fits.
+pub fn write_close_with(out: &mut Vec<u8>, code: u16, reason: &str) {
+    // A control frame has 125 bytes at most.
+    const MOST: usize = 123;
+    let end = (0..=reason.len().min(MOST)).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or_default();
+    write_frame(out, CLOSE, &[&code.to_be_bytes(), &reason.as_bytes()[..end]].concat());
+}
+
 fn write_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.push(FINAL | opcode);
     match payload.len() {

@@ -355,8 +355,7 @@ impl<'a> Books<'a> {
         };
         let body = letter.answer.message().to_dialect(letter.dialect);
         let (properties, body) = (&properties, body.as_slice());
-        let publishing =
-            Publishing { exchange, key, mandatory: !is_direct, persistent: true, properties, body };
+        let publishing = Publishing { exchange, key, mandatory: !is_direct, persistent: true, properties, body };
         Ok(match self.term.seat.publish(&publishing).await? {
             Ok(()) => Sent::Told,
             Err(PublishError::Unroutable { .. }) => Sent::Gone,
@@ -377,8 +376,7 @@ impl<'a> Books<'a> {
         };
         let (body, properties) = (answer.to_json(), &properties);
         // Whoever does not wait any more is nobody's problem.
-        let publishing =
-            Publishing { exchange: "", key, mandatory: false, persistent: false, properties, body: &body };
+        let publishing = Publishing { exchange: "", key, mandatory: false, persistent: false, properties, body: &body };
         if let Err(error) = self.term.seat.publish(&publishing).await? {
             debug!(%error, "an answer to a process was not taken");
         }
