@@ -28,7 +28,7 @@ const OUTSIDE: [&str; 12] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 73] = [
+const SANS_IO: [&str; 77] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -37,8 +37,12 @@ const SANS_IO: [&str; 73] = [
     "amqp/publisher/incoming",
     "amqp/publisher/outbox",
     "amybot/answer",
+    "amybot/coordinator",
     "amybot/internal",
+    "amybot/member",
     "amybot/message",
+    "amybot/pool",
+    "amybot/proxy",
     "broker",
     "cluster/agreement",
     "cluster/announcement",
@@ -105,11 +109,13 @@ const SANS_IO: [&str; 73] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 26] = [
+const DRIVERS: [&str; 28] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
     "amqp/publisher/transport",
+    "amybot/office",
+    "amybot/post",
     "cluster/fence",
     "discord/commands",
     "discord/connect",
@@ -135,7 +141,7 @@ const DRIVERS: [&str; 26] = [
 ];
 
 /// In these folders everything is either sans-I/O or a driver.
-const SORTED: [&str; 6] = ["amqp/publisher", "cluster", "discord", "session_store", "simulator", "singyeong"];
+const SORTED: [&str; 7] = ["amqp/publisher", "amybot", "cluster", "discord", "session_store", "simulator", "singyeong"];
 
 #[test]
 fn the_core_names_no_adapter() {

@@ -386,13 +386,7 @@ impl Coordinator {
         Services { shard_count: self.pool.shard_count(), free, services }
     }
 
-    fn identify(
-        &mut self,
-        said: &Said<'_>,
-        over: Over,
-        name: ServiceName,
-        topics: Vec<Topics>,
-    ) -> Result<(), Refused> {
+    fn identify(&mut self, said: &Said<'_>, over: Over, name: ServiceName, topics: Vec<Topics>) -> Result<(), Refused> {
         let before = self.members.get(&over).map_or(0, Member::topic_bytes);
         let now: usize = topics.iter().map(Topics::bytes).sum();
         if self.topic_bytes - before + now > MOST_TOPIC_BYTES {
@@ -515,3 +509,6 @@ impl Coordinator {
         serde_json::to_vec(&record).expect("all keys are texts")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,9 +102,8 @@ impl Pool {
 
     /// A request that was delivered before: the shard that it got then, which is not given for it once more.
     pub fn repeated(&mut self, by: &Over, request: Option<&str>) -> Option<ShardId> {
-        let is_it = |holding: &Holding| {
-            holding.may_repeat && holding.by == *by && holding.request.as_deref() == request
-        };
+        let is_it =
+            |holding: &Holding| holding.may_repeat && holding.by == *by && holding.request.as_deref() == request;
         let (shard, holding) = self.held.iter_mut().find(|(_, holding)| is_it(holding))?;
         holding.may_repeat = false;
         Some(*shard)
