@@ -29,7 +29,7 @@ const OUTSIDE: [&str; 13] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 74] = [
+const SANS_IO: [&str; 81] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -38,8 +38,15 @@ const SANS_IO: [&str; 74] = [
     "amqp/publisher/incoming",
     "amqp/publisher/outbox",
     "amybot/answer",
+    "amybot/coordinator",
     "amybot/internal",
+    "amybot/member",
     "amybot/message",
+    "amybot/pool",
+    "amybot/proxy",
+    "amybot/server/close_code",
+    "amybot/server/limits",
+    "amybot/server/session",
     "broker",
     "cluster/agreement",
     "cluster/announcement",
@@ -107,11 +114,18 @@ const SANS_IO: [&str; 74] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 29] = [
+const DRIVERS: [&str; 36] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
     "amqp/publisher/transport",
+    "amybot/bridge",
+    "amybot/office",
+    "amybot/post",
+    "amybot/server/backlog",
+    "amybot/server/connection",
+    "amybot/server/line",
+    "amybot/server/outbox",
     "cluster/fence",
     "discord/commands",
     "discord/connect",
@@ -140,8 +154,8 @@ const DRIVERS: [&str; 29] = [
 ];
 
 /// In these folders everything is either sans-I/O or a driver.
-const SORTED: [&str; 7] =
-    ["amqp/publisher", "cluster", "discord", "session_store", "simulator", "singyeong", "websocket"];
+const SORTED: [&str; 8] =
+    ["amqp/publisher", "amybot", "cluster", "discord", "session_store", "simulator", "singyeong", "websocket"];
 
 #[test]
 fn the_core_names_no_adapter() {

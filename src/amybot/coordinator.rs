@@ -509,3 +509,6 @@ impl Coordinator {
         serde_json::to_vec(&record).expect("all keys are texts")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,7 @@ use crate::discord::turnstile::Pass;
 
 mod books;
 mod carrier;
+mod letters;
 
 /// So many messages of each queue are under way at a time.
 const PREFETCH: u16 = 512;

@@ -9,15 +9,15 @@ use std::time::Instant;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::carrier::Parcel;
+use super::letters::Sent;
 use super::{Found, Term};
-use crate::amqp::delivery::{Delivery, From, Properties};
+use crate::amqp::delivery::{Delivery, From};
 use crate::amqp::error::AdminError;
-use crate::amqp::messenger::{Message as Publishing, PublishError};
 use crate::amqp::seat::Intake;
-use crate::amqp::topology::{self, is_ours, queue_name};
+use crate::amqp::topology::{is_ours, queue_name};
 use crate::amybot::answer::Answer;
 use crate::amybot::coordinator::{Action, Fate, Letter, Refused, Said};
 use crate::amybot::internal::{Internal, InternalAnswer, Order};
@@ -28,13 +28,10 @@ use crate::discord::ids::ShardId;
 use crate::discord::turnstile::Pass;
 use crate::encoding::{Dialect, Encoding};
 
-/// So many messages at most have their effects stored together.
-const BATCH: usize = 64;
-/// What RabbitMQ names the queue of who is answered directly; there is no such queue to be returned from.
-const DIRECT: &str = "amq.rabbitmq.reply-to.";
-
 const JSON: Dialect = Dialect::Plain(Encoding::Json);
 
+/// So many messages at most have their effects stored together.
+const BATCH: usize = 64;
 pub(super) struct Books<'a> {
     term: &'a Term<'a>,
     intakes: [Intake; 3],
@@ -65,16 +62,6 @@ enum Came {
     Internal(Delivery),
     Turn(ShardId, Pass),
     Found(Found),
-}
-
-/// What became of a letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
-    Told,
-    /// The queue is gone, and who is behind it.
-    Gone,
-    /// It was not taken, this time.
-    Not,
 }
 
 impl<'a> Books<'a> {
@@ -181,7 +168,7 @@ impl<'a> Books<'a> {
             Ok(Internal::Order(order, service)) => return self.order(order, &service, delivery).await,
             Ok(Internal::List) => {
                 let services = self.term.coordinator().services();
-                self.tell(&delivery.properties, &InternalAnswer::Services(services)).await?;
+                self.term.tell(&delivery.properties, &InternalAnswer::Services(services)).await?;
                 self.page.came.push(delivery);
             }
             Err(error) => {
@@ -237,7 +224,7 @@ impl<'a> Books<'a> {
         self.term.coordinator().order(order, service);
         let instances = self.carry_out().await?;
         info!(%service, ?order, instances, "instances of a service are told");
-        self.tell(&delivery.properties, &InternalAnswer::Told { instances }).await?;
+        self.term.tell(&delivery.properties, &InternalAnswer::Told { instances }).await?;
         self.page.came.push(delivery);
         Ok(())
     }
@@ -268,8 +255,17 @@ impl<'a> Books<'a> {
     /// Does all that is to be done for what came, and acknowledges it.
     async fn settle(&mut self) -> Result<(), AdminError> {
         self.carry_out().await?;
-        while let Some(refusing) = self.page.refused.pop_front() {
-            self.refuse(&refusing).await?;
+        while let Some(Refusing { letter, aside, is_kept }) = self.page.refused.pop_front() {
+            let sent = match &letter {
+                Some(letter) => self.term.send(letter).await?,
+                None => Sent::Not,
+            };
+            if is_kept || sent != Sent::Told {
+                // All of a page are held as long as the seat is. Without it they come again, to whoever has it.
+                let came = &self.page.came;
+                let is_held = || came.first().is_none_or(Delivery::is_held);
+                let _ = self.term.post.set_aside(&aside, is_held).await;
+            }
         }
         if !self.page.came.is_empty() {
             self.page.came.drain(..).for_each(Delivery::ack);
@@ -291,7 +287,7 @@ impl<'a> Books<'a> {
                 }
                 Some(Action::AskTurn(shard)) => self.ask_turn(shard),
                 Some(Action::Send(letter)) => {
-                    let sent = self.send(&letter).await?;
+                    let sent = self.term.send(&letter).await?;
                     let mut coordinator = self.term.coordinator();
                     match (sent, &letter.answer) {
                         (Sent::Gone, _) => {
@@ -321,66 +317,6 @@ impl<'a> Books<'a> {
     fn ask_turn(&self, shard: ShardId) {
         let turns = self.term.turns;
         self.turns.push(Box::pin(async move { (shard, turns.turn(shard).await) }));
-    }
-
-    async fn refuse(&self, refusing: &Refusing) -> Result<(), AdminError> {
-        let sent = match &refusing.letter {
-            Some(letter) => self.send(letter).await?,
-            None => Sent::Not,
-        };
-        if refusing.is_kept || sent != Sent::Told {
-            // All of a page are held as long as the seat is. Without it they come again, to whoever has it.
-            let is_held = || self.page.came.first().is_none_or(Delivery::is_held);
-            let _ = self.term.post.set_aside(&refusing.aside, is_held).await;
-        }
-        Ok(())
-    }
-
-    /// Says something to an instance.
-    async fn send(&self, letter: &Letter) -> Result<Sent, AdminError> {
-        let (exchange, key, correlation_id) = match &letter.to {
-            Address::Queue(queue) => ("", queue.as_str(), letter.correlation_id.clone()),
-            Address::Key(name, _) => (self.term.group(), name.as_str(), letter.correlation_id.clone()),
-            Address::Client(client) => ("", client.reply_to.as_str(), Some(client.connection.to_string())),
-        };
-        let is_direct = key.starts_with(DIRECT);
-        // It takes what comes and returns it all the same: whether anybody is there has to be asked.
-        if is_direct && matches!(topology::exists(&self.term.office.consumption, key).await, Ok(false)) {
-            return Ok(Sent::Gone);
-        }
-        let properties = Properties {
-            content_type: Some(letter.dialect.content_type().to_owned()),
-            correlation_id,
-            ..Properties::default()
-        };
-        let body = letter.answer.message().to_dialect(letter.dialect);
-        let (properties, body) = (&properties, body.as_slice());
-        let publishing = Publishing { exchange, key, mandatory: !is_direct, persistent: true, properties, body };
-        Ok(match self.term.seat.publish(&publishing).await? {
-            Ok(()) => Sent::Told,
-            Err(PublishError::Unroutable { .. }) => Sent::Gone,
-            Err(error) => {
-                warn!(%error, %key, "an answer to a service was not taken");
-                Sent::Not
-            }
-        })
-    }
-
-    /// Answers a process.
-    async fn tell(&self, asked: &Properties, answer: &InternalAnswer) -> Result<(), AdminError> {
-        let Some(key) = asked.reply_to.as_deref() else { return Ok(()) };
-        let properties = Properties {
-            content_type: Some(JSON.content_type().to_owned()),
-            correlation_id: asked.correlation_id.clone(),
-            ..Properties::default()
-        };
-        let (body, properties) = (answer.to_json(), &properties);
-        // Whoever does not wait any more is nobody's problem.
-        let publishing = Publishing { exchange: "", key, mandatory: false, persistent: false, properties, body: &body };
-        if let Err(error) = self.term.seat.publish(&publishing).await? {
-            debug!(%error, "an answer to a process was not taken");
-        }
-        Ok(())
     }
 }
 
