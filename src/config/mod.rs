@@ -8,6 +8,7 @@ mod broker;
 mod cluster;
 mod discord;
 pub mod env_file;
+pub mod file;
 mod intents;
 mod nearest;
 mod presence;
