@@ -16,7 +16,7 @@ const OUTSIDE: [&str; 11] =
     ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 70] = [
+const SANS_IO: [&str; 72] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -49,6 +49,7 @@ const SANS_IO: [&str; 70] = [
     "discord/send_limit",
     "discord/session",
     "discord/websocket",
+    "discord/wire",
     "encoding",
     "ledger",
     "secret",
@@ -63,6 +64,7 @@ const SANS_IO: [&str; 70] = [
     "simulator/shards",
     "simulator/stats",
     "simulator/template",
+    "simulator/terms",
     "simulator/traffic",
     "simulator/websocket",
     "simulator/world",

@@ -53,27 +53,27 @@ pub enum EtfError {
     TooLong,
 }
 
-/// Before a term that stands alone.
-pub(super) const VERSION: u8 = 131;
+/// What a term alone begins with.
+pub const VERSION: u8 = 131;
 
 // The kinds of terms, by the names that Erlang's documentation has for them.
-const NEW_FLOAT: u8 = 70;
-const SMALL_INTEGER: u8 = 97;
-const INTEGER: u8 = 98;
-const FLOAT: u8 = 99;
-pub(super) const ATOM: u8 = 100;
-pub(super) const SMALL_TUPLE: u8 = 104;
-pub(super) const LARGE_TUPLE: u8 = 105;
-pub(super) const NIL: u8 = 106;
-pub(super) const STRING: u8 = 107;
-pub(super) const LIST: u8 = 108;
-pub(super) const BINARY: u8 = 109;
-const SMALL_BIG: u8 = 110;
-const LARGE_BIG: u8 = 111;
-pub(super) const SMALL_ATOM: u8 = 115;
-pub(super) const MAP: u8 = 116;
-pub(super) const ATOM_UTF8: u8 = 118;
-pub(super) const SMALL_ATOM_UTF8: u8 = 119;
+pub(crate) const NEW_FLOAT: u8 = 70;
+pub(crate) const SMALL_INTEGER: u8 = 97;
+pub(crate) const INTEGER: u8 = 98;
+pub(crate) const FLOAT: u8 = 99;
+pub(crate) const ATOM: u8 = 100;
+pub(crate) const SMALL_TUPLE: u8 = 104;
+pub(crate) const LARGE_TUPLE: u8 = 105;
+pub(crate) const NIL: u8 = 106;
+pub(crate) const STRING: u8 = 107;
+pub(crate) const LIST: u8 = 108;
+pub(crate) const BINARY: u8 = 109;
+pub(crate) const SMALL_BIG: u8 = 110;
+pub(crate) const LARGE_BIG: u8 = 111;
+pub(crate) const SMALL_ATOM: u8 = 115;
+pub(crate) const MAP: u8 = 116;
+pub(crate) const ATOM_UTF8: u8 = 118;
+pub(crate) const SMALL_ATOM_UTF8: u8 = 119;
 
 /// Reads one term with its version byte, and nothing behind it.
 ///

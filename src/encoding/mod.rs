@@ -11,6 +11,7 @@ mod integer;
 pub mod json;
 pub mod msgpack;
 mod serde;
+pub mod terms;
 pub mod value;
 mod write;
 
