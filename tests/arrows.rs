@@ -12,11 +12,23 @@ const CORE: [&str; 9] =
     ["broker", "clock", "cluster", "discord", "encoding", "ledger", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 11] =
-    ["amqp", "cli", "config", "http", "logging", "memory", "service", "simulator", "singyeong", "spectacles", "stdio"];
+const OUTSIDE: [&str; 12] = [
+    "amqp",
+    "cli",
+    "config",
+    "forwarding",
+    "http",
+    "logging",
+    "memory",
+    "service",
+    "simulator",
+    "singyeong",
+    "spectacles",
+    "stdio",
+];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 72] = [
+const SANS_IO: [&str; 75] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -51,6 +63,8 @@ const SANS_IO: [&str; 72] = [
     "discord/websocket",
     "discord/wire",
     "encoding",
+    "forwarding/rules",
+    "forwarding/template",
     "ledger",
     "secret",
     "session_store",
@@ -73,6 +87,7 @@ const SANS_IO: [&str; 72] = [
     "singyeong/ids",
     "singyeong/limits",
     "singyeong/metadata",
+    "singyeong/outbound/dsn",
     "singyeong/packet",
     "singyeong/passwords",
     "singyeong/query",

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use optic::config::{Broker, ClusterMode, Config, Discord, EventFilter, ShardPlan, Store, Warning};
+use optic::config::{Broker, ClusterMode, Config, Discord, EventFilter, ForwardTo, ShardPlan, Store, Warning};
+use optic::encoding::Dialect;
 
 use super::environment::Environment;
 use super::output;
@@ -34,6 +35,7 @@ fn describe(config: &Config, warnings: &[Warning]) -> String {
                 None => "never expiring".to_owned(),
             };
             page.row("messages", format!("{kept}, {until}"));
+            page.row("bodies", amqp.dialect.map_or("as Discord wrote them", Dialect::name));
             page.rows("declared", amqp.declare.iter().map(|queue| queue.name(&amqp.group)));
         }
     }
@@ -54,7 +56,25 @@ fn describe(config: &Config, warnings: &[Warning]) -> String {
         page.row("신경", format!("ws://{}/gateway/websocket, {auth}", singyeong.address));
         page.rows("proxied to", singyeong.proxy_allow.iter().map(|network| format!("{network}, and what is public")));
     }
+    if let Some(forwarding) = &config.forwarding {
+        let to = match &forwarding.to {
+            ForwardTo::BuiltIn => "the 신경 server of this group".to_owned(),
+            ForwardTo::Another(dsn) => dsn.to_string(),
+        };
+        page.row("forwarded", format!("by {} rules to {to}", forwarding.rules.len()));
+    }
+    if let Some(amybot) = &config.amybot {
+        let websocket = amybot.address.map(|address| format!(", and ws://{address}/gateway/amybot"));
+        let websocket = websocket.unwrap_or_default();
+        page.row("amybot", format!("{} shards, over RabbitMQ{websocket}", amybot.shard_count));
+    }
     page.row("health", config.http.map_or("off".to_owned(), |address| format!("http://{address}/health/ready")));
+    if config.http.is_some() {
+        page.row(
+            "admin",
+            if config.http_token.is_some() { "token set (not shown)" } else { "off: HTTP_TOKEN is not set" },
+        );
+    }
     page.row("log", format!("{}, {:?}", config.log.filter, config.log.format).to_lowercase());
     page.rows("warnings", warnings);
     page.text
@@ -62,7 +82,7 @@ fn describe(config: &Config, warnings: &[Warning]) -> String {
 
 fn describe_bot(page: &mut Page, bot: &Discord, mode: ClusterMode) {
     page.row("token", "set (not shown)");
-    page.row("discord", format!("{}, json, compression {}", bot.api.base_url(), bot.compression));
+    page.row("discord", format!("{}, {}, compression {}", bot.api.base_url(), bot.encoding.name(), bot.compression));
     page.row("shards", shards(&bot.shards, mode));
     match &bot.events {
         EventFilter::Auto => page.row("events", "auto: those that have a queue"),
@@ -189,6 +209,7 @@ broker        amqp, amqps://***@mq/bots
 group         gateway
 node          optic: so the logs of other processes call this one
 messages      written to disk, dropped after 120s in a queue
+bodies        as Discord wrote them
 declared      gateway:web:MESSAGE_CREATE
 sessions      in RabbitMQ, queues <group>:optic:session.<shard>
 health        off

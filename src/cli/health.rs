@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use url::Url;
 
-use super::environment::{Environment, wrong};
+use super::environment::{Environment, read_file, wrong};
 use super::exit::{Exit, ExitWith};
 use super::output;
 
@@ -34,7 +34,7 @@ const MOST_BYTES: usize = 64 * 1024;
 pub async fn run(args: HealthArgs, environment: &Environment) -> Result<()> {
     let url = match args.url {
         Some(url) => url,
-        None => url_of(optic::config::http_address_from(environment.vars()).map_err(wrong)?.0)?,
+        None => url_of(optic::config::HttpAccess::from_vars(environment.vars(), read_file).map_err(wrong)?.0.address)?,
     };
     let asked = match tokio::time::timeout(TIMEOUT, ask(&url)).await {
         Ok(asked) => asked,
@@ -114,7 +114,7 @@ mod tests {
         let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
         let (url, stop) = (url_of(Some(server.address())).expect("a URL"), CancellationToken::new());
         let task = tokio::spawn(server.run(Arc::new(Told(broker)), stop.clone()));
-        let environment = Environment::read(None).expect("the environment");
+        let environment = Environment::read(None, None, None).expect("the environment");
         let done = run(HealthArgs { url: Some(url) }, &environment).await;
         stop.cancel();
         task.await.expect("ends in order");

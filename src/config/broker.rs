@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::encoding::Dialect;
 use crate::secret::Secret;
 
 use super::intents::{EventFilter, event_name};
@@ -29,6 +30,8 @@ pub struct Amqp {
     pub url: AmqpUrl,
     /// The exchange, and the first part of every queue's name.
     pub group: Group,
+    /// How events are published; `None`: as Discord wrote them.
+    pub dialect: Option<Dialect>,
     /// How long an event waits for a worker; `None`: for ever.
     pub message_timeout: Option<Duration>,
     /// Whether events are written to disk.
@@ -223,6 +226,8 @@ pub(super) fn parse(raw: &Raw, events: &EventFilter, report: &mut Report) -> (Br
         Some(text) => word("BROKER_TYPE", text, &[("amqp", true), ("stdio", false)], report).unwrap_or(false),
     };
     let (url, group) = parse_access(raw, report);
+    let dialects = Dialect::ALL.map(|dialect| (dialect.name(), dialect));
+    let dialect = raw.broker_encoding.as_deref().and_then(|text| word("BROKER_ENCODING", text, &dialects, report));
     let message_timeout = raw.broker_message_timeout.as_deref().and_then(|text| message_timeout(text, report));
     let persistent = raw.broker_persistent.as_deref().and_then(|text| {
         let answer = yes_or_no(text);
@@ -244,7 +249,7 @@ pub(super) fn parse(raw: &Raw, events: &EventFilter, report: &mut Report) -> (Br
     match url {
         Some(url) => {
             let persistent = persistent.unwrap_or(true);
-            (Broker::Amqp(Amqp { url, group, message_timeout, persistent, declare }), store)
+            (Broker::Amqp(Amqp { url, group, dialect, message_timeout, persistent, declare }), store)
         }
         // Missing or wrong, which is reported.
         None => (Broker::Stdio, store),
@@ -353,6 +358,7 @@ fn warn_without_amqp(raw: &Raw, report: &mut Report) {
     for (name, text) in [
         ("AMQP_URL", &raw.amqp_url),
         ("BROKER_GROUP", &raw.broker_group),
+        ("BROKER_ENCODING", &raw.broker_encoding),
         ("BROKER_MESSAGE_TIMEOUT", &raw.broker_message_timeout),
         ("BROKER_PERSISTENT", &raw.broker_persistent),
         ("BROKER_DECLARE", &raw.broker_declare),

@@ -1,16 +1,19 @@
 //! What has to do with Discord: token, events, intents, shards, presence, and where and how to connect.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::value::RawValue;
 use url::Url;
 
 use crate::discord::command::MAX_BYTES;
-use crate::discord::compression::{Compression, Encoding};
+use crate::discord::compression::{self, Compression};
 use crate::discord::ids::{Shard, ShardId};
 use crate::discord::session::{self, BadIdentify};
+use crate::encoding::Encoding;
 use crate::secret::Secret;
 
+use super::amybot;
 use super::intents::{self, EventFilter, IntentChoice};
 use super::presence;
 use super::report::Report;
@@ -36,6 +39,8 @@ pub struct Discord {
     pub large_threshold: Option<u8>,
     /// Where Discord's API is.
     pub api: Api,
+    /// How Discord is to write packets: JSON or ETF.
+    pub encoding: Encoding,
     /// How Discord is to compress.
     pub compression: Compression,
 }
@@ -50,7 +55,7 @@ impl Discord {
             large_threshold: self.large_threshold.map(u16::from),
             presence: self.presence.clone(),
             api_version: self.api.version,
-            encoding: Encoding::Json,
+            encoding: compression::Encoding::Json,
             compression: self.compression,
         }
     }
@@ -111,16 +116,13 @@ impl fmt::Display for Protocol {
 const COPY: &str = "copy the token anew from Discord's developer portal, page \"Bot\"";
 const DISCORD_HOST: &str = "discord.com";
 
-pub(super) fn parse(raw: &Raw, report: &mut Report) -> Discord {
+/// `forwarded`: events that have to come beside those that are published.
+pub(super) fn parse(raw: &Raw, forwarded: &BTreeSet<&str>, report: &mut Report) -> Discord {
     let api = api(raw, report);
     let token = token(raw, api.host == DISCORD_HOST, report);
-    let (events, intents) = intents::parse(raw, report);
-    let encodings = [("json", true), ("etf", false)];
-    if let Some(text) = &raw.discord_encoding
-        && word("DISCORD_ENCODING", text, &encodings, report) == Some(false)
-    {
-        report.wrong("DISCORD_ENCODING", text, "this version of Optic does not have it", "write json, or unset it");
-    }
+    let (events, intents) = intents::parse(raw, forwarded, report);
+    let encodings = [("json", Encoding::Json), ("etf", Encoding::Etf)];
+    let encoding = raw.discord_encoding.as_deref().and_then(|text| word("DISCORD_ENCODING", text, &encodings, report));
     let compressions = [
         ("zlib-stream", Compression::ZlibStream),
         ("zstd-stream", Compression::ZstdStream),
@@ -139,6 +141,7 @@ pub(super) fn parse(raw: &Raw, report: &mut Report) -> Discord {
             .as_deref()
             .and_then(|text| number("DISCORD_LARGE_THRESHOLD", text, 50..=250, report)),
         api,
+        encoding: encoding.unwrap_or(Encoding::Json),
         // zlib: zstd takes a fifth less work in a flood, and up to 400 KiB more memory a shard.
         compression: compression.unwrap_or(Compression::ZlibStream),
     };
@@ -148,7 +151,7 @@ pub(super) fn parse(raw: &Raw, report: &mut Report) -> Discord {
 
 /// Whether there is to be a bot at all. Without a token there is none, where something else is to run.
 pub(super) fn is_wanted(raw: &Raw, report: &mut Report) -> bool {
-    if raw.discord_token.is_some() || !singyeong::is_on(raw) {
+    if raw.discord_token.is_some() || !runs_without(raw) {
         return true;
     }
     for (name, set) in [
@@ -158,6 +161,8 @@ pub(super) fn is_wanted(raw: &Raw, report: &mut Report) -> bool {
         ("DISCORD_INTENTS", &raw.discord_intents),
         ("CLUSTER_MODE", &raw.cluster_mode),
         ("CLUSTER_ID", &raw.cluster_id),
+        ("FORWARDING", &raw.forwarding),
+        ("SINGYEONG_DSN", &raw.singyeong_dsn),
     ] {
         if set.is_some() {
             report.warn(name, "has no effect: without DISCORD_TOKEN no shard runs");
@@ -166,10 +171,15 @@ pub(super) fn is_wanted(raw: &Raw, report: &mut Report) -> bool {
     false
 }
 
+/// Whether there is something that serves others without a bot.
+fn runs_without(raw: &Raw) -> bool {
+    singyeong::is_on(raw) || amybot::is_on(raw)
+}
+
 fn token(raw: &Raw, real_discord: bool, report: &mut Report) -> Secret {
     const NAME: &str = "DISCORD_TOKEN";
     let Some(given) = raw.discord_token.as_deref() else {
-        if singyeong::is_on(raw) {
+        if runs_without(raw) {
             return Secret::new("");
         }
         let remedy =

@@ -3,10 +3,13 @@
 //! Pure: the environment and the reading of secrets' files are arguments. Knows no socket, no clock and no log.
 //! What each variable means is in [`VARIABLES`] and in spec/configuration.md, which a test holds together.
 
+mod amybot;
 mod broker;
 mod cluster;
 mod discord;
 pub mod env_file;
+pub mod file;
+mod forwarding;
 mod intents;
 mod nearest;
 mod presence;
@@ -25,9 +28,11 @@ use std::path::Path;
 
 use tracing_subscriber::filter::LevelFilter;
 
+pub use amybot::Amybot;
 pub use broker::{Amqp, AmqpUrl, Broker, DeclaredQueue, Group, Store};
 pub use cluster::{Cluster, ClusterMode};
 pub use discord::{Api, Discord, Protocol};
+pub use forwarding::{ForwardTo, Forwarding};
 pub use intents::{EventFilter, IntentChoice, IntentOrigin, doubt_about_event};
 pub use report::{ConfigErrors, Given, Mistake, Warning};
 pub use shards::{MOST_SHARDS, NoSuchShard, ShardPlan};
@@ -37,12 +42,14 @@ pub use variables::{LATER, VARIABLES, Variable};
 
 use report::Report;
 use values::word;
-use variables::Raw;
+use variables::{Raw, UNREAD};
+
+use crate::secret::Secret;
 
 /// Everything there is to decide, decided. Prints without its secrets.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Discord; `None`: without a bot, the 신경 server alone runs.
+    /// Discord; `None`: without a bot, 신경 and amybot alone are served.
     pub discord: Option<Discord>,
     /// What carries events.
     pub broker: Broker,
@@ -52,8 +59,14 @@ pub struct Config {
     pub cluster: Cluster,
     /// The 신경 server; `None`: there is none.
     pub singyeong: Option<Singyeong>,
-    /// Where health is served; `None`: nowhere.
+    /// What is forwarded to 신경 clients; `None`: nothing.
+    pub forwarding: Option<Forwarding>,
+    /// amybot services; `None`: they are not served.
+    pub amybot: Option<Amybot>,
+    /// Where health and the admin interface are served; `None`: nowhere.
     pub http: Option<SocketAddr>,
+    /// What the admin interface asks for; `None`: there is none.
+    pub http_token: Option<Secret>,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -93,15 +106,19 @@ impl Config {
                 host = Some(text.clone());
             }
         });
-        let raw = Raw::read(vars, read_file, &mut report);
-        let discord = discord::parse(&raw, &mut report);
+        let raw = Raw::read(vars, &read_file, &mut report);
+        let rules = forwarding::rules(&raw, &read_file, &mut report);
+        let discord = discord::parse(&raw, &forwarding::events(rules.as_deref()), &mut report);
         let (broker, store) = broker::parse(&raw, &discord.events, &mut report);
         let singyeong = singyeong::parse(&raw, &broker, &mut report);
         let discord = Some(discord).filter(|_| discord::is_wanted(&raw, &mut report));
+        let forwarding = forwarding::parse(&raw, rules, &broker, &mut report);
+        let amybot = amybot::parse(&raw, &broker, &mut report);
         let cluster = cluster::parse(&raw, host.as_deref(), &broker, &store, &mut report);
         let http = http_address(raw.http_address.as_deref(), &mut report);
+        let http_token = http_token(&raw, &mut report);
         let log = log(&raw, &mut report);
-        report.finish(Self { discord, broker, store, cluster, singyeong, http, log })
+        report.finish(Self { discord, broker, store, cluster, singyeong, forwarding, amybot, http, http_token, log })
     }
 }
 
@@ -136,18 +153,34 @@ impl BrokerAccess {
     }
 }
 
-/// The address that `HTTP_ADDRESS` alone says, for a command that asks the health server.
-///
-/// # Errors
-///
-/// What is wrong with it.
-pub fn http_address_from(
-    vars: impl IntoIterator<Item = (String, String)>,
-) -> Result<(Option<SocketAddr>, Vec<Warning>), ConfigErrors> {
-    let mut report = Report::default();
-    let text = vars.into_iter().find(|(name, _)| name == "HTTP_ADDRESS").map(|(_, text)| text);
-    let address = http_address(text.as_deref(), &mut report);
-    report.finish(address)
+/// Whom a command asks that speaks to a running Optic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpAccess {
+    /// Where it listens; `None`: nowhere.
+    pub address: Option<SocketAddr>,
+    /// What its admin interface asks for, if that was set.
+    pub token: Option<Secret>,
+}
+
+impl HttpAccess {
+    /// Reads `HTTP_ADDRESS` and `HTTP_TOKEN`, also from its file; the rest may be wrong or missing.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with these.
+    pub fn from_vars(
+        vars: impl IntoIterator<Item = (String, String)>,
+        read_file: impl Fn(&Path) -> io::Result<String>,
+    ) -> Result<(Self, Vec<Warning>), ConfigErrors> {
+        let mut report = Report::default();
+        let needed = vars
+            .into_iter()
+            .filter(|(name, _)| matches!(name.as_str(), "HTTP_ADDRESS" | "HTTP_TOKEN" | "HTTP_TOKEN_FILE"));
+        let raw = Raw::read(needed, read_file, &mut report);
+        let address = http_address(raw.http_address.as_deref(), &mut report);
+        let token = http_token(&raw, &mut report);
+        report.finish(Self { address, token })
+    }
 }
 
 /// Where health is served by default: nobody else's business.
@@ -159,6 +192,20 @@ fn http_address(text: Option<&str>, report: &mut Report) -> Option<SocketAddr> {
         return None;
     }
     values::address("HTTP_ADDRESS", text, report)
+}
+
+/// As it is to stand behind `Bearer` in a header.
+fn http_token(raw: &Raw, report: &mut Report) -> Option<Secret> {
+    const NAME: &str = "HTTP_TOKEN";
+    const SHORT: usize = 16;
+    let text = raw.http_token.as_deref().filter(|text| *text != UNREAD)?.trim();
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let remedy = "write letters and digits, such as `openssl rand -hex 32` prints";
+        report.wrong_secret(NAME, "it has a character that no header can carry", remedy);
+    } else if text.len() < SHORT {
+        report.warn(NAME, format!("it has less than {SHORT} characters, and may be guessed"));
+    }
+    Some(Secret::new(text))
 }
 
 fn log(raw: &Raw, report: &mut Report) -> Log {

@@ -48,7 +48,7 @@ macro_rules! variables {
 }
 
 variables! {
-    discord_token "DISCORD_TOKEN" secret: "required, but for a 신경 server alone",
+    discord_token "DISCORD_TOKEN" secret: "required, but for 신경 and amybot alone",
         "The bot's token, without `Bot` before it.";
     discord_events "DISCORD_EVENTS": "`auto`",
         "The events to publish: names separated by commas or spaces, or `auto` for those that have a queue.";
@@ -71,13 +71,15 @@ variables! {
     discord_api_host "DISCORD_API_HOST": "`discord.com`",
         "The host of Discord's API; may carry a port.";
     discord_encoding "DISCORD_ENCODING": "`json`",
-        "How Discord writes packets: `json`.";
+        "How Discord writes packets: `json` or `etf`.";
     discord_compression "DISCORD_COMPRESSION": "`zlib-stream`",
         "How Discord compresses: `zlib-stream`, `zstd-stream` or `none`.";
     broker_type "BROKER_TYPE": "`amqp` with `AMQP_URL`, else `stdio`",
         "Where events go: `amqp`, or `stdio` for JSON lines on standard output.";
     broker_group "BROKER_GROUP": "`gateway`",
         "The exchange, and the first part of every queue's name.";
+    broker_encoding "BROKER_ENCODING": "as Discord wrote them",
+        "How events are published: `json`, `etf`, `msgpack`, or `msgpack-text`, JSON text in a MessagePack string.";
     broker_message_timeout "BROKER_MESSAGE_TIMEOUT": "none",
         "How long an event waits for a worker before RabbitMQ drops it: `2m`, `30s`, `500ms`, `1h30m`; a bare number is milliseconds.";
     broker_persistent "BROKER_PERSISTENT": "`true`",
@@ -101,7 +103,9 @@ variables! {
     cluster_shards "CLUSTER_SHARDS": "not set",
         "How many shards each process runs: process k has k × this and the following.";
     http_address "HTTP_ADDRESS": "`127.0.0.1:8080`",
-        "Where `/health/live` and `/health/ready` are served; empty or `off` for nowhere.";
+        "Where `/health/live`, `/health/ready` and the admin interface are served; empty or `off` for nowhere.";
+    http_token "HTTP_TOKEN" secret: "none: no admin interface",
+        "What the admin interface asks for, as `Authorization: Bearer <token>`.";
     singyeong_address "SINGYEONG_ADDRESS": "not set: no 신경 server",
         "Where the 신경 server listens for websockets and REST, such as `0.0.0.0:4000`.";
     singyeong_auth "SINGYEONG_AUTH" secret: "none: every client may do everything",
@@ -122,6 +126,14 @@ variables! {
         "How deep operators may lie in each other in a query: 1 to 64.";
     singyeong_client_buffer "SINGYEONG_CLIENT_BUFFER": "`8m`",
         "How many bytes may wait for a client that reads slowly, before it is closed.";
+    singyeong_dsn "SINGYEONG_DSN" secret: "none: forwarded events go to the 신경 server of this group",
+        "Another 신경 server to forward events to: `singyeong://app:password@host:port/?encoding=json`, or `ssingyeong://`.";
+    forwarding "FORWARDING": "none",
+        "Rules by which events are forwarded to 신경 clients: JSON, or the path of a file with it (spec/forwarding.md).";
+    amybot_address "AMYBOT_ADDRESS": "not set",
+        "Where amybot services come in by websocket; may be the same as `SINGYEONG_ADDRESS`.";
+    amybot_shard_count "AMYBOT_SHARD_COUNT": "not set: none",
+        "How many shards amybot services run in all; set, they are also served over RabbitMQ alone.";
     log_level "LOG_LEVEL": "`info`",
         "`error`, `warn`, `info`, `debug`, `trace` or `off`, also by module: `info,optic::discord=debug`.";
     log_format "LOG_FORMAT": "`text`",
@@ -129,16 +141,7 @@ variables! {
 }
 
 /// Variables of parts that this version does not have: set, they are warned about and not passed over.
-pub const LATER: &[&str] = &[
-    "BROKER_ENCODING",
-    "HTTP_TOKEN",
-    "PROMETHEUS_ADDRESS",
-    "PROMETHEUS_ENDPOINT",
-    "SINGYEONG_DSN",
-    "AMYBOT_ADDRESS",
-    "AMYBOT_SHARD_COUNT",
-    "FORWARDING",
-];
+pub const LATER: &[&str] = &["PROMETHEUS_ADDRESS", "PROMETHEUS_ENDPOINT"];
 
 /// A variable whose name begins so is meant for us, if it is close to one of ours.
 const PREFIXES: &[&str] = &[

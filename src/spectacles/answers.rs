@@ -177,7 +177,7 @@ mod tests {
         let (content_type, body) = Outcome::SetAside(&rejected).encode();
         assert_eq!(content_type, "application/msgpack");
         let text = rejected.to_string();
-        assert_eq!(body[..12], *b"\x82\xa2ok\xc2\xa5error\xda"[..12].as_ref());
+        assert_eq!(&body[..12], &b"\x82\xa2ok\xc2\xa5error\xda"[..12]);
         assert_eq!(body[12..], [&[0, text.len() as u8], text.as_bytes()].concat());
     }
 }

@@ -55,10 +55,27 @@ fn what_is_doubtful_is_warned_about_and_kept() {
             "DISCORD_API_PROTOCOL: http sends the token to discord.com for everyone on the way to read",
         ),
         (
-            &[("BROKER_ENCODING", "msgpack")],
-            "BROKER_ENCODING: this version of Optic does not have it; it has no effect",
+            &[("PROMETHEUS_ADDRESS", ":8080")],
+            "PROMETHEUS_ADDRESS: this version of Optic does not have it; it has no effect",
         ),
-        (&[("SINGYEONG_DSN", "x")], "SINGYEONG_DSN: this version of Optic does not have it; it has no effect"),
+        (
+            &[("BROKER_ENCODING", "msgpack")],
+            "BROKER_ENCODING: has no effect: events go to standard output, since BROKER_TYPE is stdio",
+        ),
+        (
+            &[("SINGYEONG_DSN", "singyeong://app@host")],
+            "SINGYEONG_DSN: has no effect: FORWARDING lists no events to forward",
+        ),
+        (
+            &[AMQP, ("FORWARDING", r#"{"target":{"application":"worker"},"events":["MESSAGE_CREATE"]}"#)],
+            "FORWARDING: nobody is here to forward to: set SINGYEONG_DSN or SINGYEONG_ADDRESS, unless another process of \
+             the group serves 신경",
+        ),
+        (&[("HTTP_TOKEN", "short")], "HTTP_TOKEN: it has less than 16 characters, and may be guessed"),
+        (
+            &[AMQP, ("AMYBOT_ADDRESS", ":4001")],
+            "AMYBOT_ADDRESS: everybody who reaches this address is a service: keep it inside your own network",
+        ),
         (&[("SINGYEONG_AUTH", "x")], "SINGYEONG_AUTH: has no effect: SINGYEONG_ADDRESS is not set"),
         (
             &[AMQP, ("SINGYEONG_ADDRESS", ":4000")],
