@@ -2,6 +2,7 @@
 //!
 //! Knows no protocol: what a value means is its reader's business.
 
+pub mod convert;
 mod cursor;
 mod dialect;
 pub mod etf;
