@@ -180,14 +180,9 @@ async fn sessions_are_resumed_in_etf_whatever_ends_a_connection() {
     bed.gateway.connected(1).await;
     bed.gateway.control("start", "rate=300");
     bed.gateway.stored().await;
-    for (n, (verb, query)) in [
-        ("drop", ""),
-        ("reconnect", ""),
-        ("invalid", "resumable=true"),
-        ("garbage", "kind=json"),
-    ]
-    .into_iter()
-    .enumerate()
+    for (n, (verb, query)) in [("drop", ""), ("reconnect", ""), ("invalid", "resumable=true"), ("garbage", "kind=json")]
+        .into_iter()
+        .enumerate()
     {
         bed.gateway.control(verb, query);
         eventually(&format!("the resume after {verb}"), || bed.gateway.stats().resumes > n as u64).await;
