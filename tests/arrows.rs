@@ -28,7 +28,7 @@ const OUTSIDE: [&str; 12] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 73] = [
+const SANS_IO: [&str; 75] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -61,6 +61,7 @@ const SANS_IO: [&str; 73] = [
     "discord/send_limit",
     "discord/session",
     "discord/websocket",
+    "discord/wire",
     "encoding",
     "forwarding/rules",
     "forwarding/template",
@@ -77,6 +78,7 @@ const SANS_IO: [&str; 73] = [
     "simulator/shards",
     "simulator/stats",
     "simulator/template",
+    "simulator/terms",
     "simulator/traffic",
     "simulator/websocket",
     "simulator/world",

@@ -7,10 +7,9 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use crate::discord::command::MAX_BYTES;
-use crate::discord::compression::{self, Compression};
+use crate::discord::compression::{Compression, Encoding};
 use crate::discord::ids::{Shard, ShardId};
-use crate::discord::session;
-use crate::encoding::Encoding;
+use crate::discord::session::{self, BadIdentify};
 use crate::secret::Secret;
 
 use super::amybot;
@@ -55,7 +54,7 @@ impl Discord {
             large_threshold: self.large_threshold.map(u16::from),
             presence: self.presence.clone(),
             api_version: self.api.version,
-            encoding: compression::Encoding::Json,
+            encoding: self.encoding,
             compression: self.compression,
         }
     }
@@ -64,7 +63,12 @@ impl Discord {
     fn check_length(&self, raw: &Raw, report: &mut Report) {
         let longest = Shard::new(ShardId::new(MOST_SHARDS - 1), MOST_SHARDS).expect("the last of them");
         let Err(why) = self.session(longest).check() else { return };
-        let problem = format!("the identify would have {} bytes, and Discord takes at most {MAX_BYTES}", why.bytes);
+        let problem = match why {
+            BadIdentify::TooLong { bytes } => {
+                format!("the identify would have {bytes} bytes, and Discord takes at most {MAX_BYTES}")
+            }
+            BadIdentify::Presence(why) => format!("it cannot be written in the encoding of the connection: {why}"),
+        };
         match &raw.discord_presence {
             Some(text) if self.presence.is_some() => report.wrong("DISCORD_PRESENCE", text, problem, "make it shorter"),
             _ => report.wrong_secret("DISCORD_TOKEN", problem, COPY),

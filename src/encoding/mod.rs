@@ -2,6 +2,7 @@
 //!
 //! Knows no protocol: what a value means is its reader's business.
 
+pub mod convert;
 mod cursor;
 mod dialect;
 pub mod etf;
@@ -10,6 +11,7 @@ mod integer;
 pub mod json;
 pub mod msgpack;
 mod serde;
+pub mod terms;
 pub mod value;
 mod write;
 

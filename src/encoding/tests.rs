@@ -4,26 +4,26 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ALL: [Encoding; 3] = [Encoding::Json, Encoding::Msgpack, Encoding::Etf];
+pub(super) const ALL: [Encoding; 3] = [Encoding::Json, Encoding::Msgpack, Encoding::Etf];
 
-fn written(encoding: Encoding, value: &Value) -> Vec<u8> {
+pub(super) fn written(encoding: Encoding, value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     write(encoding, value, &mut out);
     out
 }
 
-fn json(text: &str) -> Value {
+pub(super) fn json(text: &str) -> Value {
     read(Encoding::Json, text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 /// The bytes of `83 6a` and the like.
-fn hex(text: &str) -> Vec<u8> {
+pub(super) fn hex(text: &str) -> Vec<u8> {
     data_encoding::HEXLOWER.decode(text.replace(' ', "").as_bytes()).expect("hexadecimal digits")
 }
 
 // ---- properties ----
 
-fn values() -> impl Strategy<Value = Value> {
+pub(super) fn values() -> impl Strategy<Value = Value> {
     let scalar = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
@@ -50,7 +50,7 @@ fn values() -> impl Strategy<Value = Value> {
 }
 
 /// What a value becomes in this encoding: JSON has no bytes, MessagePack no integers beyond 64 bits.
-fn as_it_comes_back(encoding: Encoding, value: &Value) -> Value {
+pub(super) fn as_it_comes_back(encoding: Encoding, value: &Value) -> Value {
     match value {
         Value::Bytes(bytes) if encoding == Encoding::Json => Value::String(data_encoding::BASE64.encode(bytes).into()),
         Value::Big(big) if encoding == Encoding::Msgpack && big.as_u64().is_none() => {
@@ -82,7 +82,7 @@ fn of_serde(value: &serde_json::Value) -> Value {
     }
 }
 
-fn of_rmpv(value: &rmpv::Value) -> Value {
+pub(super) fn of_rmpv(value: &rmpv::Value) -> Value {
     match value {
         rmpv::Value::Nil => Value::Null,
         rmpv::Value::Boolean(bool) => Value::Bool(*bool),
@@ -104,7 +104,7 @@ fn of_rmpv(value: &rmpv::Value) -> Value {
     }
 }
 
-fn of_eetf(term: &eetf::Term) -> Value {
+pub(super) fn of_eetf(term: &eetf::Term) -> Value {
     match term {
         eetf::Term::Atom(atom) => match &*atom.name {
             "nil" => Value::Null,
@@ -135,7 +135,7 @@ fn of_eetf(term: &eetf::Term) -> Value {
     }
 }
 
-fn has_big(value: &Value) -> bool {
+pub(super) fn has_big(value: &Value) -> bool {
     match value {
         Value::Big(big) => big.as_u64().is_none(),
         Value::List(items) => items.iter().any(has_big),

@@ -12,6 +12,7 @@ use crate::amqp::publisher::{Abandoned, Field, Message, Observer, Properties, Pu
 use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, GapReason, Position, Wait};
 use crate::clock::unix_millis;
 use crate::discord::ids::{Seq, SessionId, Shard, ShardId};
+use crate::encoding::{Encoding, etf};
 
 /// What all events of a process have in common.
 #[derive(Clone, Debug)]
@@ -49,7 +50,7 @@ impl Events {
         self.shard_count.store(shard_count, Ordering::Relaxed);
     }
 
-    /// Publishes a body of ours or Discord's; `None` when AMQP cannot carry it.
+    /// Publishes a body of ours or Discord's, a term without its version byte; `None` when AMQP cannot carry it.
     fn send(
         &self,
         name: &str,
@@ -57,14 +58,14 @@ impl Events {
         seq: Seq,
         message_id: &str,
         mandatory: bool,
-        body: &[u8],
+        (encoding, body): (Encoding, &[u8]),
     ) -> Option<Position> {
         let message = Message {
             exchange: &self.settings.group,
             routing_key: name,
             mandatory,
             properties: Properties {
-                content_type: Some("application/json"),
+                content_type: Some(encoding.content_type()),
                 headers: &[("shard", Field::Int(i64::from(shard.id().get())))],
                 persistent: self.settings.persistent,
                 expiration: self.expiration.as_deref(),
@@ -73,6 +74,7 @@ impl Events {
                 kind: Some(name),
                 app_id: Some("optic"),
             },
+            prefix: (encoding == Encoding::Etf).then_some(etf::VERSION),
             body,
             shard: shard.id().get(),
             seq: seq.get(),
@@ -100,7 +102,7 @@ impl Broker for Events {
             let mut message_id = lock(&self.message_id);
             message_id.clear();
             write!(message_id, "{}:{}", event.session, event.seq).expect("a String takes it");
-            self.send(event.name, event.shard, event.seq, &message_id, mandatory, event.data)
+            self.send(event.name, event.shard, event.seq, &message_id, mandatory, (event.encoding, event.data))
         };
         let Some(position) = position else {
             // Not what nobody wants, but a loss: settled once that is told.
@@ -121,7 +123,7 @@ impl Broker for Events {
         );
         let body = serde_json::to_vec(gap).expect("a gap is plain data");
         let id = format!("gap:{}:{}:{}", gap.shard.id(), gap.last_committed, gap.to);
-        self.send(GAP_EVENT, gap.shard, gap.last_committed, &id, false, &body)
+        self.send(GAP_EVENT, gap.shard, gap.last_committed, &id, false, (Encoding::Json, &body))
     }
 
     fn discard(&self, shard: ShardId) {
@@ -214,7 +216,6 @@ mod tests {
     use crate::amqp::address::Address;
     use crate::amqp::publisher::{PublisherSettings, Window};
     use crate::cluster::fence::Fence;
-    use crate::encoding::Encoding;
 
     /// Events over a connection that is never made, listed ones only.
     fn events(names: &[&str]) -> Events {

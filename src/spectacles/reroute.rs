@@ -84,19 +84,20 @@ impl Reroute {
     }
 
     fn take(&self, rows: &mut Rows, delivery: Delivery) {
-        let send = match route::read(&delivery.body, delivery.properties.content_type.as_deref()) {
-            Ok(send) => send,
-            Err(rejected) => {
-                let post = self.post.clone();
-                rows.under_way.push(Box::pin(async move {
-                    let Delivery { body, properties, .. } = &delivery;
-                    let outcome = post.set_aside(&rejected, SEND, body, properties, || delivery.is_held()).await;
-                    settle(delivery, outcome);
-                    None
-                }));
-                return;
-            }
-        };
+        let send =
+            match route::read(&delivery.body, delivery.properties.content_type.as_deref(), self.commands.encoding()) {
+                Ok(send) => send,
+                Err(rejected) => {
+                    let post = self.post.clone();
+                    rows.under_way.push(Box::pin(async move {
+                        let Delivery { body, properties, .. } = &delivery;
+                        let outcome = post.set_aside(&rejected, SEND, body, properties, || delivery.is_held()).await;
+                        settle(delivery, outcome);
+                        None
+                    }));
+                    return;
+                }
+            };
         let way = Way { guild_id: send.guild_id, shard_count: self.commands.shard_count(), moves: 0 };
         let packet = send.packet.as_bytes().to_vec();
         let routed = Routed { way, packet, delivery };

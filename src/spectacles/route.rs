@@ -4,12 +4,14 @@
 //! is checked here already, so that whoever asked hears of a mistake at once. Knows no broker and no shard; rules:
 //! spec/amqp.md, "Commands".
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::discord::command;
+use crate::discord::compression::Encoding as Link;
 use crate::discord::ids::ShardId;
 
 /// A checked `SEND`.
@@ -65,7 +67,7 @@ pub enum Encoding {
 ///
 /// # Errors
 /// Why it is to be set aside.
-pub fn read<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Send<'a>, Rejected> {
+pub fn read<'a>(body: &'a [u8], content_type: Option<&str>, link: Link) -> Result<Send<'a>, Rejected> {
     let text = as_json(body, content_type)?.map_err(|error| Rejected::NotASend(error.to_string()))?;
     if !text.trim_start().starts_with('{') {
         return Err(Rejected::NotASend("it is not an object".to_owned()));
@@ -74,22 +76,27 @@ pub fn read<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Send<'a>, 
         serde_json::from_str(text).map_err(|error| Rejected::NotASend(error.to_string()))?;
     let guild_id = id(guild_id.ok_or(Rejected::NoGuildId)?)?;
     let packet = packet.ok_or(Rejected::NoPacket)?.get();
-    command::check(packet.as_bytes())?;
+    command::check(packet.as_bytes(), link)?;
     Ok(Send { guild_id, packet })
 }
 
-/// Checks a packet that was sent to shard `shard` of `count`.
+/// Checks a packet that was sent to shard `shard` of `count`; gives it as it goes out to Discord.
 ///
 /// # Errors
 /// Why it is to be set aside.
-pub fn check(packet: &[u8], content_type: Option<&str>, shard: ShardId, count: u32) -> Result<(), Rejected> {
+pub fn check<'a>(
+    packet: &'a [u8],
+    content_type: Option<&str>,
+    shard: ShardId,
+    count: u32,
+    link: Link,
+) -> Result<Cow<'a, [u8]>, Rejected> {
     if shard.get() >= count {
         return Err(Rejected::NoSuchShard { shard, count });
     }
     // Text that is not UTF-8 is told by the check itself.
     let _ = as_json(packet, content_type)?;
-    command::check(packet)?;
-    Ok(())
+    Ok(command::check(packet, link)?.packet)
 }
 
 /// The guild that a packet names itself, if it does.
@@ -269,7 +276,7 @@ mod tests {
     const PACKET: &str = r#"{ "op": 8, "d": {"guild_id": "1", "query": "", "limit": 0} }"#;
 
     fn rejected(body: &str) -> Rejected {
-        read(body.as_bytes(), None).expect_err(body)
+        read(body.as_bytes(), None, Link::Json).expect_err(body)
     }
 
     #[test]
@@ -284,7 +291,7 @@ mod tests {
     #[test]
     fn the_packet_is_kept_byte_for_byte_and_unknown_fields_are_passed_over() {
         let body = format!(r#" {{"shard": null, "packet": {PACKET} , "guild_id": "41771983423143937", "x": [1]}} "#);
-        let send = read(body.as_bytes(), Some("application/json")).expect("a send");
+        let send = read(body.as_bytes(), Some("application/json"), Link::Json).expect("a send");
         assert_eq!(send, Send { guild_id: 41_771_983_423_143_937, packet: PACKET });
     }
 
@@ -299,7 +306,7 @@ mod tests {
             (r#""\u0034\u0032""#, 42),
         ] {
             let body = format!(r#"{{"guild_id":{id},"packet":{PACKET}}}"#);
-            assert_eq!(read(body.as_bytes(), None).map(|send| send.guild_id), Ok(expected), "{id}");
+            assert_eq!(read(body.as_bytes(), None, Link::Json).map(|send| send.guild_id), Ok(expected), "{id}");
         }
         for id in ["18446744073709551616", "-1", "1.0", "4e3", r#""""#, r#"" 1""#, r#""+1""#, r#""x""#, "[1]", "true"] {
             let body = format!(r#"{{"guild_id":{id},"packet":{PACKET}}}"#);
@@ -334,7 +341,8 @@ mod tests {
         }
         let large = format!(r#"{{"guild_id":1,"packet":{{"op":3,"d":{{"a":"{}"}}}}}}"#, "x".repeat(5000));
         assert_eq!(rejected(&large).kind(), Kind::TooLarge);
-        let not_utf_8 = read(b"{\"guild_id\":1,\"x\":\"\xff\",\"packet\":{}}", None).expect_err("not UTF-8");
+        let not_utf_8 =
+            read(b"{\"guild_id\":1,\"x\":\"\xff\",\"packet\":{}}", None, Link::Json).expect_err("not UTF-8");
         assert!(matches!(not_utf_8, Rejected::NotASend(_)));
     }
 
@@ -344,23 +352,26 @@ mod tests {
         let etf = Err(Rejected::Encoding(Encoding::Etf));
         // {"guild_id": "1", "packet": …} in a map of two, one of three, and JSON in a text, as Go's client does it.
         for body in [&b"\x82\xa8guild_id\xa11"[..], b"\x83\xa8guild_id\xa11", b"\xd9\x20{\"guild_id\"", b"\xa2{}"] {
-            assert_eq!(read(body, None), message_pack, "{body:?}");
+            assert_eq!(read(body, None, Link::Json), message_pack, "{body:?}");
         }
-        assert_eq!(read(b"\x83t\x00\x00\x00\x02", None), etf);
-        assert_eq!(read(b"\x01", Some("application/x-msgpack; charset=binary")), message_pack);
-        assert_eq!(read(b"\x01", Some("application/vnd.erlang.etf")), etf);
+        assert_eq!(read(b"\x83t\x00\x00\x00\x02", None, Link::Json), etf);
+        assert_eq!(read(b"\x01", Some("application/x-msgpack; charset=binary"), Link::Json), message_pack);
+        assert_eq!(read(b"\x01", Some("application/vnd.erlang.etf"), Link::Json), etf);
         let shard = ShardId::new(0);
-        assert_eq!(check(b"\x82\xa2op\x08", None, shard, 1), message_pack.map(|_| ()));
+        assert_eq!(check(b"\x82\xa2op\x08", None, shard, 1, Link::Json), message_pack.map(|_| Cow::Borrowed(&b""[..])));
         // A wrong name harms nobody.
-        assert_eq!(check(PACKET.as_bytes(), Some("application/msgpack"), shard, 1), Ok(()));
+        assert_eq!(
+            check(PACKET.as_bytes(), Some("application/msgpack"), shard, 1, Link::Json),
+            Ok(PACKET.as_bytes().into())
+        );
     }
 
     #[test]
     fn a_shard_that_the_bot_does_not_have_gets_nothing() {
-        let refused = check(PACKET.as_bytes(), None, ShardId::new(8), 8).expect_err("from 0 to 7");
+        let refused = check(PACKET.as_bytes(), None, ShardId::new(8), 8, Link::Json).expect_err("from 0 to 7");
         assert_eq!(refused.to_string(), "there is no shard 8: the bot has 8, from 0");
-        assert_eq!(check(PACKET.as_bytes(), None, ShardId::new(7), 8), Ok(()));
-        assert_eq!(check(b"\xff{", None, ShardId::new(7), 8).expect_err("not JSON").kind(), Kind::NotJson);
+        assert_eq!(check(PACKET.as_bytes(), None, ShardId::new(7), 8, Link::Json), Ok(PACKET.as_bytes().into()));
+        assert_eq!(check(b"\xff{", None, ShardId::new(7), 8, Link::Json).expect_err("not JSON").kind(), Kind::NotJson);
     }
 
     #[test]
@@ -374,15 +385,15 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read(&bytes, None);
-            let _ = check(&bytes, None, ShardId::new(0), 1);
+            let _ = read(&bytes, None, Link::Json);
+            let _ = check(&bytes, None, ShardId::new(0), 1, Link::Json);
         }
 
         #[test]
         fn every_id_arrives_as_it_was_sent(id in any::<u64>(), as_text in any::<bool>()) {
             let id_text = if as_text { format!("\"{id}\"") } else { id.to_string() };
             let body = format!(r#"{{"packet":{PACKET},"guild_id":{id_text}}}"#);
-            prop_assert_eq!(read(body.as_bytes(), None), Ok(Send { guild_id: id, packet: PACKET }));
+            prop_assert_eq!(read(body.as_bytes(), None, Link::Json), Ok(Send { guild_id: id, packet: PACKET }));
         }
     }
 }
