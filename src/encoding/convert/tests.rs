@@ -316,6 +316,26 @@ fn what_is_in_its_encoding_already_is_copied() {
     }
 }
 
+#[test]
+fn bodies_of_all_dialects_become_json() {
+    let value = json(r#"{"a":[1,"é"]}"#);
+    let text = written(Encoding::Json, &value);
+    for dialect in Dialect::ALL {
+        let body = converted(Encoding::Json, &text, dialect, Integers::AsTheyAre).expect("JSON");
+        assert_eq!(Dialect::of_body(Some(dialect.content_type()), &body), dialect);
+        assert_eq!(Dialect::of_body(None, &body), dialect);
+        assert_eq!(to_json(dialect, &body).as_deref(), Ok(&*text), "{dialect}");
+        let short = &body[..body.len() - 1];
+        assert_eq!(to_json(dialect, short).is_ok(), dialect == Dialect::Plain(Encoding::Json), "{dialect}");
+    }
+    for (body, error) in [("", EtfError::Incomplete), ("74 00000000", EtfError::Version)] {
+        assert_eq!(to_json(Dialect::Plain(Encoding::Etf), &hex(body)), Err(error.into()));
+    }
+    for body in ["", "a1 7b 7d", "80", "c0"] {
+        assert!(to_json(Dialect::MsgpackText, &hex(body)).is_err(), "{body}");
+    }
+}
+
 // ---- limits ----
 
 #[test]
