@@ -190,7 +190,9 @@ proptest! {
         prop_assert_eq!(of_eetf(&theirs), value.clone());
         let mut bytes = Vec::new();
         theirs.encode(&mut bytes).expect("a term");
-        prop_assert_eq!(read(Encoding::Etf, &bytes), Ok(value));
+        // It writes negative integers in lists as bytes: what counts is what it reads itself.
+        let theirs = eetf::Term::decode(Cursor::new(&bytes)).expect("a term");
+        prop_assert_eq!(read(Encoding::Etf, &bytes), Ok(of_eetf(&theirs)));
     }
 
     #[test]

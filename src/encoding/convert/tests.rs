@@ -82,9 +82,10 @@ proptest! {
         let theirs = eetf::Term::decode(Cursor::new(written(Encoding::Etf, &value))).expect("a term");
         let mut term = Vec::new();
         theirs.encode(&mut term).expect("a term");
-        // Its maps have an order of their own.
+        // Its maps have an order of their own, and -1 in a list becomes 255.
+        let theirs = of_eetf(&eetf::Term::decode(Cursor::new(&term)).expect("a term"));
         let text = plainly(Encoding::Etf, &term[1..], Encoding::Json).expect("a term");
-        prop_assert_eq!(read(Encoding::Json, &text), Ok(value.clone()));
+        prop_assert_eq!(read(Encoding::Json, &text), Ok(theirs));
         let theirs = rmpv::decode::read_value(&mut Cursor::new(written(Encoding::Msgpack, &value)))?;
         let mut packed = Vec::new();
         rmpv::encode::write_value(&mut packed, &theirs)?;
