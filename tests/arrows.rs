@@ -12,11 +12,12 @@ const CORE: [&str; 9] =
     ["broker", "clock", "cluster", "discord", "encoding", "ledger", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 12] = [
+const OUTSIDE: [&str; 13] = [
     "amqp",
     "amybot",
     "cli",
     "config",
+    "forwarding",
     "http",
     "logging",
     "memory",
@@ -28,7 +29,7 @@ const OUTSIDE: [&str; 12] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 77] = [
+const SANS_IO: [&str; 83] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -68,7 +69,10 @@ const SANS_IO: [&str; 77] = [
     "discord/send_limit",
     "discord/session",
     "discord/websocket",
+    "discord/wire",
     "encoding",
+    "forwarding/rules",
+    "forwarding/template",
     "ledger",
     "secret",
     "session_store",
@@ -82,6 +86,7 @@ const SANS_IO: [&str; 77] = [
     "simulator/shards",
     "simulator/stats",
     "simulator/template",
+    "simulator/terms",
     "simulator/traffic",
     "simulator/websocket",
     "simulator/world",
@@ -90,6 +95,7 @@ const SANS_IO: [&str; 77] = [
     "singyeong/ids",
     "singyeong/limits",
     "singyeong/metadata",
+    "singyeong/outbound/dsn",
     "singyeong/packet",
     "singyeong/passwords",
     "singyeong/query",
@@ -104,6 +110,7 @@ const SANS_IO: [&str; 77] = [
     "singyeong/router/waiting",
     "singyeong/session",
     "spectacles/demand",
+    "spectacles/dialect",
     "spectacles/route",
     "spectacles/tally",
 ];
