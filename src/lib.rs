@@ -6,6 +6,7 @@
 //! - [`broker`], [`session_store`]: the seams between shards and whatever carries their events and keeps their sessions
 //! - [`spectacles`] over [`amqp`], or [`stdio`]: what carries them
 //! - [`singyeong`] over the same [`amqp`]: websocket clients on the same exchange, their values by [`encoding`]
+//! - [`forwarding`]: events to those clients, or to another such server's, by rules
 //! - [`amybot`] over the same [`amqp`]: services that run shards of their own, and their messages to each other
 //! - [`service`]: every task, and who waits for it; [`config`], [`logging`] and [`http`] (health) go with it
 //! - [`simulator`]: a Discord gateway for tests, demos and work offline
@@ -24,6 +25,7 @@ pub mod cluster;
 
 // Values in every encoding, and websocket clients on the same exchange.
 pub mod encoding;
+pub mod forwarding;
 pub mod singyeong;
 pub mod websocket;
 

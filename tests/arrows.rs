@@ -12,11 +12,12 @@ const CORE: [&str; 10] =
     ["broker", "clock", "cluster", "discord", "encoding", "ledger", "passwords", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 13] = [
+const OUTSIDE: [&str; 14] = [
     "amqp",
     "amybot",
     "cli",
     "config",
+    "forwarding",
     "http",
     "logging",
     "memory",
@@ -29,7 +30,7 @@ const OUTSIDE: [&str; 13] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 81] = [
+const SANS_IO: [&str; 87] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -72,7 +73,10 @@ const SANS_IO: [&str; 81] = [
     "discord/send_limit",
     "discord/session",
     "discord/websocket",
+    "discord/wire",
     "encoding",
+    "forwarding/rules",
+    "forwarding/template",
     "ledger",
     "passwords",
     "secret",
@@ -87,6 +91,7 @@ const SANS_IO: [&str; 81] = [
     "simulator/shards",
     "simulator/stats",
     "simulator/template",
+    "simulator/terms",
     "simulator/traffic",
     "simulator/websocket",
     "simulator/world",
@@ -95,6 +100,7 @@ const SANS_IO: [&str; 81] = [
     "singyeong/ids",
     "singyeong/limits",
     "singyeong/metadata",
+    "singyeong/outbound/dsn",
     "singyeong/packet",
     "singyeong/query",
     "singyeong/queues",
@@ -108,6 +114,7 @@ const SANS_IO: [&str; 81] = [
     "singyeong/router/waiting",
     "singyeong/session",
     "spectacles/demand",
+    "spectacles/dialect",
     "spectacles/route",
     "spectacles/tally",
     "websocket/frames",

@@ -108,7 +108,8 @@ async fn whatever_discord_does_the_session_is_resumed(compression: &str) {
         let bed = bed(Bed::settings()).with("DISCORD_COMPRESSION", compression);
         let consumer = bed.consumer(&broker()).await;
         let optic = bed.optic();
-        bed.gateway.connected(1).await;
+        // A reset connection loses what was sent and not yet read: without READY there would be nothing to resume.
+        bed.gateway.reached(&consumer, START).await;
         let (mut resumes, mut events) = (0, START);
         for fault in faults {
             let (verb, query) = fault.split_once('?').unwrap_or((fault, ""));

@@ -182,7 +182,7 @@ impl Message {
     /// # Errors
     /// It is no message.
     pub fn read(content_type: Option<&str>, body: &[u8]) -> Result<(Self, Dialect), Malformed> {
-        let encoding = encoding_of(content_type, body);
+        let encoding = Encoding::of_body(content_type, body);
         if encoding == Encoding::Json {
             return Ok((Self::read_json(body)?, Dialect::Plain(encoding)));
         }
@@ -381,7 +381,7 @@ struct Fields {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Number {
-    Number(u64),
+    Plain(u64),
     Text(String),
     Other(serde::de::IgnoredAny),
 }
@@ -389,7 +389,7 @@ enum Number {
 impl Number {
     fn get(&self) -> Option<u64> {
         match self {
-            Self::Number(number) => Some(*number),
+            Self::Plain(number) => Some(*number),
             // `parse` alone would take a sign.
             Self::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
             Self::Text(_) | Self::Other(_) => None,
@@ -407,19 +407,6 @@ fn checked_topic(topic: &str) -> Result<&str, Refusal> {
         return Ok(topic);
     };
     Err(Refusal::Topic(shown(topic), why))
-}
-
-/// In which encoding a body is: as declared, else as its first bytes tell.
-fn encoding_of(content_type: Option<&str>, body: &[u8]) -> Encoding {
-    if let Some(declared) = content_type.and_then(|declared| Encoding::of_content_type(Some(declared))) {
-        return declared;
-    }
-    match body {
-        // A MessagePack map of three begins so, too: its first key is a text, which no term begins like.
-        [131, kind, ..] if *kind < 0x80 => Encoding::Etf,
-        [] | [b'{' | b' ' | b'\t' | b'\r' | b'\n', ..] => Encoding::Json,
-        [..] => Encoding::Msgpack,
-    }
 }
 
 /// What a service sent, as much of it as an answer quotes.

@@ -1,9 +1,10 @@
-//! The environment that commands read: the process's own, and what `--env-file` adds. Nowhere else is it looked at.
+//! The environment that commands read: the process's own, and what `--env-file` and `--config` add. Nowhere else is it looked at.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use optic::config::file::FileSettings;
 use optic::config::{Config, ConfigErrors, Warning, env_file};
 
 use super::exit::{Exit, ExitWith};
@@ -12,15 +13,23 @@ use super::exit::{Exit, ExitWith};
 #[derive(Clone)]
 pub struct Environment {
     vars: Vec<(String, String)>,
+    file: Option<File>,
+}
+
+/// What `--config` named.
+#[derive(Clone)]
+struct File {
+    path: PathBuf,
+    settings: FileSettings,
 }
 
 impl Environment {
-    /// The process's environment, before it what the file sets, if one is named.
+    /// The process's environment, before it what the files set that are named, the configuration's first. `cluster` goes before all.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or is none.
-    pub fn read(env_file: Option<&Path>) -> Result<Self> {
+    /// A file cannot be read, or is none.
+    pub fn read(env_file: Option<&Path>, config: Option<&Path>, cluster: Option<u32>) -> Result<Self> {
         let mut vars = match env_file {
             Some(path) => from_file(path)?,
             None => Vec::new(),
@@ -31,13 +40,19 @@ impl Environment {
         // What is not UTF-8 gets a mark that no variable of ours allows: it is reported there by its name.
         let own = std::env::vars_os().map(|(name, text)| (lossy(name), lossy(text)));
         vars.extend(own);
-        Ok(Self { vars })
+        vars.extend(cluster.map(|cluster| ("CLUSTER_ID".to_owned(), cluster.to_string())));
+        let file = config.map(|path| File::read(path, &vars)).transpose()?;
+        if let Some(file) = &file {
+            let settings = file.settings.variables.iter();
+            vars.extend(settings.map(|variable| (variable.name.to_owned(), variable.text.clone())));
+        }
+        Ok(Self { vars, file })
     }
 
     /// These variables.
     #[cfg(test)]
     pub fn of(vars: &[(&str, &str)]) -> Self {
-        Self { vars: vars.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect() }
+        Self { vars: vars.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(), file: None }
     }
 
     /// Every pair; of two with one name the later holds.
@@ -56,7 +71,40 @@ impl Environment {
     ///
     /// Everything that is wrong with it.
     pub fn config(&self) -> Result<(Config, Vec<Warning>)> {
-        Config::from_vars(self.vars(), read_file).map_err(wrong)
+        match (Config::from_vars(self.vars(), read_file), &self.file) {
+            (Ok((config, mut warnings)), Some(file)) => {
+                warnings.extend(file.settings.warnings.iter().cloned());
+                Ok((config, warnings))
+            }
+            (Ok(good), None) => Ok(good),
+            (Err(errors), file) => Err(wrong(match file {
+                Some(file) => file.named(errors),
+                None => errors,
+            })),
+        }
+    }
+}
+
+impl File {
+    /// The file's settings, less what the variables say.
+    fn read(path: &Path, vars: &[(String, String)]) -> Result<Self> {
+        let wrong = |why: &dyn std::fmt::Display| {
+            ExitWith::new(Exit::Configuration, format_args!("--config {}: {why}", path.display()))
+        };
+        let text = read_file(path).map_err(|why| wrong(&why))?;
+        let mut settings = FileSettings::read(path, &text).map_err(|why| wrong(&why))?;
+        settings.give_way(|name| vars.iter().any(|(set, text)| set == name && !text.trim().is_empty()));
+        Ok(Self { path: path.to_owned(), settings })
+    }
+
+    /// The mistakes, those in this file with the key that they stand under there.
+    fn named(&self, mut errors: ConfigErrors) -> ConfigErrors {
+        for mistake in &mut errors.mistakes {
+            if let Some(variable) = self.settings.variables.iter().find(|variable| variable.name == mistake.variable) {
+                mistake.variable = format!("{} in {} ({})", variable.key, self.path.display(), variable.name);
+            }
+        }
+        errors
     }
 }
 

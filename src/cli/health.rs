@@ -67,7 +67,7 @@ mod tests {
         let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
         let (url, stop) = (http::url_of(Some(server.address()), PATH).expect("a URL"), CancellationToken::new());
         let task = tokio::spawn(server.run(Site::new(Arc::new(Told(broker))), stop.clone()));
-        let environment = Environment::read(None).expect("the environment");
+        let environment = Environment::read(None, None, None).expect("the environment");
         let done = run(HealthArgs { url: Some(url) }, &environment).await;
         stop.cancel();
         task.await.expect("ends in order");

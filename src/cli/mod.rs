@@ -57,6 +57,14 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "PATH")]
     env_file: Option<PathBuf>,
 
+    /// A file of sinGateway's (.yml, .json) or spec-tacles/gateway's (.toml); variables go before it
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
+
+    /// This process's number among the clusters, from 0: CLUSTER_ID
+    #[arg(long, global = true, value_name = "NUMBER")]
+    cluster: Option<u32>,
+
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -90,7 +98,7 @@ impl Cli {
     ///
     /// Whatever a person has to read; [`ExitWith::of`] says with which code to end.
     pub async fn execute(self) -> Result<()> {
-        let environment = Environment::read(self.env_file.as_deref())?;
+        let environment = Environment::read(self.env_file.as_deref(), self.config.as_deref(), self.cluster)?;
         match self.command.unwrap_or(Command::Run) {
             Command::Run => run::run(&environment).await,
             Command::Check => check::run(&environment),

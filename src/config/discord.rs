@@ -1,15 +1,15 @@
 //! What has to do with Discord: token, events, intents, shards, presence, and where and how to connect.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::value::RawValue;
 use url::Url;
 
 use crate::discord::command::MAX_BYTES;
-use crate::discord::compression::{self, Compression};
+use crate::discord::compression::{Compression, Encoding};
 use crate::discord::ids::{Shard, ShardId};
-use crate::discord::session;
-use crate::encoding::Encoding;
+use crate::discord::session::{self, BadIdentify};
 use crate::secret::Secret;
 
 use super::amybot;
@@ -54,7 +54,7 @@ impl Discord {
             large_threshold: self.large_threshold.map(u16::from),
             presence: self.presence.clone(),
             api_version: self.api.version,
-            encoding: compression::Encoding::Json,
+            encoding: self.encoding,
             compression: self.compression,
         }
     }
@@ -63,7 +63,12 @@ impl Discord {
     fn check_length(&self, raw: &Raw, report: &mut Report) {
         let longest = Shard::new(ShardId::new(MOST_SHARDS - 1), MOST_SHARDS).expect("the last of them");
         let Err(why) = self.session(longest).check() else { return };
-        let problem = format!("the identify would have {} bytes, and Discord takes at most {MAX_BYTES}", why.bytes);
+        let problem = match why {
+            BadIdentify::TooLong { bytes } => {
+                format!("the identify would have {bytes} bytes, and Discord takes at most {MAX_BYTES}")
+            }
+            BadIdentify::Presence(why) => format!("it cannot be written in the encoding of the connection: {why}"),
+        };
         match &raw.discord_presence {
             Some(text) if self.presence.is_some() => report.wrong("DISCORD_PRESENCE", text, problem, "make it shorter"),
             _ => report.wrong_secret("DISCORD_TOKEN", problem, COPY),
@@ -110,10 +115,11 @@ impl fmt::Display for Protocol {
 const COPY: &str = "copy the token anew from Discord's developer portal, page \"Bot\"";
 const DISCORD_HOST: &str = "discord.com";
 
-pub(super) fn parse(raw: &Raw, report: &mut Report) -> Discord {
+/// `forwarded`: events that have to come beside those that are published.
+pub(super) fn parse(raw: &Raw, forwarded: &BTreeSet<&str>, report: &mut Report) -> Discord {
     let api = api(raw, report);
     let token = token(raw, api.host == DISCORD_HOST, report);
-    let (events, intents) = intents::parse(raw, report);
+    let (events, intents) = intents::parse(raw, forwarded, report);
     let encodings = [("json", Encoding::Json), ("etf", Encoding::Etf)];
     let encoding = raw.discord_encoding.as_deref().and_then(|text| word("DISCORD_ENCODING", text, &encodings, report));
     let compressions = [

@@ -67,6 +67,7 @@ use crate::discord::rest::{self, RestError};
 use crate::discord::rest_types::GatewayBot;
 use crate::discord::session::End;
 use crate::discord::shard::Shared;
+use crate::encoding::Dialect;
 use crate::http::{self, BindError};
 use crate::session_store::{FileSessionStore, MemorySessionStore, SessionStore};
 use crate::spectacles::demand::Demand;
@@ -264,9 +265,10 @@ impl Service {
             identify_queue::PACE,
             Instant::now(),
         ));
+        let encoding = discord.settings.encoding;
         let shared = self.share(discord, output, store, Fence::open(), gate);
         let shard_count = shards.first().map_or(1, |shard| shard.count());
-        let commands = Arc::new(Commands::new(shard_count));
+        let commands = Arc::new(Commands::new(shard_count).in_encoding(encoding));
         let (input, until) = (commands.clone(), self.intake.clone());
         self.tasks.spawn(async move {
             stdio::read_commands(tokio::io::stdin(), input, until).await;
@@ -392,6 +394,7 @@ impl Service {
             group: group.to_owned(),
             persistent: amqp.persistent,
             message_timeout: amqp.message_timeout,
+            dialect: Some(amqp.dialect.unwrap_or(Dialect::Plain(bot.encoding.into()))),
         };
         let events = Arc::new(Events::new(publisher, settings, demand));
         feedback.tell(&events);

@@ -18,6 +18,7 @@ pub mod ids;
 pub mod limits;
 pub mod metadata;
 pub mod news;
+pub mod outbound;
 pub mod outbox;
 pub mod packet;
 pub mod query;
