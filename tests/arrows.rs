@@ -28,7 +28,7 @@ const OUTSIDE: [&str; 12] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 75] = [
+const SANS_IO: [&str; 76] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -102,6 +102,7 @@ const SANS_IO: [&str; 75] = [
     "singyeong/router/waiting",
     "singyeong/session",
     "spectacles/demand",
+    "spectacles/dialect",
     "spectacles/route",
     "spectacles/tally",
 ];

@@ -7,6 +7,7 @@
 
 pub mod answers;
 pub mod demand;
+mod dialect;
 pub mod events;
 pub mod leftovers;
 pub mod post;

@@ -145,7 +145,7 @@ async fn carry_out(slot: &Slot, commands: &Commands, post: &Post) {
         let Ok(written) = commands.send(shard, packet).await else { continue };
         if written.await.is_ok() {
             slot.settle(Ok(()));
-            return post.answer(properties, &Outcome::Sent(shard));
+            return post.answer(properties, body, &Outcome::Sent(shard));
         }
     }
 }

@@ -17,7 +17,9 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-use super::etf::{Etf, VERSION};
+use std::borrow::Cow;
+
+use super::etf::{Etf, EtfError, VERSION};
 use super::json::Json;
 use super::msgpack::{Msgpack, begin_text};
 use super::value::Value;
@@ -81,6 +83,26 @@ pub fn convert(
         out.truncate(begin);
     }
     converted
+}
+
+/// A whole body as JSON. What JSON it has in it already is not looked at.
+///
+/// # Errors
+/// It is not in this dialect.
+pub fn to_json(from: Dialect, body: &[u8]) -> Result<Cow<'_, [u8]>, ReadError> {
+    let (from, bytes) = match from {
+        Dialect::Plain(Encoding::Json) => return Ok(body.into()),
+        Dialect::MsgpackText => return Ok(msgpack::text(body)?.into()),
+        Dialect::Plain(Encoding::Msgpack) => (Encoding::Msgpack, body),
+        Dialect::Plain(Encoding::Etf) => match body.split_first() {
+            Some((&VERSION, term)) => (Encoding::Etf, term),
+            Some(_) => return Err(EtfError::Version.into()),
+            None => return Err(EtfError::Incomplete.into()),
+        },
+    };
+    let mut json = Vec::new();
+    convert(from, bytes, Dialect::Plain(Encoding::Json), Integers::AsTheyAre, &mut json)?;
+    Ok(json.into())
 }
 
 fn transcode<F: open::Open>(

@@ -12,6 +12,18 @@ pub(super) fn transcode<F: Open>(bytes: &[u8], integers: Integers, out: &mut Vec
     end(&cursor)
 }
 
+/// The text, or the bytes, that is all there is.
+pub(super) fn text(bytes: &[u8]) -> Result<&[u8], MsgpackError> {
+    let mut cursor = Cursor::new(bytes);
+    let text = match head(&mut cursor)? {
+        Head::Text(text) => text.as_bytes(),
+        Head::Bytes(bytes) => bytes,
+        Head::Simple(_) | Head::List(_) | Head::Map(_) => return Err(MsgpackError::InvalidFormat(bytes[0])),
+    };
+    end(&cursor)?;
+    Ok(text)
+}
+
 fn value<F: Open>(
     from: &mut Cursor<'_>,
     depth: usize,

@@ -17,6 +17,7 @@ use super::{MOST_TRIES, PAUSE, Shared};
 use crate::amqp::delivery::{Delivery, Properties};
 use crate::amqp::replies::ReplyEvent;
 use crate::encoding::Value;
+use crate::spectacles::post;
 
 impl Shared {
     /// Publishes the command that a message to the gateway is.
@@ -48,7 +49,8 @@ impl Shared {
             properties.correlation_id = Some(number.to_string());
         } else if origin.is_none() {
             let Properties { reply_to, correlation_id, .. } = delivery.properties.clone();
-            (properties.reply_to, properties.correlation_id) = (reply_to, correlation_id);
+            let asked = Properties { reply_to, correlation_id, ..properties };
+            properties = post::as_json(&asked, post::dialect_of(&delivery.properties, &delivery.body));
         }
         let letter = Letter { properties: &properties, body: &command.body };
         let lane = mail::lane_of(&command.key);
