@@ -12,8 +12,9 @@ const CORE: [&str; 9] =
     ["broker", "clock", "cluster", "discord", "encoding", "ledger", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 12] = [
+const OUTSIDE: [&str; 13] = [
     "amqp",
+    "amybot",
     "cli",
     "config",
     "forwarding",
@@ -28,7 +29,7 @@ const OUTSIDE: [&str; 12] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 76] = [
+const SANS_IO: [&str; 83] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -36,6 +37,13 @@ const SANS_IO: [&str; 76] = [
     "amqp/publisher/handshake",
     "amqp/publisher/incoming",
     "amqp/publisher/outbox",
+    "amybot/answer",
+    "amybot/coordinator",
+    "amybot/internal",
+    "amybot/member",
+    "amybot/message",
+    "amybot/pool",
+    "amybot/proxy",
     "broker",
     "cluster/agreement",
     "cluster/announcement",
@@ -108,11 +116,13 @@ const SANS_IO: [&str; 76] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 26] = [
+const DRIVERS: [&str; 28] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
     "amqp/publisher/transport",
+    "amybot/office",
+    "amybot/post",
     "cluster/fence",
     "discord/commands",
     "discord/connect",
@@ -138,7 +148,7 @@ const DRIVERS: [&str; 26] = [
 ];
 
 /// In these folders everything is either sans-I/O or a driver.
-const SORTED: [&str; 6] = ["amqp/publisher", "cluster", "discord", "session_store", "simulator", "singyeong"];
+const SORTED: [&str; 7] = ["amqp/publisher", "amybot", "cluster", "discord", "session_store", "simulator", "singyeong"];
 
 #[test]
 fn the_core_names_no_adapter() {

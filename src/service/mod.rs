@@ -7,6 +7,7 @@
 //! │  ├─ server              a connection fails: that client only
 //! │  ├─ router, queues      lost: RabbitMQ has again what was not acknowledged
 //! │  └─ news                lost: what is known of other processes' clients stays until it is told anew
+//! ├─ amybot                 lost: RabbitMQ has again what was not acknowledged, and another process goes on
 //! ├─ publishing connection  lost: reconnects; shards pause, then close resumable
 //! ├─ administration         lost: reconnects; sessions are stored later
 //! ├─ consumption            lost: reconnects; leases are in doubt, and the fence is closed, until they are held again
@@ -24,6 +25,7 @@
 //!
 //! A task that panics ends the service: whatever it had in hand is resumed by the next start.
 
+mod amybot;
 mod cluster;
 mod descriptors;
 mod join;
@@ -210,7 +212,8 @@ impl Service {
                 let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let connections = self.connect(amqp)?;
                 self.start_singyeong(config, amqp, &connections, &node).await?;
-                info!("there is no DISCORD_TOKEN: no shard runs, and 신경 alone is served");
+                self.start_amybot_alone(config, amqp, &connections);
+                info!("there is no DISCORD_TOKEN: no shard runs, and 신경 and amybot alone are served");
                 self.view.joined();
                 let ending = stop.child_token();
                 let stopped = async {
@@ -316,6 +319,7 @@ impl Service {
             AmqpTurnstile::new(administration.clone(), consumption.clone(), group, Rules::DISCORD);
         self.run(driver.run(self.intake.clone()));
         let gate = IdentifyGate::shared(queue, discord.asked, Arc::new(turnstile));
+        self.start_amybot(config, amqp, &rabbit.connections, discord, &gate)?;
         let shared = self.share(discord, rabbit.events.clone(), store, fence.clone(), gate);
         let Some(cluster) = self.join(config, group, discord, rabbit, fence, shared, node, stop).await? else {
             return Ok(());
@@ -387,7 +391,7 @@ impl Service {
             group: group.to_owned(),
             persistent: amqp.persistent,
             message_timeout: amqp.message_timeout,
-            dialect: Some(amqp.dialect.unwrap_or(Dialect::Plain(bot.encoding))),
+            dialect: Some(amqp.dialect.unwrap_or(Dialect::Plain(bot.encoding.into()))),
         };
         let events = Arc::new(Events::new(publisher, settings, demand));
         feedback.tell(&events);
