@@ -259,9 +259,10 @@ impl Service {
             identify_queue::PACE,
             Instant::now(),
         ));
+        let encoding = discord.settings.encoding;
         let shared = self.share(discord, output, store, Fence::open(), gate);
         let shard_count = shards.first().map_or(1, |shard| shard.count());
-        let commands = Arc::new(Commands::new(shard_count));
+        let commands = Arc::new(Commands::new(shard_count).in_encoding(encoding));
         let (input, until) = (commands.clone(), self.intake.clone());
         self.tasks.spawn(async move {
             stdio::read_commands(tokio::io::stdin(), input, until).await;
