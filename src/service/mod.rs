@@ -387,7 +387,7 @@ impl Service {
             group: group.to_owned(),
             persistent: amqp.persistent,
             message_timeout: amqp.message_timeout,
-            dialect: Some(amqp.dialect.unwrap_or(Dialect::Plain(bot.encoding))),
+            dialect: Some(amqp.dialect.unwrap_or(Dialect::Plain(bot.encoding.into()))),
         };
         let events = Arc::new(Events::new(publisher, settings, demand));
         feedback.tell(&events);
