@@ -381,7 +381,7 @@ struct Fields {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Number {
-    Number(u64),
+    Plain(u64),
     Text(String),
     Other(serde::de::IgnoredAny),
 }
@@ -389,7 +389,7 @@ enum Number {
 impl Number {
     fn get(&self) -> Option<u64> {
         match self {
-            Self::Number(number) => Some(*number),
+            Self::Plain(number) => Some(*number),
             // `parse` alone would take a sign.
             Self::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
             Self::Text(_) | Self::Other(_) => None,

@@ -32,12 +32,15 @@ const JSON: Dialect = Dialect::Plain(Encoding::Json);
 
 /// So many messages at most have their effects stored together.
 const BATCH: usize = 64;
+/// Waits for a shard's turn.
+type Waiting<'a> = Pin<Box<dyn Future<Output = (ShardId, Pass)> + Send + 'a>>;
+
 pub(super) struct Books<'a> {
     term: &'a Term<'a>,
     intakes: [Intake; 3],
     found: mpsc::Receiver<Found>,
     carrier: mpsc::Sender<Parcel>,
-    turns: FuturesUnordered<Pin<Box<dyn Future<Output = (ShardId, Pass)> + Send + 'a>>>,
+    turns: FuturesUnordered<Waiting<'a>>,
     page: Page,
 }
 
