@@ -8,6 +8,7 @@
 pub mod answers;
 pub mod demand;
 pub mod events;
+mod forward_id;
 pub mod leftovers;
 pub mod post;
 pub mod reroute;
