@@ -28,7 +28,7 @@ const OUTSIDE: [&str; 12] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 73] = [
+const SANS_IO: [&str; 79] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -62,6 +62,7 @@ const SANS_IO: [&str; 73] = [
     "discord/session",
     "discord/websocket",
     "encoding",
+    "forwarding/json",
     "forwarding/rules",
     "forwarding/template",
     "ledger",
@@ -82,10 +83,15 @@ const SANS_IO: [&str; 73] = [
     "simulator/world",
     "singyeong/client",
     "singyeong/close_code",
+    "singyeong/command",
     "singyeong/ids",
     "singyeong/limits",
     "singyeong/metadata",
     "singyeong/outbound/dsn",
+    "singyeong/outbound/packet",
+    "singyeong/outbound/session",
+    "singyeong/outbound/suspicion",
+    "singyeong/outbound/window",
     "singyeong/packet",
     "singyeong/passwords",
     "singyeong/query",
@@ -93,19 +99,19 @@ const SANS_IO: [&str; 73] = [
     "singyeong/registry",
     "singyeong/replica",
     "singyeong/router/envelope",
-    "singyeong/router/gateway",
     "singyeong/router/origin",
     "singyeong/router/parcel",
     "singyeong/router/targets",
-    "singyeong/router/waiting",
     "singyeong/session",
+    "singyeong/waiting",
     "spectacles/demand",
+    "spectacles/forward_id",
     "spectacles/route",
     "spectacles/tally",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 26] = [
+const DRIVERS: [&str; 30] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -126,6 +132,10 @@ const DRIVERS: [&str; 26] = [
     "singyeong/exchange",
     "singyeong/hub",
     "singyeong/news",
+    "singyeong/outbound/aside",
+    "singyeong/outbound/commands",
+    "singyeong/outbound/driver",
+    "singyeong/outbound/link",
     "singyeong/outbox",
     "singyeong/queues/driver",
     "singyeong/queues/publish",
