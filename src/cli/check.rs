@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use optic::config::{Broker, ClusterMode, Config, Discord, EventFilter, ShardPlan, Store, Warning};
+use optic::config::{Broker, ClusterMode, Config, Discord, EventFilter, ForwardTo, ShardPlan, Store, Warning};
 use optic::encoding::Dialect;
 
 use super::environment::Environment;
@@ -55,6 +55,13 @@ fn describe(config: &Config, warnings: &[Warning]) -> String {
         };
         page.row("신경", format!("ws://{}/gateway/websocket, {auth}", singyeong.address));
         page.rows("proxied to", singyeong.proxy_allow.iter().map(|network| format!("{network}, and what is public")));
+    }
+    if let Some(forwarding) = &config.forwarding {
+        let to = match &forwarding.to {
+            ForwardTo::BuiltIn => "the 신경 server of this group".to_owned(),
+            ForwardTo::Another(dsn) => dsn.to_string(),
+        };
+        page.row("forwarded", format!("by {} rules to {to}", forwarding.rules.len()));
     }
     if let Some(amybot) = &config.amybot {
         let websocket = amybot.address.map(|address| format!(", and ws://{address}/gateway/amybot"));

@@ -1,5 +1,6 @@
 //! What has to do with Discord: token, events, intents, shards, presence, and where and how to connect.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::value::RawValue;
@@ -110,10 +111,11 @@ impl fmt::Display for Protocol {
 const COPY: &str = "copy the token anew from Discord's developer portal, page \"Bot\"";
 const DISCORD_HOST: &str = "discord.com";
 
-pub(super) fn parse(raw: &Raw, report: &mut Report) -> Discord {
+/// `forwarded`: events that have to come beside those that are published.
+pub(super) fn parse(raw: &Raw, forwarded: &BTreeSet<&str>, report: &mut Report) -> Discord {
     let api = api(raw, report);
     let token = token(raw, api.host == DISCORD_HOST, report);
-    let (events, intents) = intents::parse(raw, report);
+    let (events, intents) = intents::parse(raw, forwarded, report);
     let encodings = [("json", Encoding::Json), ("etf", Encoding::Etf)];
     let encoding = raw.discord_encoding.as_deref().and_then(|text| word("DISCORD_ENCODING", text, &encodings, report));
     let compressions = [

@@ -31,6 +31,8 @@ pub enum EventFilter {
 pub struct IntentChoice {
     intents: Intents,
     origin: IntentOrigin,
+    /// Events that are forwarded had a part in it.
+    forwarding: bool,
 }
 
 /// Where the intents come from.
@@ -62,7 +64,8 @@ impl IntentChoice {
             IntentOrigin::Events => "derived from DISCORD_EVENTS",
             IntentOrigin::Unprivileged => "all that are not privileged, since DISCORD_EVENTS lists none",
         };
-        let mut notes = vec![format!("intents, {from}: {}", self.intents)];
+        let forwarding = if self.forwarding { ", and what FORWARDING needs" } else { "" };
+        let mut notes = vec![format!("intents, {from}{forwarding}: {}", self.intents)];
         let privileged = self.intents.intersection(Intents::PRIVILEGED);
         if privileged != Intents::NONE {
             notes.push(format!("privileged, to be switched on in Discord's developer portal: {privileged}"));
@@ -79,23 +82,27 @@ impl IntentChoice {
     }
 }
 
-/// Reads both together: what is listed decides what is derived.
-pub(super) fn parse(raw: &Raw, report: &mut Report) -> (EventFilter, IntentChoice) {
+/// Reads both together: what is listed, and what is forwarded beside, decides what is derived.
+pub(super) fn parse(raw: &Raw, forwarded: &BTreeSet<&str>, report: &mut Report) -> (EventFilter, IntentChoice) {
     let events = raw.discord_events.as_deref().map(|text| event_filter(text, report)).unwrap_or_default();
     let choice = match given(raw, report) {
         Some(intents) => {
-            warn_about_events_that_never_come(&events, intents, report);
-            IntentChoice { intents, origin: IntentOrigin::Given }
-        }
-        None => match &events {
-            EventFilter::Auto => {
-                IntentChoice { intents: Intents::ALL.without(Intents::PRIVILEGED), origin: IntentOrigin::Unprivileged }
+            if let EventFilter::Listed(names) = &events {
+                warn_about_what_never_comes("DISCORD_EVENTS", names.iter().map(String::as_str), intents, report);
             }
-            EventFilter::Listed(names) => IntentChoice {
-                intents: Intents::covering(names.iter().map(String::as_str)),
-                origin: IntentOrigin::Events,
-            },
-        },
+            warn_about_what_never_comes("FORWARDING", forwarded.iter().copied(), intents, report);
+            IntentChoice { intents, origin: IntentOrigin::Given, forwarding: false }
+        }
+        None => {
+            let (intents, origin) = match &events {
+                EventFilter::Auto => (Intents::ALL.without(Intents::PRIVILEGED), IntentOrigin::Unprivileged),
+                EventFilter::Listed(names) => {
+                    (Intents::covering(names.iter().map(String::as_str)), IntentOrigin::Events)
+                }
+            };
+            let all = intents.union(Intents::covering(forwarded.iter().copied()));
+            IntentChoice { intents: all, origin, forwarding: all != intents }
+        }
     };
     (events, choice)
 }
@@ -216,13 +223,17 @@ fn numbered(variable: &str, bits: u64, report: &mut Report) -> Intents {
     intents
 }
 
-fn warn_about_events_that_never_come(events: &EventFilter, intents: Intents, report: &mut Report) {
-    let EventFilter::Listed(names) = events else { return };
-    for event in names.iter().filter_map(|name| events::find(name)) {
+fn warn_about_what_never_comes<'a>(
+    variable: &str,
+    names: impl Iterator<Item = &'a str>,
+    intents: Intents,
+    report: &mut Report,
+) {
+    for event in names.filter_map(events::find) {
         if event.intents != Intents::NONE && !event.intents.intersects(intents) {
             let text =
                 format!("{} never comes: none of the intents brings it, which {} does", event.name, event.intents);
-            report.warn("DISCORD_EVENTS", text);
+            report.warn(variable, text);
         }
     }
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod discord;
 pub mod env_file;
 pub mod file;
+mod forwarding;
 mod intents;
 mod nearest;
 mod presence;
@@ -31,6 +32,7 @@ pub use amybot::Amybot;
 pub use broker::{Amqp, AmqpUrl, Broker, DeclaredQueue, Group, Store};
 pub use cluster::{Cluster, ClusterMode};
 pub use discord::{Api, Discord, Protocol};
+pub use forwarding::{ForwardTo, Forwarding};
 pub use intents::{EventFilter, IntentChoice, IntentOrigin, doubt_about_event};
 pub use report::{ConfigErrors, Given, Mistake, Warning};
 pub use shards::{MOST_SHARDS, NoSuchShard, ShardPlan};
@@ -57,6 +59,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// The 신경 server; `None`: there is none.
     pub singyeong: Option<Singyeong>,
+    /// What is forwarded to 신경 clients; `None`: nothing.
+    pub forwarding: Option<Forwarding>,
     /// amybot services; `None`: they are not served.
     pub amybot: Option<Amybot>,
     /// Where health and the admin interface are served; `None`: nowhere.
@@ -102,17 +106,19 @@ impl Config {
                 host = Some(text.clone());
             }
         });
-        let raw = Raw::read(vars, read_file, &mut report);
-        let discord = discord::parse(&raw, &mut report);
+        let raw = Raw::read(vars, &read_file, &mut report);
+        let rules = forwarding::rules(&raw, &read_file, &mut report);
+        let discord = discord::parse(&raw, &forwarding::events(rules.as_deref()), &mut report);
         let (broker, store) = broker::parse(&raw, &discord.events, &mut report);
         let singyeong = singyeong::parse(&raw, &broker, &mut report);
         let discord = Some(discord).filter(|_| discord::is_wanted(&raw, &mut report));
+        let forwarding = forwarding::parse(&raw, rules, &broker, &mut report);
         let amybot = amybot::parse(&raw, &broker, &mut report);
         let cluster = cluster::parse(&raw, host.as_deref(), &broker, &store, &mut report);
         let http = http_address(raw.http_address.as_deref(), &mut report);
         let http_token = http_token(&raw, &mut report);
         let log = log(&raw, &mut report);
-        report.finish(Self { discord, broker, store, cluster, singyeong, amybot, http, http_token, log })
+        report.finish(Self { discord, broker, store, cluster, singyeong, forwarding, amybot, http, http_token, log })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::*;
 
+const RULE: &str = r#"{"target":{"application":"worker"},"events":["MESSAGE_CREATE"]}"#;
+
 #[test]
 fn a_presence_that_makes_the_identify_too_long_is_a_mistake() {
     let name = "x".repeat(4096);
@@ -158,6 +160,25 @@ fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
             &[("HTTP_TOKEN", "two words")],
             "HTTP_TOKEN (not shown): it has a character that no header can carry; write letters and digits, such as \
              `openssl rand -hex 32` prints"
+                .into(),
+        ),
+        (
+            &[AMQP, ("FORWARDING", "rules.yml")],
+            "FORWARDING=\"rules.yml\": the file cannot be read: no such file; name a file with rules, or write \
+             [{\"type\":\"send\",\"target\":{\"application\":\"worker\"},\"events\":[\"MESSAGE_CREATE\"]}]"
+                .into(),
+        ),
+        (
+            &[("FORWARDING", RULE)],
+            format!(
+                "FORWARDING={RULE:?}: events to be forwarded wait in RabbitMQ, so that none is lost, and AMQP_URL is not \
+                 set; set AMQP_URL, or unset FORWARDING"
+            ),
+        ),
+        (
+            &[AMQP, ("FORWARDING", RULE), ("SINGYEONG_DSN", "redis://:hunter2@localhost")],
+            "SINGYEONG_DSN (not shown): it begins neither with singyeong:// nor with ssingyeong:// (with TLS); write \
+             singyeong://application:password@host:port/?encoding=json, or ssingyeong:// for TLS"
                 .into(),
         ),
         (

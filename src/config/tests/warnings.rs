@@ -62,6 +62,15 @@ fn what_is_doubtful_is_warned_about_and_kept() {
             &[("BROKER_ENCODING", "msgpack")],
             "BROKER_ENCODING: has no effect: events go to standard output, since BROKER_TYPE is stdio",
         ),
+        (
+            &[("SINGYEONG_DSN", "singyeong://app@host")],
+            "SINGYEONG_DSN: has no effect: FORWARDING lists no events to forward",
+        ),
+        (
+            &[AMQP, ("FORWARDING", r#"{"target":{"application":"worker"},"events":["MESSAGE_CREATE"]}"#)],
+            "FORWARDING: nobody is here to forward to: set SINGYEONG_DSN or SINGYEONG_ADDRESS, unless another process of \
+             the group serves 신경",
+        ),
         (&[("HTTP_TOKEN", "short")], "HTTP_TOKEN: it has less than 16 characters, and may be guessed"),
         (
             &[AMQP, ("AMYBOT_ADDRESS", ":4001")],
