@@ -107,6 +107,8 @@ pub(super) enum Ended {
     Session(End),
     /// The server closed the websocket: its code and its reason, if it gave any.
     Closed(Option<(u16, String)>),
+    /// By us: the server could not keep a message.
+    NotKept,
     /// Without a word.
     Lost(String),
 }
@@ -239,9 +241,10 @@ impl Driver {
         self.metadata.borrow().as_ref().map_or(Value::Null, Gateway::told)
     }
 
-    pub(super) fn registered(&self) {
-        self.counters.connections.fetch_add(1, Ordering::Relaxed);
+    /// Whether we had been registered before.
+    pub(super) fn registered(&self) -> bool {
         info!(dsn = %self.dsn, "registered at the other 신경 server: events are forwarded");
+        self.counters.connections.fetch_add(1, Ordering::Relaxed) > 0
     }
 
     pub(super) fn heard(&mut self, message: Message) {
@@ -296,6 +299,7 @@ impl std::fmt::Display for Ended {
             Self::Closed(None) => f.write_str("it closed the websocket"),
             Self::Closed(Some((code, reason))) if reason.is_empty() => write!(f, "it closed the websocket with {code}"),
             Self::Closed(Some((code, reason))) => write!(f, "it closed the websocket with {code}: {reason}"),
+            Self::NotKept => f.write_str("it could not keep a message"),
             Self::Lost(why) => write!(f, "the connection was lost: {why}"),
         }
     }

@@ -37,6 +37,9 @@ const PREFETCH: u16 = 128;
 const LAST_ANSWERS: Duration = Duration::from_millis(400);
 /// For the consumer's goodbye: what was not acknowledged goes back to the queue.
 const GIVE_BACK: Duration = Duration::from_secs(10);
+/// A server that was lost has lost its other clients, too. What nobody matches yet it would throw away: so long they have to
+/// come back.
+const SETTLE: Duration = Duration::from_secs(2);
 /// For the websocket's.
 const GOODBYE: Duration = Duration::from_millis(100);
 
@@ -90,13 +93,14 @@ impl Link<'_> {
         let mut asides = FuturesUnordered::new();
         let mut last_answers: Option<Instant> = None;
         let aside = self.driver.aside.clone();
+        let mut settled: Option<Instant> = None;
         loop {
             while let Some(action) = self.session.poll_action() {
                 match action {
                     Action::Send(frame) => self.out.push_back(self.frame(frame)),
                     Action::Ready => {
-                        self.driver.registered();
-                        *feed = Some(Feed::new(self.driver));
+                        let wait = if self.driver.registered() { SETTLE } else { Duration::ZERO };
+                        settled = Some(Instant::now() + wait);
                     }
                     Action::Covered(said) => {
                         let covered = self.window.covered(said);
@@ -113,6 +117,8 @@ impl Link<'_> {
                         }
                     }
                     Action::Refused(refused) if refused.is_no_route() => self.driver.no_route(),
+                    // Sent again in its place, and all after it: on another connection, after a while.
+                    Action::Refused(refused) if refused.is_not_kept() => return Ended::NotKept,
                     Action::Refused(refused) => {
                         self.driver.refused(&refused.error);
                         let reason = format!("the other server refuses it: {}", refused.error);
@@ -128,7 +134,10 @@ impl Link<'_> {
             let room = if self.driver.suspicion.is_careful() { 1 } else { usize::from(PREFETCH) };
             let may_say = self.out.is_empty() && self.session.is_live() && last_answers.is_none();
             let takes = may_say && self.window.len() < room;
-            let deadline = [self.session.deadline(), last_answers].into_iter().flatten().min();
+            if settled.take_if(|settled| Instant::now() >= *settled).is_some() {
+                *feed = Some(Feed::new(self.driver));
+            }
+            let deadline = [self.session.deadline(), last_answers, settled].into_iter().flatten().min();
             let (consuming, deliveries, enough) = match feed.as_mut() {
                 Some(feed) => (Some(&mut feed.consuming), Some(&mut feed.deliveries), Some(&feed.enough)),
                 None => (None, None, None),
@@ -290,7 +299,7 @@ impl Ended {
         match self {
             Self::Stopped | Self::Session(End::Goodbye | End::Restricted(_) | End::Silent(_)) => Blame::None,
             Self::Session(End::Error(_)) => Blame::Message,
-            Self::Session(End::Unreadable(_)) | Self::Lost(_) => Blame::Unclear,
+            Self::Session(End::Unreadable(_)) | Self::NotKept | Self::Lost(_) => Blame::Unclear,
             Self::Closed(close) => Blame::of_close(close.as_ref().map(|(code, _)| *code)),
         }
     }

@@ -61,6 +61,11 @@ impl Refused {
         // As it has been worded before 2020.
         self.error == "no_route" || self.error.starts_with("no nodes match")
     }
+
+    /// Whether the server only could not keep it now: another time it may.
+    pub fn is_not_kept(&self) -> bool {
+        self.error == "message not kept"
+    }
 }
 
 impl Heard {
@@ -78,8 +83,9 @@ impl Heard {
             }
             Op::Ready => Self::Ready { restricted: d.get("restricted") == Some(&Value::Bool(true)) },
             Op::Invalid => {
-                let said = d.get("extra_info").and_then(|info| info.get("d"));
-                let nonce = said.and_then(|d| d.get("nonce")).cloned().unwrap_or_default();
+                let info = d.get("extra_info");
+                let nonce = info.and_then(|info| info.get("nonce").or_else(|| info.get("d")?.get("nonce")));
+                let nonce = nonce.cloned().unwrap_or_default();
                 Self::Invalid(Refused { error: error(&d), nonce })
             }
             Op::Dispatch if matches!(t.as_str(), Some("SEND" | "BROADCAST")) => {
@@ -202,5 +208,16 @@ mod tests {
         let is = |error: &str| Refused { error: error.to_owned(), nonce: Value::Null }.is_no_route();
         assert!(is("no_route") && is("no nodes match query for query %{}"));
         assert!(!is("invalid dispatch payload"));
+    }
+
+    #[test]
+    fn what_a_server_could_not_keep_is_known_by_its_nonce_too() {
+        let info = Value::map([("nonce", Value::string("n")), ("reason", Value::string("too many"))]);
+        let mut frame = Vec::new();
+        Outgoing::Invalid(Refusal::with("message not kept", info)).write(Encoding::Json, 1, &mut frame);
+        let Ok(Heard::Invalid(refused)) = Heard::read(Encoding::Json, FrameKind::Text, &frame) else {
+            panic!("it is a refusal")
+        };
+        assert!(refused.is_not_kept() && refused.nonce == Value::string("n"));
     }
 }
