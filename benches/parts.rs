@@ -159,6 +159,7 @@ fn message(body: &[u8], seq: u64) -> Message<'_> {
             kind: Some("MESSAGE_CREATE"),
             app_id: Some("optic"),
         },
+        prefix: None,
         body,
         shard: 0,
         seq,

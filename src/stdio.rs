@@ -274,8 +274,8 @@ async fn carry_out(line: &[u8], commands: &Commands) -> Result<(), BadLine> {
             Err(_) => return Err(BadLine::UnknownTarget(name)),
         },
     };
-    command::check(packet.get().as_bytes())?;
+    let checked = command::check(packet.get().as_bytes(), commands.encoding())?;
     // Nobody waits for the outcome: a shard without a connection keeps the command until it has one.
-    commands.send(shard, packet.get().as_bytes().to_vec()).await?;
+    commands.send(shard, checked.packet.into_owned()).await?;
     Ok(())
 }

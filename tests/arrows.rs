@@ -28,7 +28,7 @@ const OUTSIDE: [&str; 12] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 79] = [
+const SANS_IO: [&str; 82] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -61,6 +61,7 @@ const SANS_IO: [&str; 79] = [
     "discord/send_limit",
     "discord/session",
     "discord/websocket",
+    "discord/wire",
     "encoding",
     "forwarding/json",
     "forwarding/rules",
@@ -78,6 +79,7 @@ const SANS_IO: [&str; 79] = [
     "simulator/shards",
     "simulator/stats",
     "simulator/template",
+    "simulator/terms",
     "simulator/traffic",
     "simulator/websocket",
     "simulator/world",
@@ -105,6 +107,7 @@ const SANS_IO: [&str; 79] = [
     "singyeong/session",
     "singyeong/waiting",
     "spectacles/demand",
+    "spectacles/dialect",
     "spectacles/forward_id",
     "spectacles/route",
     "spectacles/tally",

@@ -17,6 +17,8 @@ use optic::cluster::fence::Fence;
 use optic::discord::commands::Commands;
 use optic::discord::ids::ShardId;
 use optic::discord::shard::Command;
+use optic::encoding::convert::{Integers, convert, to_json};
+use optic::encoding::{Dialect, Encoding};
 use optic::secret::Secret;
 use optic::spectacles::answers::Answers;
 use optic::spectacles::post::Post;
@@ -194,6 +196,7 @@ async fn a_send_finds_its_shard_and_waits_there_for_its_process() {
     let text = |text: &str| Some(text.to_owned());
     let expected = Message {
         body: packet(1),
+        bytes: packet(1).into_bytes(),
         content_type: text("application/json"),
         correlation_id: text("c"),
         reply_to: text("somebody"),
@@ -315,15 +318,51 @@ async fn an_answer_into_a_queue_of_optics_own_is_not_given() {
     process.stop().await;
 }
 
+/// A body in this dialect.
+fn in_dialect(dialect: Dialect, json: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    convert(Encoding::Json, json.as_bytes(), dialect, Integers::AsTheyAre, &mut body).expect("JSON");
+    body
+}
+
 #[tokio::test]
-async fn a_body_in_message_pack_is_set_aside_and_its_sender_can_read_why() {
+async fn commands_are_taken_in_every_dialect_and_answered_in_the_same() {
     let (url, group) = (broker(), unique_group());
-    let process = Process::start(&url, &group, 1).await.reroute();
+    let mut process = Process::start(&url, &group, 4).await.reroute();
+    let mut shard = process.run_shard(1).await;
     let mut worker = Worker::connect(&url, &group).await;
-    worker.ask("SEND", b"\x82\xa8guild_id\xa11\xa6packet\x80", "c").await;
-    let answer = worker.answer().await;
-    assert_eq!(answer.content_type.as_deref(), Some("application/msgpack"));
-    assert!(answer.body.contains("send it as JSON"), "{}", answer.body);
+    let said = |message: &Message, dialect: Dialect| -> Value {
+        assert_eq!(message.content_type.as_deref(), Some(dialect.content_type()));
+        assert_eq!(Dialect::of_body(None, &message.bytes), dialect);
+        serde_json::from_slice(&to_json(dialect, &message.bytes).expect("it is in that")).expect("JSON")
+    };
+    let json = |text: &str| -> Value { serde_json::from_str(text).expect("JSON") };
+    let done = json!({"ok": true, "shard": 1});
+    for (number, dialect) in Dialect::ALL.into_iter().enumerate() {
+        // Nothing says what it is, as with Spectacles' clients.
+        worker.ask("SEND", &in_dialect(dialect, &send(guild_of(1), &packet(number))), "c").await;
+        assert_eq!(json(&written(&mut shard).await), json(&packet(number)));
+        assert_eq!(said(&worker.answer().await, dialect), done);
+        worker.ask("1", &in_dialect(dialect, &packet(number)), "c").await;
+        assert_eq!(json(&written(&mut shard).await), json(&packet(number)));
+        assert_eq!(said(&worker.answer().await, dialect), done);
+
+        // What is set aside is so as it came.
+        let declared = BasicProperties::default()
+            .with_content_type(dialect.content_type().into())
+            .with_reply_to("amq.rabbitmq.reply-to".into());
+        for (key, body) in [("SEND", r#"{"packet":{}}"#), ("1", r#"{"op":2,"d":{}}"#)] {
+            let body = in_dialect(dialect, body);
+            worker.publish_with(key, &body, declared.clone()).await;
+            let answer = said(&worker.answer().await, dialect);
+            let aside = worker.wait_for("REJECTED").await;
+            assert_eq!((&aside.bytes, aside.content_type.as_deref()), (&body, Some(dialect.content_type())));
+            assert_eq!(answer, json!({"ok": false, "error": aside.headers["x-optic-reason"]}));
+        }
+    }
+    worker.ask("SEND", b"\x82\xa8guild_id\xa11", "c").await;
+    let reason = "the body cannot be read as MessagePack: given binary is incomplete";
+    assert_eq!(said(&worker.answer().await, Dialect::Plain(Encoding::Msgpack))["error"], reason);
     assert_eq!(worker.wait_for("REJECTED").await.headers["x-optic-kind"], "encoding");
     process.stop().await;
 }

@@ -85,6 +85,7 @@ impl Running {
             routing_key,
             mandatory: true,
             properties: Properties { content_type: Some("application/json"), ..Properties::default() },
+            prefix: None,
             body,
             shard: body.get(7).map_or(0, |last| u32::from(last % 3)),
             seq: 0,

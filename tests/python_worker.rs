@@ -12,9 +12,28 @@ use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
 async fn a_python_worker_sends_commands_and_reads_the_answers() {
+    sends_commands_and_reads_the_answers("json").await;
+}
+
+#[tokio::test]
+async fn a_python_worker_does_so_in_message_pack() {
+    sends_commands_and_reads_the_answers("msgpack").await;
+}
+
+#[tokio::test]
+async fn a_python_worker_does_so_in_json_in_message_pack_texts() {
+    sends_commands_and_reads_the_answers("msgpack-text").await;
+}
+
+#[tokio::test]
+async fn a_python_worker_does_so_in_erlangs_term_format() {
+    sends_commands_and_reads_the_answers("etf").await;
+}
+
+async fn sends_commands_and_reads_the_answers(encoding: &str) {
     let mut worker = Command::new(python());
     worker.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/commands.py"));
-    common::worker_commands(worker).await;
+    common::worker_commands(worker, encoding).await;
 }
 
 #[tokio::test]

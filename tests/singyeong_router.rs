@@ -640,7 +640,7 @@ async fn a_worker_reaches_clients_and_hears_what_became_of_it() {
         let packet = client.next().await;
         assert_eq!(packet, Outgoing::message(true, Value::Null, Value::Integer(1), None));
     }
-    assert_eq!(worker.answer().await.body, r#"{"ok":true}"#);
+    assert_eq!(worker.answer().await.bytes, b"\xde\x00\x01\xa2ok\xc3");
     let nobody = json!({"target": to(3), "payload": null}).to_string();
     worker.ask("SINGYEONG_SEND", nobody.as_bytes(), "c").await;
     assert_eq!(worker.answer().await.body, r#"{"error":"no_route","ok":false}"#);

@@ -9,7 +9,7 @@ use url::Url;
 use crate::discord::command::MAX_BYTES;
 use crate::discord::compression::{self, Compression};
 use crate::discord::ids::{Shard, ShardId};
-use crate::discord::session;
+use crate::discord::session::{self, BadIdentify};
 use crate::encoding::Encoding;
 use crate::secret::Secret;
 
@@ -64,7 +64,12 @@ impl Discord {
     fn check_length(&self, raw: &Raw, report: &mut Report) {
         let longest = Shard::new(ShardId::new(MOST_SHARDS - 1), MOST_SHARDS).expect("the last of them");
         let Err(why) = self.session(longest).check() else { return };
-        let problem = format!("the identify would have {} bytes, and Discord takes at most {MAX_BYTES}", why.bytes);
+        let problem = match why {
+            BadIdentify::TooLong { bytes } => {
+                format!("the identify would have {bytes} bytes, and Discord takes at most {MAX_BYTES}")
+            }
+            BadIdentify::Presence(why) => format!("it cannot be written in the encoding of the connection: {why}"),
+        };
         match &raw.discord_presence {
             Some(text) if self.presence.is_some() => report.wrong("DISCORD_PRESENCE", text, problem, "make it shorter"),
             _ => report.wrong_secret("DISCORD_TOKEN", problem, COPY),

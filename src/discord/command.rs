@@ -1,23 +1,43 @@
 //! Checks what a worker wants sent, so that one bad packet does not cost the shard its connection.
 //!
-//! A packet is sent as it came, byte for byte, or set aside with the reason. Rules: spec/discord.md, "Commands".
+//! A packet comes in JSON. It is sent as it came, byte for byte, on a connection in ETF as the same term; or it is set aside with
+//! the reason. Rules: spec/discord.md, "Commands".
+
+use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::compression::Encoding;
 use super::opcode::Opcode;
+use super::wire;
 
 /// The longest packet that Discord takes; a longer one is a close 4002.
 pub const MAX_BYTES: usize = 4096;
+
+/// What is longer than this in JSON is too long in every encoding: white space and escapes are gone there, but a packet is not
+/// made of these.
+const MAX_JSON: usize = 16 * MAX_BYTES;
+
+/// A packet that may be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked<'a> {
+    /// What it is.
+    pub op: Opcode,
+    /// As it goes out.
+    pub packet: Cow<'a, [u8]>,
+}
 
 /// Why a packet is not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
     /// Over [`MAX_BYTES`].
-    #[error("the packet has {bytes} bytes; Discord takes at most {MAX_BYTES}")]
+    #[error("the packet has {bytes} bytes{}; Discord takes at most {MAX_BYTES}", in_words(*.encoding))]
     TooLarge {
         /// How many it has.
         bytes: usize,
+        /// In which encoding.
+        encoding: Encoding,
     },
     /// Not JSON, or not an object.
     #[error("the packet is not a JSON object {{\"op\", \"d\"}}: {reason}")]
@@ -59,13 +79,17 @@ pub enum Rejected {
     },
 }
 
-/// Says whether a worker's packet may be sent as it is, and what it is.
+/// Says whether a worker's packet may be sent on connections in this encoding, and what it is there.
 ///
 /// # Errors
 /// When Discord would close the connection for it, or when workers have no business sending it.
-pub fn check(packet: &[u8]) -> Result<Opcode, Rejected> {
-    if packet.len() > MAX_BYTES {
-        return Err(Rejected::TooLarge { bytes: packet.len() });
+pub fn check(packet: &[u8], encoding: Encoding) -> Result<Checked<'_>, Rejected> {
+    let most = match encoding {
+        Encoding::Json => MAX_BYTES,
+        Encoding::Etf => MAX_JSON,
+    };
+    if packet.len() > most {
+        return Err(Rejected::TooLarge { bytes: packet.len(), encoding: Encoding::Json });
     }
     // Text first: a JSON reader that only skips over strings does not look whether they are UTF-8.
     let text = std::str::from_utf8(packet).map_err(not_a_packet)?;
@@ -85,7 +109,19 @@ pub fn check(packet: &[u8]) -> Result<Opcode, Rejected> {
     if !d.is_some_and(|d| d.get().starts_with('{')) {
         return Err(Rejected::NoData { op });
     }
-    Ok(op)
+    let packet = wire::write(encoding, packet).map_err(not_a_packet)?;
+    match packet.len() {
+        ..=MAX_BYTES => Ok(Checked { op, packet }),
+        bytes => Err(Rejected::TooLarge { bytes, encoding }),
+    }
+}
+
+/// What is to be said of a size that the worker did not see itself.
+const fn in_words(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Json => "",
+        Encoding::Etf => " in ETF, as the connection has it",
+    }
 }
 
 /// Read without a tree; a field that comes twice is an error, so that what is checked is what Discord sees.
@@ -130,15 +166,25 @@ mod tests {
     use super::*;
 
     fn reason(packet: &str) -> String {
-        check(packet.as_bytes()).expect_err(packet).to_string()
+        let in_json = check(packet.as_bytes(), Encoding::Json).expect_err(packet);
+        // But for sizes it is the same in ETF.
+        if !matches!(in_json, Rejected::TooLarge { .. }) {
+            assert_eq!(check(packet.as_bytes(), Encoding::Etf), Err(in_json.clone()));
+        }
+        in_json.to_string()
+    }
+
+    fn op(packet: &str) -> Result<Opcode, Rejected> {
+        check(packet.as_bytes(), Encoding::Json).map(|checked| checked.op)
     }
 
     #[test]
     fn what_workers_may_send_passes() {
         for op in Opcode::ALL {
-            let checked = check(format!(r#" {{"d": {{"a": [1]}}, "op": {}, "s": null}} "#, op.code()).as_bytes());
+            let text = format!(r#" {{"d": {{"a": [1]}}, "op": {}, "s": null}} "#, op.code());
+            let checked = check(text.as_bytes(), Encoding::Json);
             match op.is_command() {
-                true => assert_eq!(checked, Ok(op)),
+                true => assert_eq!(checked, Ok(Checked { op, packet: text.as_bytes().into() })),
                 false => assert_eq!(checked, Err(Rejected::NotForWorkers { op })),
             }
         }
@@ -171,7 +217,10 @@ mod tests {
 
     #[test]
     fn text_that_is_not_utf_8_is_rejected() {
-        assert!(matches!(check(b"{\"op\":3,\"d\":{\"a\":\"\xff\"}}"), Err(Rejected::NotAPacket { .. })));
+        assert!(matches!(
+            check(b"{\"op\":3,\"d\":{\"a\":\"\xff\"}}", Encoding::Json),
+            Err(Rejected::NotAPacket { .. })
+        ));
     }
 
     #[test]
@@ -179,7 +228,7 @@ mod tests {
         let packet = |text: &str| format!(r#"{{"op":3,"d":{{"a":"{text}"}}}}"#);
         for whole in [r"\ud83d\ude00", r"\\ud800", r"\\\\udc00", r#"\n\u00e9\uD83D\uDE00\""#, r"\\\ud83d\ude00", "😀"]
         {
-            assert_eq!(check(packet(whole).as_bytes()), Ok(Opcode::PresenceUpdate), "{whole}");
+            assert_eq!(op(&packet(whole)), Ok(Opcode::PresenceUpdate), "{whole}");
         }
         for (half, escape) in [
             (r"\ud800", r"\ud800"),
@@ -190,7 +239,7 @@ mod tests {
             (r"\\\udbff", r"\udbff"),
             (r"\ud83d\n", r"\ud83d"),
         ] {
-            assert_eq!(check(packet(half).as_bytes()), Err(Rejected::LoneSurrogate { escape: escape.to_owned() }));
+            assert_eq!(op(&packet(half)), Err(Rejected::LoneSurrogate { escape: escape.to_owned() }));
         }
         assert!(reason(r#"{"op":3,"d":{"\udc00":1}}"#).contains(r#"has "\udc00", half a character"#));
     }
@@ -200,20 +249,47 @@ mod tests {
         let empty = r#"{"op":3,"d":{"a":""}}"#;
         let packet = |bytes: usize| empty.replace("\"\"", &format!("\"{}\"", "x".repeat(bytes - empty.len())));
         assert_eq!(packet(MAX_BYTES).len(), MAX_BYTES);
-        assert_eq!(check(packet(MAX_BYTES).as_bytes()), Ok(Opcode::PresenceUpdate));
+        assert_eq!(op(&packet(MAX_BYTES)), Ok(Opcode::PresenceUpdate));
         assert_eq!(reason(&packet(MAX_BYTES + 1)), "the packet has 4097 bytes; Discord takes at most 4096");
+    }
+
+    #[test]
+    fn in_etf_what_counts_is_what_goes_out() {
+        let sent =
+            check(br#" { "op" : 8, "d" : {"guild_id": "1", "limit": 0, "a": [null, true, -1.5]} }"#, Encoding::Etf);
+        let sent = sent.expect("fine");
+        let d = [
+            &b"\x74\0\0\0\x03\x6d\0\0\0\x01a\x6c\0\0\0\x03\x64\0\x03nil\x64\0\x04true\x46\xbf\xf8\0\0\0\0\0\0\x6a"[..],
+            b"\x6d\0\0\0\x08guild_id\x6d\0\0\0\x011\x6d\0\0\0\x05limit\x61\0",
+        ];
+        let packet = [b"\x83\x74\0\0\0\x02\x6d\0\0\0\x01d", &d.concat()[..], b"\x6d\0\0\0\x02op\x61\x08"].concat();
+        assert_eq!((sent.op, &*sent.packet), (Opcode::RequestGuildMembers, &packet[..]));
+
+        // White space does not go out, and of many short texts each has a longer head.
+        let spaced = format!(r#"{{"op":3,{}"d":{{}}}}"#, " ".repeat(MAX_BYTES));
+        assert!(check(spaced.as_bytes(), Encoding::Etf).is_ok());
+        let list = format!(r#"{{"op":8,"d":{{"user_ids":[{}""]}}}}"#, r#""1","#.repeat(800));
+        assert!(list.len() < MAX_BYTES && check(list.as_bytes(), Encoding::Json).is_ok());
+        let error = check(list.as_bytes(), Encoding::Etf).expect_err("too long").to_string();
+        assert_eq!(error, "the packet has 4850 bytes in ETF, as the connection has it; Discord takes at most 4096");
+        let spaced = format!(r#"{{"op":3,{}"d":{{}}}}"#, " ".repeat(MAX_JSON));
+        let error = check(spaced.as_bytes(), Encoding::Etf).expect_err("too long").to_string();
+        assert_eq!(error, "the packet has 65552 bytes; Discord takes at most 4096");
+        let error = check(br#"{"op":3,"d":{"since":1e999}}"#, Encoding::Etf).expect_err("no float").to_string();
+        assert!(error.contains("1e999"), "{error}");
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = check(&bytes);
+            let _ = check(&bytes, Encoding::Json);
+            let _ = check(&bytes, Encoding::Etf);
         }
 
         #[test]
         fn what_passes_is_json_with_that_opcode(op in 0..50_u64, d in "[{\\[\"a-z0-9:,}\\]]{0,12}") {
             let text = format!(r#"{{"op":{op},"d":{d}}}"#);
-            if let Ok(passed) = check(text.as_bytes()) {
+            if let Ok(Checked { op: passed, .. }) = check(text.as_bytes(), Encoding::Json) {
                 let tree: serde_json::Value = serde_json::from_str(&text).expect("what passes is JSON");
                 prop_assert_eq!(&tree["op"], passed.code());
                 prop_assert!(tree["d"].is_object());

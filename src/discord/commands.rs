@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::compression::Encoding;
 use super::ids::ShardId;
 use super::shard::Command;
 
@@ -17,6 +18,7 @@ pub const QUEUE: usize = 16;
 #[derive(Debug)]
 pub struct Commands {
     state: Mutex<State>,
+    encoding: Encoding,
     /// Changes when a shard was added.
     added: watch::Sender<()>,
 }
@@ -38,7 +40,19 @@ pub struct NotRun {
 impl Commands {
     /// No ways yet, in a bot of `shard_count` shards.
     pub fn new(shard_count: u32) -> Self {
-        Self { state: Mutex::new(State { shard_count, shards: BTreeMap::new() }), added: watch::Sender::new(()) }
+        let state = State { shard_count, shards: BTreeMap::new() };
+        Self { state: Mutex::new(state), encoding: Encoding::Json, added: watch::Sender::new(()) }
+    }
+
+    /// To shards whose connections are in this encoding; without it in JSON.
+    #[must_use]
+    pub fn in_encoding(self, encoding: Encoding) -> Self {
+        Self { encoding, ..self }
+    }
+
+    /// What packets are to be checked for, and sent in.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     /// Makes the way to a shard that starts now: what comes out goes to its driver. A former way to it ends.
@@ -69,7 +83,7 @@ impl Commands {
         ShardId::of_guild(guild_id, self.shard_count())
     }
 
-    /// Hands a checked packet over; waits while the shard's queue is full. What comes back is told once the packet is
+    /// Hands over a packet as it goes out, checked by [`check`](super::command::check); waits while the shard's queue is full. What comes back is told once the packet is
     /// written to Discord's socket, and dropped when the shard ends before that.
     ///
     /// # Errors

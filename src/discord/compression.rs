@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-/// The format of packets.
+/// The format of packets. Discord has two; [`encoding`](crate::encoding) knows more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// JSON text.
     #[default]
     Json,
+    /// Terms of Erlang's external format, in binary messages.
+    Etf,
 }
 
 /// The transport compression of what Discord sends. What we send is never compressed.
@@ -27,6 +29,27 @@ impl Encoding {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Json => "json",
+            Self::Etf => "etf",
+        }
+    }
+
+    /// The encoding of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Json, Self::Etf].into_iter().find(|encoding| encoding.as_str() == name)
+    }
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<Encoding> for crate::encoding::Encoding {
+    fn from(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Json => Self::Json,
+            Encoding::Etf => Self::Etf,
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod session;
 pub mod shard;
 pub mod turnstile;
 pub mod websocket;
+pub mod wire;
 
 /// The reference tables that ours are held against.
 #[cfg(test)]

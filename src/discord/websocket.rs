@@ -190,6 +190,11 @@ pub fn write_text(out: &mut Vec<u8>, text: &[u8], mask: u32) {
     write_frame(out, TEXT, text, mask);
 }
 
+/// Appends a binary message, likewise.
+pub fn write_binary(out: &mut Vec<u8>, bytes: &[u8], mask: u32) {
+    write_frame(out, BINARY, bytes, mask);
+}
+
 /// Appends the answer to a ping. A ping's payload is at most 125 bytes.
 pub fn write_pong(out: &mut Vec<u8>, payload: &[u8], mask: u32) {
     write_frame(out, PONG, payload, mask);

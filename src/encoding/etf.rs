@@ -4,6 +4,8 @@
 //! lists. Compressed terms are refused: the largest message would be no limit. So are improper lists, and whatever means
 //! something to a running node only: pids, references, functions. What is written, OTP of any version reads.
 
+use std::borrow::Cow;
+
 use super::cursor::{Cursor, room};
 use super::integer::MOST_DIGITS;
 use super::value::{BigInteger, Map, Value};
@@ -51,26 +53,27 @@ pub enum EtfError {
     TooLong,
 }
 
-const VERSION: u8 = 131;
+/// What a term alone begins with.
+pub const VERSION: u8 = 131;
 
 // The kinds of terms, by the names that Erlang's documentation has for them.
-const NEW_FLOAT: u8 = 70;
-const SMALL_INTEGER: u8 = 97;
-const INTEGER: u8 = 98;
-const FLOAT: u8 = 99;
-const ATOM: u8 = 100;
-const SMALL_TUPLE: u8 = 104;
-const LARGE_TUPLE: u8 = 105;
-const NIL: u8 = 106;
-const STRING: u8 = 107;
-const LIST: u8 = 108;
-const BINARY: u8 = 109;
-const SMALL_BIG: u8 = 110;
-const LARGE_BIG: u8 = 111;
-const SMALL_ATOM: u8 = 115;
-const MAP: u8 = 116;
-const ATOM_UTF8: u8 = 118;
-const SMALL_ATOM_UTF8: u8 = 119;
+pub(crate) const NEW_FLOAT: u8 = 70;
+pub(crate) const SMALL_INTEGER: u8 = 97;
+pub(crate) const INTEGER: u8 = 98;
+pub(crate) const FLOAT: u8 = 99;
+pub(crate) const ATOM: u8 = 100;
+pub(crate) const SMALL_TUPLE: u8 = 104;
+pub(crate) const LARGE_TUPLE: u8 = 105;
+pub(crate) const NIL: u8 = 106;
+pub(crate) const STRING: u8 = 107;
+pub(crate) const LIST: u8 = 108;
+pub(crate) const BINARY: u8 = 109;
+pub(crate) const SMALL_BIG: u8 = 110;
+pub(crate) const LARGE_BIG: u8 = 111;
+pub(crate) const SMALL_ATOM: u8 = 115;
+pub(crate) const MAP: u8 = 116;
+pub(crate) const ATOM_UTF8: u8 = 118;
+pub(crate) const SMALL_ATOM_UTF8: u8 = 119;
 
 /// Reads one term with its version byte, and nothing behind it.
 ///
@@ -82,15 +85,23 @@ pub fn read(bytes: &[u8]) -> Result<Value, EtfError> {
         return Err(EtfError::Version);
     }
     let value = Reader(&mut cursor).term(0)?;
+    end(&cursor)?;
+    Ok(value)
+}
+
+/// Nothing may be left.
+pub(super) fn end(cursor: &Cursor<'_>) -> Result<(), EtfError> {
     match cursor.rest().len() {
-        0 => Ok(value),
+        0 => Ok(()),
         excess => Err(EtfError::Excess(excess)),
     }
 }
 
-struct Reader<'c, 'a>(&'c mut Cursor<'a>);
+/// Reads terms, and the pieces they consist of.
+pub(super) struct Reader<'c, 'a>(pub(super) &'c mut Cursor<'a>);
 
-impl<'a> Reader<'_, 'a> {
+/// Values of terms.
+impl Reader<'_, '_> {
     fn term(&mut self, depth: usize) -> Result<Value, EtfError> {
         let kind = self.u8()?;
         self.term_of(kind, depth)
@@ -99,17 +110,11 @@ impl<'a> Reader<'_, 'a> {
     fn term_of(&mut self, kind: u8, depth: usize) -> Result<Value, EtfError> {
         self.count(1)?;
         match kind {
-            SMALL_INTEGER => Ok(Value::Integer(self.u8()?.into())),
-            INTEGER => Ok(Value::Integer(i32::from_be_bytes(self.array()?).into())),
-            SMALL_BIG => self.len8().and_then(|length| self.big(length)),
-            LARGE_BIG => self.len32().and_then(|length| self.big(length)),
-            NEW_FLOAT => float(f64::from_be_bytes(self.array()?)),
-            FLOAT => self.old_float(),
             ATOM | SMALL_ATOM | ATOM_UTF8 | SMALL_ATOM_UTF8 => self.atom(kind).map(|name| match &*name {
                 "true" => Value::Bool(true),
                 "false" => Value::Bool(false),
                 "nil" | "null" => Value::Null,
-                _ => Value::String(name),
+                _ => Value::String(name.into()),
             }),
             BINARY => {
                 let length = self.len32()?;
@@ -141,7 +146,7 @@ impl<'a> Reader<'_, 'a> {
                 let length = self.len32()?;
                 self.map(length, depth)
             }
-            kind => Err(EtfError::Kind(kind)),
+            kind => self.number(kind),
         }
     }
 
@@ -163,13 +168,33 @@ impl<'a> Reader<'_, 'a> {
                 // Also `nil` and `true`, as names.
                 ATOM | SMALL_ATOM | ATOM_UTF8 | SMALL_ATOM_UTF8 => {
                     self.count(1)?;
-                    self.atom(kind)?
+                    self.atom(kind)?.into()
                 }
                 kind => self.term_of(kind, depth)?.into_key().ok_or(EtfError::BadKey)?,
             };
             entries.push((key, self.term(depth)?));
         }
         Ok(Value::Map(Map::new(entries)))
+    }
+
+    fn count(&mut self, terms: usize) -> Result<(), EtfError> {
+        self.0.count(terms).ok_or(EtfError::TooMany)
+    }
+}
+
+/// What terms consist of.
+impl<'a> Reader<'_, 'a> {
+    /// A number of this kind, the only ones that are left.
+    pub(super) fn number(&mut self, kind: u8) -> Result<Value, EtfError> {
+        match kind {
+            SMALL_INTEGER => Ok(Value::Integer(self.u8()?.into())),
+            INTEGER => Ok(Value::Integer(i32::from_be_bytes(self.array()?).into())),
+            SMALL_BIG => self.len8().and_then(|length| self.big(length)),
+            LARGE_BIG => self.len32().and_then(|length| self.big(length)),
+            NEW_FLOAT => float(f64::from_be_bytes(self.array()?)),
+            FLOAT => self.old_float(),
+            kind => Err(EtfError::Kind(kind)),
+        }
     }
 
     fn big(&mut self, length: usize) -> Result<Value, EtfError> {
@@ -190,23 +215,24 @@ impl<'a> Reader<'_, 'a> {
         float(text.parse().map_err(|_| EtfError::BadFloat)?)
     }
 
-    fn atom(&mut self, kind: u8) -> Result<Box<str>, EtfError> {
+    /// The name of an atom of this kind.
+    pub(super) fn atom(&mut self, kind: u8) -> Result<Cow<'a, str>, EtfError> {
         let length = match kind {
             SMALL_ATOM | SMALL_ATOM_UTF8 => self.len8()?,
             _ => self.len16()?,
         };
         let name = self.take(length)?;
-        match kind {
-            ATOM | SMALL_ATOM => Ok(name.iter().map(|byte| char::from(*byte)).collect()),
-            _ => std::str::from_utf8(name).map(Into::into).map_err(|_| EtfError::BadAtom),
+        match std::str::from_utf8(name) {
+            Ok(text) if text.is_ascii() || matches!(kind, ATOM_UTF8 | SMALL_ATOM_UTF8) => Ok(text.into()),
+            _ if matches!(kind, ATOM | SMALL_ATOM) => {
+                // Latin-1.
+                Ok(name.iter().map(|byte| char::from(*byte)).collect::<String>().into())
+            }
+            _ => Err(EtfError::BadAtom),
         }
     }
 
-    fn count(&mut self, terms: usize) -> Result<(), EtfError> {
-        self.0.count(terms).ok_or(EtfError::TooMany)
-    }
-
-    fn take(&mut self, n: usize) -> Result<&'a [u8], EtfError> {
+    pub(super) fn take(&mut self, n: usize) -> Result<&'a [u8], EtfError> {
         self.0.take(n).ok_or(EtfError::Incomplete)
     }
 
@@ -214,29 +240,30 @@ impl<'a> Reader<'_, 'a> {
         self.0.array().ok_or(EtfError::Incomplete)
     }
 
-    fn u8(&mut self) -> Result<u8, EtfError> {
+    pub(super) fn u8(&mut self) -> Result<u8, EtfError> {
         self.0.u8().ok_or(EtfError::Incomplete)
     }
 
-    fn len8(&mut self) -> Result<usize, EtfError> {
+    pub(super) fn len8(&mut self) -> Result<usize, EtfError> {
         self.0.len8().ok_or(EtfError::Incomplete)
     }
 
-    fn len16(&mut self) -> Result<usize, EtfError> {
+    pub(super) fn len16(&mut self) -> Result<usize, EtfError> {
         self.0.len16().ok_or(EtfError::Incomplete)
     }
 
-    fn len32(&mut self) -> Result<usize, EtfError> {
+    pub(super) fn len32(&mut self) -> Result<usize, EtfError> {
         self.0.len32().ok_or(EtfError::Incomplete)
     }
 }
 
-fn deeper(depth: usize) -> Result<usize, EtfError> {
-    if depth >= MOST_DEPTH { Err(EtfError::TooDeep) } else { Ok(depth + 1) }
-}
-
 fn float(value: f64) -> Result<Value, EtfError> {
     if value.is_finite() { Ok(Value::Float(value)) } else { Err(EtfError::BadFloat) }
+}
+
+/// Into a list, a tuple or a map that `depth` others are around.
+pub(super) fn deeper(depth: usize) -> Result<usize, EtfError> {
+    if depth >= MOST_DEPTH { Err(EtfError::TooDeep) } else { Ok(depth + 1) }
 }
 
 /// Writes terms, without the version byte.

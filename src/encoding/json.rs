@@ -3,10 +3,13 @@
 //! Integers of any size stay exact and differ from floats: `1` is no `1.0`. Of one key twice, the last holds. Lone
 //! surrogates are refused. Errors are worded as the decoder of the original 신경 words them.
 
+pub(super) mod scan;
+
 use std::io::Write;
 
 use data_encoding::BASE64;
 
+use self::scan::{Number, Scanner, plain};
 use super::inspect::inspect;
 use super::integer::MOST_DIGITS;
 use super::value::{BigInteger, Map, Value};
@@ -51,269 +54,76 @@ pub enum JsonError {
 /// # Errors
 /// It is not JSON, or too much of it.
 pub fn read(bytes: &[u8]) -> Result<Value, JsonError> {
-    let mut reader = Reader { bytes, at: 0, values: 0 };
+    let mut reader = Reader { scanner: Scanner::new(bytes), values: 0 };
     let value = reader.value(0)?;
-    match reader.skip_space() {
-        None => Ok(value),
-        Some(_) => Err(reader.unexpected()),
-    }
+    reader.scanner.end()?;
+    Ok(value)
 }
 
 struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    scanner: Scanner<'a>,
     /// So many were begun, keys included.
     values: usize,
 }
 
 impl Reader<'_> {
-    /// What stands here does not belong here.
-    fn unexpected(&self) -> JsonError {
-        self.unexpected_at(self.at)
-    }
-
-    fn unexpected_at(&self, position: usize) -> JsonError {
-        match self.bytes.get(position) {
-            Some(&byte) => JsonError::Byte { position, byte },
-            None => JsonError::End(position),
-        }
-    }
-
-    /// The sequence of `length` bytes there, or how it begins: more of it is not shown.
-    fn meaningless(&self, position: usize, length: usize) -> JsonError {
-        const MOST: usize = 8192;
-        let rest = &self.bytes[position..];
-        JsonError::Sequence { position, bytes: rest[..length.min(rest.len()).min(MOST)].into() }
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    fn skip_space(&mut self) -> Option<u8> {
-        loop {
-            let byte = self.peek()?;
-            if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
-                return Some(byte);
-            }
-            self.at += 1;
-        }
-    }
-
-    fn skip(&mut self, byte: u8) -> Result<(), JsonError> {
-        if self.skip_space() != Some(byte) {
-            return Err(self.unexpected());
-        }
-        self.at += 1;
-        Ok(())
-    }
-
     fn count(&mut self) -> Result<(), JsonError> {
         self.values += 1;
-        if self.values > MOST_VALUES { Err(JsonError::TooMany(self.at)) } else { Ok(()) }
+        if self.values > MOST_VALUES { Err(JsonError::TooMany(self.scanner.position())) } else { Ok(()) }
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
         self.count()?;
-        match self.skip_space() {
+        match self.scanner.skip_space() {
             Some(b'"') => self.text().map(Value::String),
             Some(b'{') => self.map(depth),
             Some(b'[') => self.list(depth),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b'n') => self.word("null", Value::Null),
-            Some(b't') => self.word("true", Value::Bool(true)),
-            Some(b'f') => self.word("false", Value::Bool(false)),
-            _ => Err(self.unexpected()),
+            Some(b'-' | b'0'..=b'9') => self.scanner.number().map(Number::value),
+            Some(b'n') => self.scanner.word("null").map(|()| Value::Null),
+            Some(b't') => self.scanner.word("true").map(|()| Value::Bool(true)),
+            Some(b'f') => self.scanner.word("false").map(|()| Value::Bool(false)),
+            _ => Err(self.scanner.unexpected()),
         }
-    }
-
-    fn word(&mut self, word: &str, value: Value) -> Result<Value, JsonError> {
-        if !self.bytes[self.at..].starts_with(word.as_bytes()) {
-            return Err(self.unexpected());
-        }
-        self.at += word.len();
-        Ok(value)
-    }
-
-    /// Over the bracket that opens a list or a map.
-    fn enter(&mut self, depth: usize) -> Result<(), JsonError> {
-        if depth >= MOST_DEPTH {
-            return Err(JsonError::TooDeep(self.at));
-        }
-        self.at += 1;
-        Ok(())
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, JsonError> {
-        self.enter(depth)?;
         let mut items = Vec::new();
-        if self.skip_space() == Some(b']') {
-            self.at += 1;
-            return Ok(Value::List(items.into()));
+        if self.scanner.enter(depth, b']')? {
+            while {
+                items.push(self.value(depth + 1)?);
+                self.scanner.more(b']')?
+            } {}
         }
-        loop {
-            items.push(self.value(depth + 1)?);
-            match self.skip_space() {
-                Some(b',') => self.at += 1,
-                Some(b']') => break,
-                _ => return Err(self.unexpected()),
-            }
-        }
-        self.at += 1;
         Ok(Value::List(items.into()))
     }
 
     fn map(&mut self, depth: usize) -> Result<Value, JsonError> {
-        self.enter(depth)?;
         let mut entries = Vec::new();
-        if self.skip_space() == Some(b'}') {
-            self.at += 1;
-            return Ok(Value::Map(Map::default()));
+        if self.scanner.enter(depth, b'}')? {
+            while {
+                self.scanner.at_key()?;
+                self.count()?;
+                let key = self.text()?;
+                self.scanner.colon()?;
+                entries.push((key, self.value(depth + 1)?));
+                self.scanner.more(b'}')?
+            } {}
         }
-        loop {
-            if self.skip_space() != Some(b'"') {
-                return Err(self.unexpected());
-            }
-            self.count()?;
-            let key = self.text()?;
-            self.skip(b':')?;
-            entries.push((key, self.value(depth + 1)?));
-            match self.skip_space() {
-                Some(b',') => self.at += 1,
-                Some(b'}') => break,
-                _ => return Err(self.unexpected()),
-            }
-        }
-        self.at += 1;
         Ok(Value::Map(Map::new(entries)))
     }
 
-    fn number(&mut self) -> Result<Value, JsonError> {
-        let begin = self.at;
-        let negative = self.peek() == Some(b'-');
-        self.at += usize::from(negative);
-        let digits = self.at;
-        match self.peek() {
-            Some(b'0') => self.at += 1,
-            _ => self.digits()?,
-        }
-        let end_of_digits = self.at;
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
-            self.digits()?;
-        }
-        let all = &self.bytes[begin..self.at];
-        if self.at == end_of_digits {
-            let text = std::str::from_utf8(all).expect("digits are ASCII");
-            return match text.parse() {
-                Ok(integer) => Ok(Value::Integer(integer)),
-                Err(_) if self.at - digits > MOST_DIGITS => Err(JsonError::TooLong(begin)),
-                Err(_) => Ok(BigInteger::of_digits(negative, &self.bytes[digits..self.at])),
-            };
-        }
-        let text = std::str::from_utf8(all).expect("digits are ASCII");
-        match text.parse() {
-            Ok(float) if f64::is_finite(float) => Ok(Value::Float(float)),
-            _ => Err(self.meaningless(begin, all.len())),
-        }
-    }
-
-    /// Over one digit or more.
-    fn digits(&mut self) -> Result<(), JsonError> {
-        let length = self.bytes[self.at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        self.at += length;
-        if length == 0 { Err(self.unexpected()) } else { Ok(()) }
-    }
-
-    /// A text, at its opening quotation mark.
     fn text(&mut self) -> Result<Box<str>, JsonError> {
-        self.at += 1;
-        let first = self.plain()?;
-        if self.peek() == Some(b'"') {
-            let text = self.slice(first).into();
-            self.at += 1;
-            return Ok(text);
+        Ok(self.scanner.text(&mut String::new())?.into())
+    }
+}
+
+impl Number<'_> {
+    pub(super) fn value(self) -> Value {
+        match self {
+            Self::Integer(integer) => Value::Integer(integer),
+            Self::Float(float) => Value::Float(float),
+            Self::Big { negative, digits } => BigInteger::of_digits(negative, digits),
         }
-        let mut text = self.slice(first).to_owned();
-        loop {
-            match self.peek() {
-                Some(b'"') => break,
-                Some(b'\\') => text.push(self.escape()?),
-                _ => return Err(self.unexpected()),
-            }
-            let more = self.plain()?;
-            text.push_str(self.slice(more));
-        }
-        self.at += 1;
-        Ok(text.into())
-    }
-
-    /// Over what stands for itself; gives where that began. Behind it is a quotation mark, an escape, or what is wrong.
-    fn plain(&mut self) -> Result<usize, JsonError> {
-        let begin = self.at;
-        let rest = &self.bytes[begin..];
-        let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)).unwrap_or(rest.len());
-        match std::str::from_utf8(&rest[..length]) {
-            Ok(_) => {
-                self.at += length;
-                Ok(begin)
-            }
-            Err(error) => Err(self.unexpected_at(begin + error.valid_up_to())),
-        }
-    }
-
-    fn escape(&mut self) -> Result<char, JsonError> {
-        let escaped = match self.bytes.get(self.at + 1) {
-            Some(b'u') => return self.unicode_escape(),
-            Some(b'b') => '\x08',
-            Some(b'f') => '\x0c',
-            Some(b'n') => '\n',
-            Some(b'r') => '\r',
-            Some(b't') => '\t',
-            Some(&byte @ (b'"' | b'\\' | b'/')) => byte.into(),
-            _ => return Err(self.unexpected_at(self.at + 1)),
-        };
-        self.at += 2;
-        Ok(escaped)
-    }
-
-    fn unicode_escape(&mut self) -> Result<char, JsonError> {
-        let begin = self.at;
-        let first = self.unit(begin)?;
-        self.at += 6;
-        match first {
-            0xD800..=0xDBFF => {
-                if !self.bytes[self.at..].starts_with(b"\\u") {
-                    return Err(self.unexpected());
-                }
-                let second = self.unit(self.at)?;
-                let (0xDC00..=0xDFFF) = second else { return Err(self.meaningless(begin, 12)) };
-                self.at += 6;
-                let code = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-                Ok(char::from_u32(code).expect("a pair of surrogates is a character"))
-            }
-            code => char::from_u32(code).ok_or_else(|| self.meaningless(begin, 6)),
-        }
-    }
-
-    /// The four hexadecimal digits of the escape at `at`.
-    fn unit(&self, at: usize) -> Result<u32, JsonError> {
-        let Some(digits) = self.bytes.get(at + 2..at + 6) else {
-            return Err(JsonError::End(self.bytes.len()));
-        };
-        digits
-            .iter()
-            .try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
-            .ok_or_else(|| self.meaningless(at, 6))
-    }
-
-    fn slice(&self, begin: usize) -> &str {
-        std::str::from_utf8(&self.bytes[begin..self.at]).expect("`plain` has looked at it")
     }
 }
 
@@ -345,18 +155,19 @@ impl Form for Json {
     fn text(out: &mut Vec<u8>, value: &str) {
         out.push(b'"');
         let mut rest = value.as_bytes();
-        while let Some(plain) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)) {
-            out.extend(&rest[..plain]);
-            match rest[plain] {
+        loop {
+            let (plain, special) = rest.split_at(plain(rest));
+            out.extend(plain);
+            let Some((&special, behind)) = special.split_first() else { break };
+            match special {
                 b'\n' => out.extend(b"\\n"),
                 b'\r' => out.extend(b"\\r"),
                 b'\t' => out.extend(b"\\t"),
-                byte @ (b'"' | b'\\') => out.extend([b'\\', byte]),
-                byte => write!(out, "\\u{byte:04x}").expect("a Vec takes everything"),
+                b'"' | b'\\' => out.extend([b'\\', special]),
+                _ => write!(out, "\\u{special:04x}").expect("a Vec takes everything"),
             }
-            rest = &rest[plain + 1..];
+            rest = behind;
         }
-        out.extend(rest);
         out.push(b'"');
     }
 

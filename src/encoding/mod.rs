@@ -2,6 +2,7 @@
 //!
 //! Knows no protocol: what a value means is its reader's business.
 
+pub mod convert;
 mod cursor;
 mod dialect;
 pub mod etf;
@@ -10,6 +11,7 @@ mod integer;
 pub mod json;
 pub mod msgpack;
 mod serde;
+pub mod terms;
 pub mod value;
 mod write;
 
@@ -63,12 +65,39 @@ impl Encoding {
         }
     }
 
-    /// The encoding of a body declared so; parameters (`; charset=utf-8`) do not count. What is not declared is JSON.
-    pub fn of_content_type(declared: Option<&str>) -> Option<Self> {
-        let Some(declared) = declared else { return Some(Self::Json) };
-        let essence = declared.split(';').next().unwrap_or_default().trim();
-        let all = [Self::Json, Self::Msgpack, Self::Etf];
-        all.into_iter().find(|encoding| encoding.content_type().eq_ignore_ascii_case(essence))
+    /// The encoding of a body declared so; parameters (`; charset=utf-8`) do not count.
+    pub fn of_content_type(declared: &str) -> Option<Self> {
+        let name = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match name.as_str() {
+            "application/json" => Some(Self::Json),
+            "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => Some(Self::Msgpack),
+            "application/vnd.erlang.etf" | "application/x-erlang-binary" | "application/etf" => Some(Self::Etf),
+            _ => None,
+        }
+    }
+
+    /// The encoding of a body that holds a map: as it is declared, else by its first byte.
+    ///
+    /// Many clients do not say what they send, and some say the wrong thing: what looks like an object in JSON is one, and
+    /// what cannot begin one is none.
+    pub fn of_body(content_type: Option<&str>, body: &[u8]) -> Self {
+        if body.trim_ascii_start().starts_with(b"{") {
+            return Self::Json;
+        }
+        match content_type.and_then(Self::of_content_type) {
+            Some(declared @ (Self::Msgpack | Self::Etf)) => declared,
+            Some(Self::Json) | None => Self::of_first_bytes(body),
+        }
+    }
+
+    fn of_first_bytes(body: &[u8]) -> Self {
+        match *body {
+            // A term's version is also a MessagePack map of three: there the first key follows, a text.
+            [etf::VERSION, kind, ..] if kind.is_ascii() => Self::Etf,
+            // Maps, lists, texts and bytes; no text in UTF-8 begins so.
+            [0x80..=0xbf | 0xc4..=0xc6 | 0xd9..=0xdf, ..] => Self::Msgpack,
+            _ => Self::Json,
+        }
     }
 }
 

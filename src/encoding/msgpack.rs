@@ -45,15 +45,60 @@ const MOST_EXCESS: usize = 64;
 pub fn read(bytes: &[u8]) -> Result<Value, MsgpackError> {
     let mut cursor = Cursor::new(bytes);
     let value = value(&mut cursor, 0)?;
+    end(&cursor)?;
+    Ok(value)
+}
+
+/// Nothing may be left.
+pub(super) fn end(cursor: &Cursor<'_>) -> Result<(), MsgpackError> {
     match cursor.rest() {
-        [] => Ok(value),
+        [] => Ok(()),
         excess => Err(MsgpackError::Excess(excess[..excess.len().min(MOST_EXCESS)].into())),
     }
 }
 
 fn value(from: &mut Cursor<'_>, depth: usize) -> Result<Value, MsgpackError> {
-    let first = from.u8().ok_or(MsgpackError::Incomplete)?;
+    let head = head(from)?;
     from.count(1).ok_or(MsgpackError::TooMany)?;
+    Ok(match head {
+        Head::Simple(value) => value,
+        Head::Text(text) => Value::String(text.into()),
+        Head::Bytes(bytes) => Value::Bytes(bytes.into()),
+        Head::List(length) => {
+            let depth = deeper(depth)?;
+            let mut items = room(length);
+            for _ in 0..length {
+                items.push(value(from, depth)?);
+            }
+            Value::List(items.into())
+        }
+        Head::Map(length) => {
+            let depth = deeper(depth)?;
+            let mut entries = room(length);
+            for _ in 0..length {
+                let key = value(from, depth)?.into_key().ok_or(MsgpackError::BadKey)?;
+                entries.push((key, value(from, depth)?));
+            }
+            Value::Map(Map::new(entries))
+        }
+    })
+}
+
+/// A value, but for what is in it.
+pub(super) enum Head<'a> {
+    /// Null, a boolean or a number.
+    Simple(Value),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    /// So many items follow.
+    List(usize),
+    /// So many keys follow, each with its value.
+    Map(usize),
+}
+
+/// Reads the head of a value.
+pub(super) fn head<'a>(from: &mut Cursor<'a>) -> Result<Head<'a>, MsgpackError> {
+    let first = from.u8().ok_or(MsgpackError::Incomplete)?;
     let length = match first {
         0x80..=0x9f => Some(usize::from(first & 0x0f)),
         0xa0..=0xbf => Some(usize::from(first & 0x1f)),
@@ -61,34 +106,24 @@ fn value(from: &mut Cursor<'_>, depth: usize) -> Result<Value, MsgpackError> {
         0xc5 | 0xda | 0xdc | 0xde => from.len16(),
         0xc6 | 0xdb | 0xdd | 0xdf => from.len32(),
         0xc7..=0xc9 | 0xd4..=0xd8 => return Err(MsgpackError::Extension(first)),
-        _ => return simple(first, from).ok_or(MsgpackError::InvalidFormat(first)),
+        _ => return simple(first, from).map(Head::Simple).ok_or(MsgpackError::InvalidFormat(first)),
     };
     let length = length.ok_or(MsgpackError::InvalidFormat(first))?;
-    let list = matches!(first, 0x90..=0x9f | 0xdc | 0xdd);
-    let map = matches!(first, 0x80..=0x8f | 0xde | 0xdf);
-    if (list || map) && depth >= MOST_DEPTH {
-        return Err(MsgpackError::TooDeep);
-    }
-    if list {
-        let mut items = room(length);
-        for _ in 0..length {
-            items.push(value(from, depth + 1)?);
-        }
-        return Ok(Value::List(items.into()));
-    }
-    if map {
-        let mut entries = room(length);
-        for _ in 0..length {
-            let key = value(from, depth + 1)?.into_key().ok_or(MsgpackError::BadKey)?;
-            entries.push((key, value(from, depth + 1)?));
-        }
-        return Ok(Value::Map(Map::new(entries)));
+    match first {
+        0x90..=0x9f | 0xdc | 0xdd => return Ok(Head::List(length)),
+        0x80..=0x8f | 0xde | 0xdf => return Ok(Head::Map(length)),
+        _ => {}
     }
     let bytes = from.take(length).ok_or(MsgpackError::InvalidFormat(first))?;
     match std::str::from_utf8(bytes) {
-        Ok(text) if !matches!(first, 0xc4..=0xc6) => Ok(Value::String(text.into())),
-        _ => Ok(Value::Bytes(bytes.into())),
+        Ok(text) if !matches!(first, 0xc4..=0xc6) => Ok(Head::Text(text)),
+        _ => Ok(Head::Bytes(bytes)),
     }
+}
+
+/// Into a list or a map that `depth` others are around.
+pub(super) fn deeper(depth: usize) -> Result<usize, MsgpackError> {
+    if depth >= MOST_DEPTH { Err(MsgpackError::TooDeep) } else { Ok(depth + 1) }
 }
 
 /// What is of a fixed length. None: it ends too early, or there is no such type, or the float is no number.
@@ -156,11 +191,7 @@ impl Form for Msgpack {
     }
 
     fn text(out: &mut Vec<u8>, value: &str) {
-        match value.len() {
-            length @ ..0x20 => out.push(0xa0 | length as u8),
-            length @ ..0x100 => out.extend([0xd9, length as u8]),
-            length => length16(out, 0xda, length),
-        }
+        begin_text(out, value.len());
         out.extend(value.as_bytes());
     }
 
@@ -189,6 +220,15 @@ impl Form for Msgpack {
     }
 
     fn end_map(_out: &mut Vec<u8>) {}
+}
+
+/// Before a text of so many bytes.
+pub(super) fn begin_text(out: &mut Vec<u8>, length: usize) {
+    match length {
+        ..0x20 => out.push(0xa0 | length as u8),
+        ..0x100 => out.extend([0xd9, length as u8]),
+        _ => length16(out, 0xda, length),
+    }
 }
 
 fn tagged<const N: usize>(out: &mut Vec<u8>, tag: u8, bytes: [u8; N]) {

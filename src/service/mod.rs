@@ -66,6 +66,7 @@ use crate::discord::rest::{self, RestError};
 use crate::discord::rest_types::GatewayBot;
 use crate::discord::session::End;
 use crate::discord::shard::Shared;
+use crate::encoding::Dialect;
 use crate::http::{self, BindError, Health};
 use crate::session_store::{FileSessionStore, MemorySessionStore, SessionStore};
 use crate::singyeong::server;
@@ -398,6 +399,7 @@ impl Service {
             group: group.to_owned(),
             persistent: amqp.persistent,
             message_timeout: amqp.message_timeout,
+            dialect: Some(amqp.dialect.unwrap_or(Dialect::Plain(bot.encoding))),
         };
         let events = Arc::new(Events::new(publisher, settings, demand));
         feedback.tell(&events);

@@ -41,6 +41,8 @@ const LEVEL: u32 = 6;
 pub enum Compressor {
     /// See [`Transport::None`].
     None {
+        /// In which messages packets go that are not compressed: those of JSON are text.
+        kind: Kind,
         /// Whether the client identified with `compress: true`.
         payloads: bool,
     },
@@ -61,10 +63,10 @@ pub enum Compressor {
 }
 
 impl Compressor {
-    /// A fresh context.
-    pub fn new(transport: Transport) -> Self {
+    /// A fresh context. Packets that are not compressed go in messages of this kind.
+    pub fn new(transport: Transport, kind: Kind) -> Self {
         match transport {
-            Transport::None => Self::None { payloads: false },
+            Transport::None => Self::None { kind, payloads: false },
             Transport::Zlib => {
                 Self::Zlib { context: Box::new(Compress::new(Compression::new(LEVEL), false)), begun: false }
             }
@@ -72,9 +74,9 @@ impl Compressor {
         }
     }
 
-    /// Switches payload compression on; transport compression rules it out.
+    /// Switches payload compression on; transport compression rules it out, and packets that are not text.
     pub fn compress_payloads(&mut self) {
-        if let Self::None { payloads } = self {
+        if let Self::None { kind: Kind::Text, payloads } = self {
             *payloads = true;
         }
     }
@@ -82,12 +84,12 @@ impl Compressor {
     /// The message of one packet.
     pub fn packet(&mut self, packet: &[u8]) -> (Kind, Vec<u8>) {
         match self {
-            Self::None { payloads: true } if packet.len() >= PAYLOAD_THRESHOLD => {
+            Self::None { payloads: true, .. } if packet.len() >= PAYLOAD_THRESHOLD => {
                 let mut out = Vec::with_capacity(packet.len() / 2 + 64);
                 deflate(&mut Compress::new(Compression::new(LEVEL), true), packet, &mut out, FlushCompress::Finish);
                 (Kind::Binary, out)
             }
-            Self::None { .. } => (Kind::Text, packet.to_vec()),
+            Self::None { kind, .. } => (*kind, packet.to_vec()),
             Self::Zlib { context, begun } => {
                 let mut out = Vec::with_capacity(packet.len() / 2 + 64);
                 if !std::mem::replace(begun, true) {
@@ -107,7 +109,7 @@ impl Compressor {
     /// A context for a segment: a run of packets that refer to nothing before them.
     pub fn segment(&self) -> Self {
         match self {
-            Self::None { payloads } => Self::None { payloads: *payloads },
+            Self::None { kind, payloads } => Self::None { kind: *kind, payloads: *payloads },
             // The header stands once, at the beginning of the connection.
             Self::Zlib { .. } => {
                 Self::Zlib { context: Box::new(Compress::new(Compression::new(LEVEL), false)), begun: true }
@@ -273,7 +275,7 @@ mod tests {
             Transport::Zlib => Inflater::Zlib(Decompress::new(true)),
             _ => Inflater::Zstd(DCtx::create()),
         };
-        (Compressor::new(transport), inflater)
+        (Compressor::new(transport, Kind::Text), inflater)
     }
 
     #[test]
@@ -317,18 +319,21 @@ mod tests {
     #[test]
     fn a_bomb_is_small() {
         for transport in [Transport::Zlib, Transport::Zstd] {
-            let (_, message) = Compressor::new(transport).bomb(8).expect("compressed");
+            let (_, message) = Compressor::new(transport, Kind::Text).bomb(8).expect("compressed");
             assert!(message.len() < 32 << 10, "{transport:?}: {}", message.len());
         }
-        assert!(Compressor::new(Transport::None).bomb(8).is_none());
+        assert!(Compressor::new(Transport::None, Kind::Text).bomb(8).is_none());
     }
 
     #[test]
     fn payload_compression_leaves_small_packets_alone() {
-        let mut compressor = Compressor::new(Transport::None);
+        let mut compressor = Compressor::new(Transport::None, Kind::Text);
         compressor.compress_payloads();
         assert_eq!(compressor.packet(b"{}"), (Kind::Text, b"{}".to_vec()));
         assert_eq!(compressor.packet(&[b' '; 2_000]).0, Kind::Binary);
+        let mut compressor = Compressor::new(Transport::None, Kind::Binary);
+        compressor.compress_payloads();
+        assert_eq!(compressor.packet(&[b' '; 2_000]), (Kind::Binary, vec![b' '; 2_000]));
     }
 
     #[test]

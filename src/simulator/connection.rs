@@ -3,6 +3,7 @@
 //! What a packet deserves is [`super::protocol`]'s business. Output is collected in one buffer and written when the
 //! socket takes it, so that a client that does not read holds up nobody, and heartbeats are read meanwhile.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,9 +20,11 @@ use super::control::{Garbage, Misbehaviour};
 use super::protocol::{Answer, Protocol, TAKEN_UP, VERSIONS};
 use super::server::Shared;
 use super::session::{ConnectionId, Holder, What};
+use super::terms;
 use super::traffic::Plan;
 use super::websocket::{self, Decoder, FrameError, Incoming, Kind};
 use crate::discord::close_code::CloseCode;
+use crate::discord::compression::Encoding;
 use crate::discord::ids::{Seq, SessionId};
 
 /// What a connection may be told from outside.
@@ -39,8 +42,8 @@ pub struct Opening {
     pub id: ConnectionId,
     /// `v`
     pub version: u32,
-    /// Whether `encoding` is one that is spoken here.
-    pub is_json: bool,
+    /// `encoding`; `None`: one that Discord does not have.
+    pub encoding: Option<Encoding>,
     /// `compress`
     pub transport: Transport,
     /// How the client called us, for its resumes.
@@ -70,6 +73,7 @@ pub struct Connection {
     stream: TcpStream,
     decoder: Decoder,
     protocol: Protocol,
+    encoding: Encoding,
     compressor: Compressor,
     is_zlib: bool,
     out: Vec<u8>,
@@ -119,13 +123,16 @@ impl Connection {
         let now = Instant::now();
         let mut decoder = Decoder::default();
         decoder.push(early);
-        let protocol = Protocol::new(opening.id, opening.version, opening.url, &shared.world(), now);
+        let encoding = opening.encoding.unwrap_or_default();
+        let protocol = Protocol::new(opening.id, opening.version, encoding, opening.url, &shared.world(), now);
+        let kind = if encoding == Encoding::Json { Kind::Text } else { Kind::Binary };
         let mut connection = Self {
             id: opening.id,
             stream,
             decoder,
             protocol,
-            compressor: Compressor::new(opening.transport),
+            encoding,
+            compressor: Compressor::new(opening.transport, kind),
             is_zlib: opening.transport == Transport::Zlib,
             out: Vec::new(),
             written: 0,
@@ -135,7 +142,7 @@ impl Connection {
             ended: false,
             shared,
         };
-        connection.greet(opening.version, opening.is_json);
+        connection.greet(opening.version, opening.encoding.is_some());
         connection
     }
 
@@ -199,9 +206,9 @@ impl Connection {
     }
 
     /// Hello, or what comes in its place.
-    fn greet(&mut self, version: u32, is_json: bool) {
-        if !is_json {
-            return self.close(UNSUPPORTED, "the simulator speaks encoding=json only", Some("unknown encoding"));
+    fn greet(&mut self, version: u32, is_known: bool) {
+        if !is_known {
+            return self.close(UNSUPPORTED, "encoding is json or etf", Some("unknown encoding"));
         }
         if !VERSIONS.contains(&version) {
             let code = CloseCode::InvalidApiVersion;
@@ -371,8 +378,14 @@ impl Connection {
                 message.extend_from_slice(&[0, 0, 0xff, 0xff]);
                 websocket::write_message(&mut self.out, Kind::Binary, &message, 1);
             }
-            Garbage::Json => self.send(br#"{"t":"MESSAGE_CREATE","s":"#),
-            Garbage::Utf8 => self.send(b"{\"t\":\"MESSAGE_CREATE\",\"s\":null,\"op\":0,\"d\":\"\xff\xfe\"}"),
+            Garbage::Json => self.send_bytes(match self.encoding {
+                Encoding::Json => br#"{"t":"MESSAGE_CREATE","s":"#,
+                Encoding::Etf => b"\x83\x74\0\0\0\x04\x64\0\x01d\x6d\xff\xff",
+            }),
+            Garbage::Utf8 => self.send_bytes(match self.encoding {
+                Encoding::Json => b"{\"t\":\"MESSAGE_CREATE\",\"s\":null,\"op\":0,\"d\":\"\xff\xfe\"}",
+                Encoding::Etf => b"\x83\x74\0\0\0\x02\x64\0\x02op\x61\0\x64\0\x01t\x77\x02\xff\xfe",
+            }),
         }
     }
 
@@ -385,7 +398,13 @@ impl Connection {
         }
     }
 
+    /// Sends a packet, which is made in JSON.
     fn send(&mut self, packet: &[u8]) {
+        let packet = encoded(self.encoding, packet);
+        self.send_bytes(&packet);
+    }
+
+    fn send_bytes(&mut self, packet: &[u8]) {
         let (kind, message) = self.compressor.packet(packet);
         self.send_message(kind, &message);
     }
@@ -503,7 +522,7 @@ impl Connection {
                     .and_then(|session| session.after(Seq::new(cursor + n)).ok().flatten());
                 let Some(what) = what else { return };
                 let packet = self.shared.packet(&attached.plan, &what, seq, self.id).unwrap_or_default();
-                let (kind, message) = compressor.packet(&packet);
+                let (kind, message) = compressor.packet(&encoded(self.encoding, &packet));
                 if first.is_none() {
                     first = Some((kind, message));
                 } else {
@@ -574,6 +593,14 @@ impl Shared {
         }
         out.push(b'}');
         Some(out)
+    }
+}
+
+/// A packet, which is made in JSON, in this encoding.
+pub(super) fn encoded(encoding: Encoding, json: &[u8]) -> Cow<'_, [u8]> {
+    match encoding {
+        Encoding::Json => Cow::Borrowed(json),
+        Encoding::Etf => Cow::Owned(terms::packet(json).expect("packets are made in JSON")),
     }
 }
 

@@ -9,7 +9,8 @@
 //! world         sessions, limits, counts (one lock)
 //! ├─ protocol   what a packet deserves     ├─ session   what a resume gets
 //! ├─ traffic    which event comes when     ├─ template  an event's bytes
-//! └─ shards     who is connected, and dark └─ received  what clients sent
+//! ├─ shards     who is connected, and dark ├─ received  what clients sent
+//! └─ terms      packets in ETF
 //! ```
 //!
 //! Knows nothing of Optic's own client, broker or configuration.
@@ -27,6 +28,7 @@ mod session;
 mod shards;
 mod stats;
 mod template;
+mod terms;
 mod traffic;
 mod websocket;
 mod world;

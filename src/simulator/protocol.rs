@@ -12,10 +12,12 @@ use super::limits::SlidingWindow;
 use super::received::Received;
 use super::session::{ConnectionId, Holder, What};
 use super::template::{guild_id, guild_number, member_id};
+use super::terms;
 use super::traffic::{CHUNK, members_chunk};
 use super::websocket::{Kind, MAX_MESSAGE};
 use super::world::{Identified, Resumed, World};
 use crate::discord::close_code::CloseCode;
+use crate::discord::compression::Encoding;
 use crate::discord::ids::{Seq, SessionId, Shard, ShardId};
 use crate::discord::intents::Intents;
 use crate::discord::opcode::{Direction, Opcode};
@@ -72,6 +74,7 @@ pub struct Resume {
 pub struct Protocol {
     id: ConnectionId,
     version: u32,
+    encoding: Encoding,
     url: String,
     session: Option<SessionId>,
     sends: SlidingWindow,
@@ -91,11 +94,12 @@ const PRESENCES: (usize, Duration) = (5, Duration::from_secs(20));
 
 impl Protocol {
     /// A fresh connection that called us `url`.
-    pub fn new(id: ConnectionId, version: u32, url: String, world: &World, now: Instant) -> Self {
+    pub fn new(id: ConnectionId, version: u32, encoding: Encoding, url: String, world: &World, now: Instant) -> Self {
         let settings = &world.settings;
         Self {
             id,
             version,
+            encoding,
             url,
             session: None,
             sends: SlidingWindow::new(settings.send_limit, settings.send_window),
@@ -147,11 +151,7 @@ impl Protocol {
         if message.len() > MAX_MESSAGE {
             return Err((CloseCode::DecodeError, "message is over 4,096 bytes"));
         }
-        if kind == Kind::Binary {
-            return Err((CloseCode::DecodeError, "JSON goes in text messages"));
-        }
-        let packet: Value =
-            serde_json::from_slice(message).map_err(|_| (CloseCode::DecodeError, "packet is not JSON"))?;
+        let packet = self.read(kind, message).map_err(|why| (CloseCode::DecodeError, why))?;
         let packet = packet.as_object().ok_or((CloseCode::DecodeError, "packet is not an object"))?;
         let op = packet.get("op").and_then(Value::as_u64).and_then(Opcode::from_code);
         let op = op.filter(|op| op.direction() != Direction::Receive);
@@ -175,6 +175,15 @@ impl Protocol {
                 world.commands.push(Received { at: now, connection: self.id, shard, op, d: d.clone() });
                 Ok(())
             }
+        }
+    }
+
+    fn read(&self, kind: Kind, message: &[u8]) -> Result<Value, &'static str> {
+        match (self.encoding, kind) {
+            (Encoding::Json, Kind::Text) => serde_json::from_slice(message).map_err(|_| "packet is not JSON"),
+            (Encoding::Json, Kind::Binary) => Err("JSON goes in text messages"),
+            (Encoding::Etf, Kind::Binary) => terms::read(message),
+            (Encoding::Etf, Kind::Text) => Err("ETF goes in binary messages"),
         }
     }
 

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::compress::Transport;
 use super::config::Settings;
-use super::connection::{Command, Connection, Opening};
+use super::connection::{Command, Connection, Opening, encoded};
 use super::control::{self, ControlError, Verb};
 use super::received::Received;
 use super::session::{ConnectionId, SessionView, What};
@@ -33,6 +33,7 @@ use super::shards::ShardView;
 use super::stats::Stats;
 use super::traffic::Catalogue;
 use super::world::{self, World};
+use crate::discord::compression::Encoding;
 use crate::discord::ids::SessionId;
 
 /// A simulated Discord that listens.
@@ -175,15 +176,17 @@ impl Handle {
         self.0.world().commands.iter().map(view).collect()
     }
 
-    /// The packets that a session holds for a resume, in order; RESUMED is not among them, since it was one connection's.
-    pub fn held(&self, session: &SessionId) -> Vec<Vec<u8>> {
+    /// The packets that a session holds for a resume, in order, as connections in this encoding get them; RESUMED is not among
+    /// them, since it was one connection's.
+    pub fn held(&self, session: &SessionId, encoding: Encoding) -> Vec<Vec<u8>> {
         /// Nobody has this number.
         const NOBODY: ConnectionId = ConnectionId::MAX;
         let Some((plan, held)) = self.0.world().session(session).map(|session| (session.plan.clone(), session.held()))
         else {
             return Vec::new();
         };
-        held.into_iter().filter_map(|(seq, what)| self.0.packet(&plan, &what, seq, NOBODY)).collect()
+        let packet = |(seq, what)| self.0.packet(&plan, &what, seq, NOBODY);
+        held.into_iter().filter_map(packet).map(|json| encoded(encoding, &json).into_owned()).collect()
     }
 
     /// As `POST /control/<verb>?<query>`.
@@ -436,7 +439,7 @@ fn upgrade(
     let opening = Opening {
         id,
         version: query.get("v").and_then(|version| version.parse().ok()).unwrap_or(0),
-        is_json: query.get("encoding").is_none_or(|encoding| encoding == "json"),
+        encoding: query.get("encoding").map_or(Some(Encoding::Json), |encoding| Encoding::from_name(encoding)),
         transport,
         url,
     };

@@ -11,10 +11,12 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::route::{Encoding, Rejected};
+use super::route::Rejected;
 use crate::amqp::delivery::Properties;
 use crate::amqp::messenger::{Message, Messenger};
 use crate::discord::ids::ShardId;
+use crate::encoding::convert::{Integers, convert};
+use crate::encoding::{Dialect, Encoding};
 
 /// Answers that wait for RabbitMQ; more are dropped, for their askers have most likely gone.
 const QUEUE: usize = 1024;
@@ -65,12 +67,12 @@ impl Answers {
         (Self { waiting: sender }, AnswersDriver { messenger, waiting, refused: false })
     }
 
-    /// Answers whoever sent a command with these properties, if an answer was asked for. Never waits.
-    pub fn give(&self, asked: &Properties, outcome: &Outcome<'_>) {
+    /// Answers whoever sent a command with these properties in this dialect, if an answer was asked for. Never waits.
+    pub fn give(&self, asked: &Properties, dialect: Dialect, outcome: &Outcome<'_>) {
         let Some(to) = &asked.reply_to else { return };
-        let (content_type, body) = outcome.encode();
+        let body = outcome.encode(dialect);
         let properties = Properties {
-            content_type: Some(content_type.to_owned()),
+            content_type: Some(dialect.content_type().to_owned()),
             correlation_id: asked.correlation_id.clone(),
             ..Properties::default()
         };
@@ -81,9 +83,7 @@ impl Answers {
 }
 
 impl Outcome<'_> {
-    /// The content type and the body. In the asker's encoding, as far as we can: who sent MessagePack by mistake shall be able to
-    /// read why it was not taken.
-    fn encode(&self) -> (&'static str, Vec<u8>) {
+    fn encode(&self, dialect: Dialect) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(untagged)]
         enum Body {
@@ -92,21 +92,13 @@ impl Outcome<'_> {
         }
         let body = match self {
             Self::Sent(shard) => Body::Sent { ok: true, shard: *shard },
-            Self::SetAside(rejected @ Rejected::Encoding(Encoding::MessagePack)) => {
-                return ("application/msgpack", failed_in_message_pack(&rejected.to_string()));
-            }
             Self::SetAside(rejected) => Body::Failed { ok: false, error: rejected.to_string() },
         };
-        ("application/json", serde_json::to_vec(&body).expect("it is plain data"))
+        let json = serde_json::to_vec(&body).expect("it is plain data");
+        let mut body = Vec::new();
+        convert(Encoding::Json, &json, dialect, Integers::AsTheyAre, &mut body).expect("serde_json writes JSON");
+        body
     }
-}
-
-/// `{"ok":false,"error":error}`, for a text of less than 64 KiB.
-fn failed_in_message_pack(error: &str) -> Vec<u8> {
-    let mut bytes = b"\x82\xa2ok\xc2\xa5error\xda".to_vec();
-    bytes.extend(u16::try_from(error.len()).expect("a text of ours is short").to_be_bytes());
-    bytes.extend_from_slice(error.as_bytes());
-    bytes
 }
 
 impl AnswersDriver {
@@ -164,20 +156,21 @@ impl AnswersDriver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding::convert::to_json;
 
     #[test]
-    fn answers_are_json_and_message_pack_for_who_sent_that() {
-        let json = |outcome: Outcome<'_>| String::from_utf8(outcome.encode().1).expect("text");
-        assert_eq!(json(Outcome::Sent(ShardId::new(3))), r#"{"ok":true,"shard":3}"#);
-        assert_eq!(
-            json(Outcome::SetAside(&Rejected::NoGuildId)),
-            r#"{"ok":false,"error":"the body has no \"guild_id\""}"#
-        );
-        let rejected = Rejected::Encoding(Encoding::MessagePack);
-        let (content_type, body) = Outcome::SetAside(&rejected).encode();
-        assert_eq!(content_type, "application/msgpack");
-        let text = rejected.to_string();
-        assert_eq!(&body[..12], &b"\x82\xa2ok\xc2\xa5error\xda"[..12]);
-        assert_eq!(body[12..], [&[0, text.len() as u8], text.as_bytes()].concat());
+    fn answers_are_in_the_dialect_of_the_question() {
+        for dialect in Dialect::ALL {
+            let json = |outcome: Outcome<'_>| {
+                let body = outcome.encode(dialect);
+                assert_eq!(Dialect::of_body(Some(dialect.content_type()), &body), dialect);
+                String::from_utf8(to_json(dialect, &body).expect("it is in that").into_owned()).expect("text")
+            };
+            assert_eq!(json(Outcome::Sent(ShardId::new(3))), r#"{"ok":true,"shard":3}"#);
+            assert_eq!(
+                json(Outcome::SetAside(&Rejected::NoGuildId)),
+                r#"{"ok":false,"error":"the body has no \"guild_id\""}"#
+            );
+        }
     }
 }

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use tracing::{debug, error, warn};
 
 use super::demand::{Demand, Wanted};
+use super::dialect::{Body, Speaker};
 use super::forward_id::ForwardId;
 use crate::amqp::publisher::{Abandoned, Field, Message, Observer, Properties, Publisher};
 use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, GapReason, Position, Wait};
 use crate::clock::unix_millis;
 use crate::discord::ids::{Seq, SessionId, Shard, ShardId};
+use crate::encoding::{Dialect, Encoding};
 
 /// What all events of a process have in common.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub struct Settings {
     pub persistent: bool,
     /// `BROKER_MESSAGE_TIMEOUT`: after how long in a queue an event is dropped.
     pub message_timeout: Option<Duration>,
+    /// `BROKER_ENCODING`: how bodies are written. `None`: as they were received; what nobody received, `OPTIC_GAP`, is JSON then.
+    pub dialect: Option<Dialect>,
 }
 
 /// The broker that shards publish to.
@@ -32,6 +36,7 @@ pub struct Events {
     /// The `expiration` property: milliseconds as text.
     expiration: Option<String>,
     demand: Arc<Mutex<Demand>>,
+    speaker: Speaker,
     /// How many shards the bot has in all; 0 until that is known.
     shard_count: AtomicU32,
     /// Reused for each `message_id`.
@@ -42,7 +47,9 @@ impl Events {
     /// Events go out by `publisher`, whose [`Observer`] is to be a [`Feedback`] of the same `demand`.
     pub fn new(publisher: Publisher, settings: Settings, demand: Arc<Mutex<Demand>>) -> Self {
         let expiration = settings.message_timeout.map(|timeout| timeout.as_millis().to_string());
-        Self { publisher, settings, expiration, demand, shard_count: AtomicU32::new(0), message_id: Mutex::default() }
+        let speaker = Speaker::new(settings.dialect);
+        let (shard_count, message_id) = (AtomicU32::new(0), Mutex::default());
+        Self { publisher, settings, expiration, demand, speaker, shard_count, message_id }
     }
 
     /// The bot has so many shards from now on.
@@ -50,7 +57,8 @@ impl Events {
         self.shard_count.store(shard_count, Ordering::Relaxed);
     }
 
-    /// Publishes a body of ours or Discord's; `None` when AMQP cannot carry it.
+    /// Publishes a body of ours or Discord's, a term without its version byte, in our dialect; `None` when it cannot be put into that, or
+    /// AMQP cannot carry it.
     fn send(
         &self,
         name: &str,
@@ -58,14 +66,30 @@ impl Events {
         seq: Seq,
         message_id: &str,
         mandatory: bool,
-        body: &[u8],
+        (encoding, bytes): (Encoding, &[u8]),
+    ) -> Option<Position> {
+        let publish = |body: Body<'_>| self.send_body(name, shard, seq, message_id, mandatory, body);
+        self.speaker.say(encoding, bytes, publish).unwrap_or_else(|reason| {
+            error!(shard = %shard.id(), event = name, %seq, %reason, "an event cannot be converted");
+            None
+        })
+    }
+
+    fn send_body(
+        &self,
+        name: &str,
+        shard: Shard,
+        seq: Seq,
+        message_id: &str,
+        mandatory: bool,
+        body: Body<'_>,
     ) -> Option<Position> {
         let message = Message {
             exchange: &self.settings.group,
             routing_key: name,
             mandatory,
             properties: Properties {
-                content_type: Some("application/json"),
+                content_type: Some(body.content_type),
                 headers: &[("shard", Field::Int(i64::from(shard.id().get())))],
                 persistent: self.settings.persistent,
                 expiration: self.expiration.as_deref(),
@@ -74,7 +98,8 @@ impl Events {
                 kind: Some(name),
                 app_id: Some("optic"),
             },
-            body,
+            prefix: body.prefix,
+            body: body.bytes,
             shard: shard.id().get(),
             seq: seq.get(),
         };
@@ -103,7 +128,7 @@ impl Events {
             let mut message_id = lock(&self.message_id);
             message_id.clear();
             write!(message_id, "{}:{}", event.session, event.seq).expect("a String takes it");
-            self.send(event.name, event.shard, event.seq, &message_id, mandatory, event.data)
+            self.send(event.name, event.shard, event.seq, &message_id, mandatory, (event.encoding, event.data))
         };
         let Some(position) = position else {
             // Not what nobody wants, but a loss.
@@ -136,6 +161,7 @@ impl Events {
                 kind: Some(event),
                 app_id: Some("optic"),
             },
+            prefix: None,
             body,
             shard: shard.id().get(),
             seq: seq.get(),
@@ -180,7 +206,7 @@ impl Broker for Events {
         );
         let body = serde_json::to_vec(gap).expect("a gap is plain data");
         let id = format!("gap:{}:{}:{}", gap.shard.id(), gap.last_committed, gap.to);
-        self.send(GAP_EVENT, gap.shard, gap.last_committed, &id, false, &body)
+        self.send(GAP_EVENT, gap.shard, gap.last_committed, &id, false, (Encoding::Json, &body))
     }
 
     fn discard(&self, shard: ShardId) {
@@ -298,10 +324,9 @@ mod tests {
     use crate::amqp::address::Address;
     use crate::amqp::publisher::{PublisherSettings, Window};
     use crate::cluster::fence::Fence;
-    use crate::encoding::Encoding;
 
     /// Events over a connection that is never made, listed ones only.
-    fn events(names: &[&str]) -> Events {
+    fn events(names: &[&str], dialect: Option<Dialect>) -> Events {
         let demand = Arc::new(Mutex::new(Demand::listed(names.iter().copied())));
         let settings = PublisherSettings {
             address: Address::parse("amqp://localhost").expect("an address"),
@@ -311,7 +336,7 @@ mod tests {
             fence: Fence::open(),
         };
         let (publisher, _) = Publisher::new(settings, Arc::new(Feedback::new(demand.clone())));
-        let settings = Settings { group: "gateway".to_owned(), persistent: true, message_timeout: None };
+        let settings = Settings { group: "gateway".to_owned(), persistent: true, message_timeout: None, dialect };
         Events::new(publisher, settings, demand)
     }
 
@@ -400,7 +425,7 @@ mod tests {
 
     #[test]
     fn what_amqp_cannot_carry_is_told_and_not_passed_over() {
-        let events = events(&["MESSAGE_CREATE"]);
+        let events = events(&["MESSAGE_CREATE"], None);
         let shard = Shard::new(ShardId::new(0), 1).expect("the only one");
         let session = SessionId::new("s".repeat(300));
         let (seq, name, encoding) = (Seq::new(7), "MESSAGE_CREATE", Encoding::Json);
@@ -408,5 +433,17 @@ mod tests {
         assert_eq!(events.publish(&event), Some(Position::new(0)), "the notice's place");
         assert_eq!(events.publish(&Event { name: "TYPING_START", ..event }), None, "nobody wants it");
         assert_eq!(events.publisher.counters().outbox.published, 1);
+    }
+
+    #[test]
+    fn what_cannot_be_converted_is_told_too() {
+        let events = events(&["MESSAGE_CREATE"], Some(Dialect::Plain(Encoding::Msgpack)));
+        let shard = Shard::new(ShardId::new(0), 1).expect("the only one");
+        let session = SessionId::new("s".to_owned());
+        let (seq, name, encoding) = (Seq::new(7), "MESSAGE_CREATE", Encoding::Json);
+        let event = Event { shard, session: &session, seq, name, encoding, data: b"{\"a\":}" };
+        assert_eq!(events.publish(&event), Some(Position::new(0)), "the notice's place");
+        assert_eq!(events.publish(&Event { data: b"{}", ..event }), Some(Position::new(1)));
+        assert_eq!(events.publisher.counters().outbox.published, 2);
     }
 }

@@ -60,7 +60,8 @@ impl Leftovers {
         let Delivery { body, properties, .. } = delivery;
         let (count, is_held) = (self.commands.shard_count(), || delivery.is_held());
         let former = Way::of(properties);
-        let guild_id = former.map(|way| way.guild_id).or_else(|| route::guild_of(body));
+        let guild_id =
+            former.map(|way| way.guild_id).or_else(|| route::guild_of(body, properties.content_type.as_deref()));
         match guild_id {
             Some(guild_id) => {
                 let moves = former.map_or(0, |way| way.moves).saturating_add(1);

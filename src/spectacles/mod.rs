@@ -7,6 +7,7 @@
 
 pub mod answers;
 pub mod demand;
+mod dialect;
 pub mod events;
 mod forward_id;
 pub mod leftovers;

@@ -16,6 +16,7 @@ use crate::amqp::error::AdminError;
 use crate::amqp::messenger::{Message, Messenger, PublishError, brief};
 use crate::amqp::topology::{Queue, is_ours, queue_name};
 use crate::discord::ids::ShardId;
+use crate::encoding::{Dialect, Encoding};
 
 /// After how long a command that cannot be published is given back to its queue: another process may be able to.
 const GIVE_BACK: Duration = Duration::from_secs(300);
@@ -39,6 +40,8 @@ const GUILD_ID: &str = "x-optic-guild-id";
 const SHARD_COUNT: &str = "x-optic-shard-count";
 /// How often it was routed anew.
 const MOVES: &str = "x-optic-moves";
+/// The dialect that its answer is to have, where its body had another before it was passed on.
+pub const ENCODING: &str = "x-optic-encoding";
 
 /// Publishes for all commands of a process.
 #[derive(Debug)]
@@ -115,7 +118,7 @@ impl Post {
     }
 
     /// Publishes a packet that came with these properties to the shard of its guild, for as long as it is held. Who asked is
-    /// answered by that shard's process.
+    /// answered by that shard's process, in the dialect that the [`ENCODING`] header names, if it is there.
     ///
     /// # Errors
     /// When it is not known to be there.
@@ -126,7 +129,9 @@ impl Post {
         properties: &Properties,
         is_held: impl Fn() -> bool,
     ) -> Result<(), Undone> {
-        let properties = Properties { headers: way.headers(), ..properties.clone() };
+        let mut headers = way.headers();
+        headers.extend(properties.headers.get_key_value(ENCODING).map(|(name, value)| (name.clone(), value.clone())));
+        let properties = Properties { headers, ..properties.clone() };
         self.carry(Destination::Shard(way.shard()), &properties, packet, is_held).await
     }
 
@@ -163,12 +168,12 @@ impl Post {
             let to = queue_name(&self.group, None, REJECTED);
             warn!(queue = %source, kind = rejected.kind().name(), reason = %rejected, more, "a command is set aside in {to}");
         }
-        self.answer(properties, &Outcome::SetAside(rejected));
+        self.answer(properties, body, &Outcome::SetAside(rejected));
         Ok(())
     }
 
-    /// Answers whoever sent a command with these properties, if an answer was asked for.
-    pub fn answer(&self, asked: &Properties, outcome: &Outcome<'_>) {
+    /// Answers whoever sent a command with these properties and this body, if an answer was asked for.
+    pub fn answer(&self, asked: &Properties, body: &[u8], outcome: &Outcome<'_>) {
         let Some(to) = asked.reply_to.as_deref() else { return };
         // The default exchange would take it into any queue: a stored session, say, would be an answer then.
         if is_ours(&self.group, to) {
@@ -177,7 +182,7 @@ impl Post {
             }
             return;
         }
-        self.answers.give(asked, outcome);
+        self.answers.give(asked, dialect_of(asked, body), outcome);
     }
 
     /// How many commands were set aside for this kind of reason.
@@ -244,6 +249,22 @@ impl Post {
     }
 }
 
+/// The properties of a command whose body became JSON: who asked is answered in the dialect that it had.
+pub fn as_json(properties: &Properties, dialect: Dialect) -> Properties {
+    let mut properties = properties.clone();
+    if !dialect.is_json() {
+        properties.content_type = Some(Encoding::Json.content_type().to_owned());
+        properties.headers.insert(ENCODING.to_owned(), dialect.name().to_owned());
+    }
+    properties
+}
+
+/// The dialect in which a command was sent, and is to be answered.
+pub fn dialect_of(asked: &Properties, body: &[u8]) -> Dialect {
+    let named = asked.headers.get(ENCODING).and_then(|name| Dialect::of_name(name));
+    named.unwrap_or_else(|| Dialect::of_body(asked.content_type.as_deref(), body))
+}
+
 /// Counts one, and says whether the log is to tell, and of how many more.
 fn count(of: &Mutex<Count>) -> Option<u64> {
     of.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now())
@@ -263,5 +284,21 @@ mod tests {
         assert_eq!(Way::of(&Properties::default()), None);
         let way = Way { guild_id: 41_771_983_423_143_937, shard_count: 16, moves: 0 };
         assert_eq!(way.shard(), ShardId::new(6));
+    }
+
+    #[test]
+    fn an_answer_is_in_the_dialect_of_the_command_also_after_that_became_json() {
+        let named =
+            |content_type: &str| Properties { content_type: Some(content_type.to_owned()), ..Properties::default() };
+        for dialect in Dialect::ALL {
+            let passed_on = as_json(&named(dialect.content_type()), dialect);
+            assert_eq!(passed_on.content_type.as_deref(), Some("application/json"));
+            assert_eq!(dialect_of(&passed_on, b"{}"), dialect);
+        }
+        let wrong = Properties { headers: [(ENCODING.to_owned(), "x".to_owned())].into(), ..Properties::default() };
+        assert_eq!(dialect_of(&wrong, b"\x80"), Dialect::Plain(Encoding::Msgpack));
+        // A JSON packet that is declared as something else stays as it was declared.
+        let odd = named("text/plain");
+        assert_eq!(as_json(&odd, Dialect::Plain(Encoding::Json)), odd);
     }
 }

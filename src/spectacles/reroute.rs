@@ -16,11 +16,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::post::{Post, Undone, Way};
+use super::post::{self, Post, Undone, Way};
 use super::route;
-use crate::amqp::delivery::Delivery;
+use crate::amqp::delivery::{Delivery, Properties};
 use crate::discord::commands::Commands;
 use crate::discord::ids::ShardId;
+use crate::encoding::Dialect;
 
 /// The prefetch that this is made for: enough to hide the confirms, few enough that other processes get their part.
 pub const PREFETCH: u16 = 32;
@@ -39,7 +40,10 @@ pub struct Reroute {
 /// A command on its way to its shard.
 struct Routed {
     way: Way,
+    /// In JSON.
     packet: Vec<u8>,
+    /// As they are to go with it.
+    properties: Properties,
     delivery: Delivery,
 }
 
@@ -84,22 +88,25 @@ impl Reroute {
     }
 
     fn take(&self, rows: &mut Rows, delivery: Delivery) {
-        let send = match route::read(&delivery.body, delivery.properties.content_type.as_deref()) {
-            Ok(send) => send,
-            Err(rejected) => {
-                let post = self.post.clone();
-                rows.under_way.push(Box::pin(async move {
-                    let Delivery { body, properties, .. } = &delivery;
-                    let outcome = post.set_aside(&rejected, SEND, body, properties, || delivery.is_held()).await;
-                    settle(delivery, outcome);
-                    None
-                }));
-                return;
-            }
-        };
+        let send =
+            match route::read(&delivery.body, delivery.properties.content_type.as_deref(), self.commands.encoding()) {
+                Ok(send) => send,
+                Err(rejected) => {
+                    let post = self.post.clone();
+                    rows.under_way.push(Box::pin(async move {
+                        let Delivery { body, properties, .. } = &delivery;
+                        let outcome = post.set_aside(&rejected, SEND, body, properties, || delivery.is_held()).await;
+                        settle(delivery, outcome);
+                        None
+                    }));
+                    return;
+                }
+            };
         let way = Way { guild_id: send.guild_id, shard_count: self.commands.shard_count(), moves: 0 };
-        let packet = send.packet.as_bytes().to_vec();
-        let routed = Routed { way, packet, delivery };
+        let packet = send.packet.into_owned().into_bytes();
+        let dialect = Dialect::of_body(delivery.properties.content_type.as_deref(), &delivery.body);
+        let properties = post::as_json(&delivery.properties, dialect);
+        let routed = Routed { way, packet, properties, delivery };
         match rows.waiting.entry(way.shard()) {
             Entry::Occupied(mut row) => row.get_mut().push_back(routed),
             Entry::Vacant(row) => {
@@ -112,8 +119,8 @@ impl Reroute {
     fn pass_on(&self, rows: &mut Rows, routed: Routed) {
         let post = self.post.clone();
         rows.under_way.push(Box::pin(async move {
-            let Routed { way, packet, delivery } = &routed;
-            let outcome = post.forward(*way, packet, &delivery.properties, || delivery.is_held()).await;
+            let Routed { way, packet, properties, delivery } = &routed;
+            let outcome = post.forward(*way, packet, properties, || delivery.is_held()).await;
             Some((routed, outcome))
         }));
     }

@@ -1,32 +1,58 @@
 //! Where a `SEND` goes, and why a command goes nowhere.
 //!
-//! A body is JSON, `{"guild_id":ID,"packet":{"op":…,"d":…}}`; the packet is passed on byte for byte. What can be known of it
-//! is checked here already, so that whoever asked hears of a mistake at once. Knows no broker and no shard; rules:
-//! spec/amqp.md, "Commands".
+//! A body is `{"guild_id":ID,"packet":{"op":…,"d":…}}` in any of the dialects. Here it becomes JSON, and from here on there is nothing
+//! else; a packet that came in JSON is passed on byte for byte. What can be known of it is checked here already, so that
+//! whoever asked hears of a mistake at once. Knows no broker and no shard; rules: spec/amqp.md, "Commands".
 
-use std::fmt;
+use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::discord::command;
+use crate::discord::compression::Encoding as Link;
 use crate::discord::ids::ShardId;
+use crate::encoding::{Dialect, ReadError, convert};
+
+/// A body in another encoding than JSON may have so many bytes: no command needs them, and as JSON it may be several times as large.
+const MOST_CONVERTED: usize = 1 << 20;
 
 /// A checked `SEND`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Send<'a> {
     /// The guild that it is about.
     pub guild_id: u64,
-    /// What its shard is to send, as it came.
-    pub packet: &'a str,
+    /// What its shard is to send, in JSON.
+    pub packet: Cow<'a, str>,
 }
 
 /// Why a command is set aside.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// Not in JSON.
-    #[error("the body is {0}; send it as JSON text (content-type application/json)")]
-    Encoding(Encoding),
+    /// Not what it is declared as, or looks like.
+    #[error("the body cannot be read as {dialect}: {error}")]
+    Unreadable {
+        /// What it was read as.
+        dialect: Dialect,
+        /// What is wrong there.
+        error: ReadError,
+    },
+    /// More than is converted.
+    #[error("the body has {bytes} bytes of {dialect}; at most {MOST_CONVERTED} are read")]
+    TooMuch {
+        /// How many it has.
+        bytes: usize,
+        /// Of what.
+        dialect: Dialect,
+    },
+    /// Something is wrong with the JSON that it became.
+    #[error("{rejected} (the body is {dialect}, and is read as the JSON that it stands for)")]
+    Converted {
+        /// What it was.
+        dialect: Dialect,
+        /// What is wrong.
+        rejected: Box<Rejected>,
+    },
     /// Not JSON, or not an object.
     #[error("the body is not a JSON object {{\"guild_id\", \"packet\"}}: {0}")]
     NotASend(String),
@@ -52,21 +78,22 @@ pub enum Rejected {
     },
 }
 
-/// What a body is that is not JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// What Spectacles' JavaScript and Go clients send unless told otherwise.
-    MessagePack,
-    /// Erlang's external term format.
-    Etf,
-}
-
 /// Reads and checks the body of a `SEND`.
 ///
 /// # Errors
 /// Why it is to be set aside.
-pub fn read<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Send<'a>, Rejected> {
-    let text = as_json(body, content_type)?.map_err(|error| Rejected::NotASend(error.to_string()))?;
+pub fn read<'a>(body: &'a [u8], content_type: Option<&str>, link: Link) -> Result<Send<'a>, Rejected> {
+    let dialect = Dialect::of_body(content_type, body);
+    let send = match as_json(dialect, body)? {
+        Cow::Borrowed(json) => read_json(json, link),
+        Cow::Owned(json) => read_json(&json, link)
+            .map(|Send { guild_id, packet }| Send { guild_id, packet: packet.into_owned().into() }),
+    };
+    send.map_err(|rejected| rejected.in_dialect(dialect))
+}
+
+fn read_json(body: &[u8], link: Link) -> Result<Send<'_>, Rejected> {
+    let text = std::str::from_utf8(body).map_err(|error| Rejected::NotASend(error.to_string()))?;
     if !text.trim_start().starts_with('{') {
         return Err(Rejected::NotASend("it is not an object".to_owned()));
     }
@@ -74,26 +101,34 @@ pub fn read<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Send<'a>, 
         serde_json::from_str(text).map_err(|error| Rejected::NotASend(error.to_string()))?;
     let guild_id = id(guild_id.ok_or(Rejected::NoGuildId)?)?;
     let packet = packet.ok_or(Rejected::NoPacket)?.get();
-    command::check(packet.as_bytes())?;
-    Ok(Send { guild_id, packet })
+    command::check(packet.as_bytes(), link)?;
+    Ok(Send { guild_id, packet: packet.into() })
 }
 
-/// Checks a packet that was sent to shard `shard` of `count`.
+/// Checks a packet that was sent to shard `shard` of `count`; gives it as it goes out to Discord.
 ///
 /// # Errors
 /// Why it is to be set aside.
-pub fn check(packet: &[u8], content_type: Option<&str>, shard: ShardId, count: u32) -> Result<(), Rejected> {
+pub fn check<'a>(
+    packet: &'a [u8],
+    content_type: Option<&str>,
+    shard: ShardId,
+    count: u32,
+    link: Link,
+) -> Result<Cow<'a, [u8]>, Rejected> {
     if shard.get() >= count {
         return Err(Rejected::NoSuchShard { shard, count });
     }
-    // Text that is not UTF-8 is told by the check itself.
-    let _ = as_json(packet, content_type)?;
-    command::check(packet)?;
-    Ok(())
+    let dialect = Dialect::of_body(content_type, packet);
+    let checked = match as_json(dialect, packet)? {
+        Cow::Borrowed(json) => command::check(json, link).map(|checked| checked.packet),
+        Cow::Owned(json) => command::check(&json, link).map(|checked| checked.packet.into_owned().into()),
+    };
+    checked.map_err(|rejected| Rejected::Packet(rejected).in_dialect(dialect))
 }
 
 /// The guild that a packet names itself, if it does.
-pub fn guild_of(packet: &[u8]) -> Option<u64> {
+pub fn guild_of(packet: &[u8], content_type: Option<&str>) -> Option<u64> {
     #[derive(Deserialize)]
     struct Packet<'a> {
         #[serde(borrow)]
@@ -104,7 +139,8 @@ pub fn guild_of(packet: &[u8]) -> Option<u64> {
         #[serde(borrow)]
         guild_id: &'a RawValue,
     }
-    let packet: Packet<'_> = serde_json::from_slice(packet).ok()?;
+    let packet = as_json(Dialect::of_body(content_type, packet), packet).ok()?;
+    let packet: Packet<'_> = serde_json::from_slice(&packet).ok()?;
     id(packet.d.guild_id).ok()
 }
 
@@ -134,53 +170,18 @@ fn short(value: &str) -> String {
     }
 }
 
-/// The body as text; the inner error is only that it is not UTF-8.
-///
-/// Many clients do not say what they send, and some say the wrong thing: what looks like an object in JSON is one.
-fn as_json<'a>(body: &'a [u8], content_type: Option<&str>) -> Result<Result<&'a str, std::str::Utf8Error>, Rejected> {
-    if body.trim_ascii_start().first() != Some(&b'{')
-        && let Some(encoding) = Encoding::of_type(content_type).or_else(|| Encoding::of_bytes(body))
-    {
-        return Err(Rejected::Encoding(encoding));
+/// The body as JSON, or what stands where JSON should.
+fn as_json(dialect: Dialect, body: &[u8]) -> Result<Cow<'_, [u8]>, Rejected> {
+    if !dialect.is_json() && body.len() > MOST_CONVERTED {
+        return Err(Rejected::TooMuch { bytes: body.len(), dialect });
     }
-    Ok(std::str::from_utf8(body))
-}
-
-impl Encoding {
-    fn of_type(content_type: Option<&str>) -> Option<Self> {
-        let name = content_type?.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match name.as_str() {
-            "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => Some(Self::MessagePack),
-            "application/vnd.erlang.etf" | "application/x-erlang-binary" | "application/etf" => Some(Self::Etf),
-            _ => None,
-        }
-    }
-
-    /// By the first bytes, which no JSON text has.
-    fn of_bytes(body: &[u8]) -> Option<Self> {
-        match *body {
-            // ETF's version, which is also a MessagePack map of three: there, the first key follows, a text.
-            [131, tag, ..] if tag.is_ascii() => Some(Self::Etf),
-            // Maps, and texts in which the Go client wraps JSON.
-            [0x80..=0x8f | 0xde | 0xdf | 0xa0..=0xbf | 0xd9..=0xdb, ..] => Some(Self::MessagePack),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Encoding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::MessagePack => "MessagePack, which is not read here",
-            Self::Etf => "Erlang's term format, which is not read here",
-        })
-    }
+    convert::to_json(dialect, body).map_err(|error| Rejected::Unreadable { dialect, error })
 }
 
 /// The kinds of rejection: what is counted, and what the log tells once a minute each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// MessagePack or ETF.
+    /// No MessagePack, or no term, though it is declared as that or looks like it.
     Encoding,
     /// No JSON object.
     NotJson,
@@ -239,10 +240,16 @@ impl Kind {
 }
 
 impl Rejected {
+    /// Said of a body in this dialect.
+    fn in_dialect(self, dialect: Dialect) -> Self {
+        if dialect.is_json() { self } else { Self::Converted { dialect, rejected: Box::new(self) } }
+    }
+
     /// What kind of reason it is.
-    pub const fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         match self {
-            Self::Encoding(_) => Kind::Encoding,
+            Self::Unreadable { .. } => Kind::Encoding,
+            Self::Converted { rejected, .. } => rejected.kind(),
             Self::NotASend(_)
             | Self::Packet(command::Rejected::NotAPacket { .. } | command::Rejected::LoneSurrogate { .. }) => {
                 Kind::NotJson
@@ -254,7 +261,7 @@ impl Rejected {
             Self::Packet(command::Rejected::UnknownOp { .. }) => Kind::UnknownOp,
             Self::Packet(command::Rejected::NotForWorkers { .. }) => Kind::ForbiddenOp,
             Self::Packet(command::Rejected::NoData { .. }) => Kind::NoData,
-            Self::Packet(command::Rejected::TooLarge { .. }) => Kind::TooLarge,
+            Self::TooMuch { .. } | Self::Packet(command::Rejected::TooLarge { .. }) => Kind::TooLarge,
             Self::NoSuchShard { .. } => Kind::NoSuchShard,
         }
     }
@@ -265,27 +272,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::encoding::convert::Integers;
+    use crate::encoding::{Encoding, etf};
 
     const PACKET: &str = r#"{ "op": 8, "d": {"guild_id": "1", "query": "", "limit": 0} }"#;
 
     fn rejected(body: &str) -> Rejected {
-        read(body.as_bytes(), None).expect_err(body)
+        read(body.as_bytes(), None, Link::Json).expect_err(body)
     }
 
     #[test]
     fn a_packet_may_name_its_guild() {
-        assert_eq!(guild_of(br#"{"op":4,"d":{"guild_id":"41771983423143937"}}"#), Some(41_771_983_423_143_937));
-        assert_eq!(guild_of(br#"{"op":8,"d":{"guild_id":7,"limit":0}}"#), Some(7));
+        assert_eq!(guild_of(br#"{"op":4,"d":{"guild_id":"41771983423143937"}}"#, None), Some(41_771_983_423_143_937));
+        assert_eq!(guild_of(br#"{"op":8,"d":{"guild_id":7,"limit":0}}"#, None), Some(7));
+        assert_eq!(guild_of(b"\x82\xa2op\x08\xa1d\x81\xa8guild_id\x07", None), Some(7));
         for text in [r#"{"op":3,"d":{}}"#, r#"{"op":3}"#, r#"{"op":8,"d":{"guild_id":["7"]}}"#, "no"] {
-            assert_eq!(guild_of(text.as_bytes()), None, "{text}");
+            assert_eq!(guild_of(text.as_bytes(), None), None, "{text}");
         }
     }
 
     #[test]
     fn the_packet_is_kept_byte_for_byte_and_unknown_fields_are_passed_over() {
         let body = format!(r#" {{"shard": null, "packet": {PACKET} , "guild_id": "41771983423143937", "x": [1]}} "#);
-        let send = read(body.as_bytes(), Some("application/json")).expect("a send");
-        assert_eq!(send, Send { guild_id: 41_771_983_423_143_937, packet: PACKET });
+        let send = read(body.as_bytes(), Some("application/json"), Link::Json).expect("a send");
+        assert_eq!(send, Send { guild_id: 41_771_983_423_143_937, packet: PACKET.into() });
     }
 
     #[test]
@@ -299,7 +309,7 @@ mod tests {
             (r#""\u0034\u0032""#, 42),
         ] {
             let body = format!(r#"{{"guild_id":{id},"packet":{PACKET}}}"#);
-            assert_eq!(read(body.as_bytes(), None).map(|send| send.guild_id), Ok(expected), "{id}");
+            assert_eq!(read(body.as_bytes(), None, Link::Json).map(|send| send.guild_id), Ok(expected), "{id}");
         }
         for id in ["18446744073709551616", "-1", "1.0", "4e3", r#""""#, r#"" 1""#, r#""+1""#, r#""x""#, "[1]", "true"] {
             let body = format!(r#"{{"guild_id":{id},"packet":{PACKET}}}"#);
@@ -334,33 +344,95 @@ mod tests {
         }
         let large = format!(r#"{{"guild_id":1,"packet":{{"op":3,"d":{{"a":"{}"}}}}}}"#, "x".repeat(5000));
         assert_eq!(rejected(&large).kind(), Kind::TooLarge);
-        let not_utf_8 = read(b"{\"guild_id\":1,\"x\":\"\xff\",\"packet\":{}}", None).expect_err("not UTF-8");
+        let not_utf_8 =
+            read(b"{\"guild_id\":1,\"x\":\"\xff\",\"packet\":{}}", None, Link::Json).expect_err("not UTF-8");
         assert!(matches!(not_utf_8, Rejected::NotASend(_)));
     }
 
+    /// A body in this dialect.
+    fn in_dialect(dialect: Dialect, json: &str) -> Vec<u8> {
+        let mut body = Vec::new();
+        convert::convert(Encoding::Json, json.as_bytes(), dialect, Integers::AsTheyAre, &mut body).expect(json);
+        body
+    }
+
     #[test]
-    fn other_encodings_are_known_by_their_name_or_their_first_bytes() {
-        let message_pack = Err(Rejected::Encoding(Encoding::MessagePack));
-        let etf = Err(Rejected::Encoding(Encoding::Etf));
-        // {"guild_id": "1", "packet": …} in a map of two, one of three, and JSON in a text, as Go's client does it.
-        for body in [&b"\x82\xa8guild_id\xa11"[..], b"\x83\xa8guild_id\xa11", b"\xd9\x20{\"guild_id\"", b"\xa2{}"] {
-            assert_eq!(read(body, None), message_pack, "{body:?}");
+    fn every_dialect_says_the_same() {
+        let packet = r#"{"op":8,"d":{"guild_id":41771983423143937,"query":"é","limit":0}}"#;
+        let body = format!(r#"{{"guild_id":"41771983423143937","packet":{packet},"x":1.5}}"#);
+        for dialect in Dialect::ALL {
+            let content_type = Some(dialect.content_type());
+            for declared in [None, Some("application/octet-stream"), Some("application/x"), content_type] {
+                let body = in_dialect(dialect, &body);
+                let expected = Send { guild_id: 41_771_983_423_143_937, packet: packet.into() };
+                assert_eq!(read(&body, declared, Link::Json), Ok(expected), "{dialect} as {declared:?}");
+                let packet = in_dialect(dialect, packet);
+                let checked = check(&packet, declared, ShardId::new(0), 1, Link::Json);
+                assert_eq!(checked.as_deref(), Ok(packet_bytes()), "{dialect} as {declared:?}");
+                let in_etf = check(&packet, declared, ShardId::new(0), 1, Link::Etf).expect("it may be sent");
+                assert_eq!(in_etf[0], etf::VERSION);
+            }
         }
-        assert_eq!(read(b"\x83t\x00\x00\x00\x02", None), etf);
-        assert_eq!(read(b"\x01", Some("application/x-msgpack; charset=binary")), message_pack);
-        assert_eq!(read(b"\x01", Some("application/vnd.erlang.etf")), etf);
-        let shard = ShardId::new(0);
-        assert_eq!(check(b"\x82\xa2op\x08", None, shard, 1), message_pack.map(|_| ()));
-        // A wrong name harms nobody.
-        assert_eq!(check(PACKET.as_bytes(), Some("application/msgpack"), shard, 1), Ok(()));
+    }
+
+    fn packet_bytes() -> &'static [u8] {
+        r#"{"op":8,"d":{"guild_id":41771983423143937,"query":"é","limit":0}}"#.as_bytes()
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_the_body_as_it_came() {
+        let said = |body: &[u8], content_type| {
+            let rejected = read(body, content_type, Link::Json).expect_err("rejected");
+            (rejected.to_string(), rejected.kind())
+        };
+        for (body, content_type, reason) in [
+            (&b"\x82\xa8guild_id\xa11"[..], None, "the body cannot be read as MessagePack: given binary is incomplete"),
+            (b"\x83t\0\0\0\x02", None, "the body cannot be read as Erlang's term format: the term is cut short"),
+            (b"t", Some("application/etf"), "the body cannot be read as Erlang's term format: a term begins with 131"),
+            (
+                b"\xd9\x20{",
+                None,
+                "the body cannot be read as JSON in a MessagePack text: invalid format, first byte: 217",
+            ),
+        ] {
+            assert_eq!(said(body, content_type), (reason.to_owned(), Kind::Encoding));
+        }
+        for dialect in [Dialect::Plain(Encoding::Etf), Dialect::Plain(Encoding::Msgpack), Dialect::MsgpackText] {
+            for (json, reason, kind) in [
+                ("[1]", "it is not an object", Kind::NotJson),
+                (r#"{"packet":{}}"#, "the body has no \"guild_id\"", Kind::NoGuildId),
+                (r#"{"guild_id":1,"guild_id":2,"packet":{}}"#, "duplicate field", Kind::NotJson),
+                (
+                    r#"{"guild_id":1,"packet":{"op":2,"d":{}}}"#,
+                    "opcode 2 (Identify) is not for workers",
+                    Kind::ForbiddenOp,
+                ),
+            ] {
+                let body = in_dialect(dialect, json);
+                let (said, of_kind) = said(&body, Some(dialect.content_type()));
+                assert!(said.contains(reason) && said.contains(&format!("(the body is {dialect}, ")), "{said}");
+                assert_eq!(of_kind, kind);
+                let (words, of_kind) = {
+                    let packet = in_dialect(dialect, r#"{"op":2,"d":{}}"#);
+                    let rejected = check(&packet, None, ShardId::new(0), 1, Link::Json).expect_err("rejected");
+                    (rejected.to_string(), rejected.kind())
+                };
+                assert!(words.starts_with("opcode 2 (Identify)") && words.contains("the body is"), "{words}");
+                assert_eq!(of_kind, Kind::ForbiddenOp);
+            }
+            let mut large = in_dialect(dialect, "{}");
+            large.resize(MOST_CONVERTED + 1, 0);
+            assert_eq!(said(&large, Some(dialect.content_type())).1, Kind::TooLarge);
+        }
+        assert_eq!(said(b"\xa5hello", None).1, Kind::NotJson, "a text that is no JSON");
     }
 
     #[test]
     fn a_shard_that_the_bot_does_not_have_gets_nothing() {
-        let refused = check(PACKET.as_bytes(), None, ShardId::new(8), 8).expect_err("from 0 to 7");
+        let refused = check(PACKET.as_bytes(), None, ShardId::new(8), 8, Link::Json).expect_err("from 0 to 7");
         assert_eq!(refused.to_string(), "there is no shard 8: the bot has 8, from 0");
-        assert_eq!(check(PACKET.as_bytes(), None, ShardId::new(7), 8), Ok(()));
-        assert_eq!(check(b"\xff{", None, ShardId::new(7), 8).expect_err("not JSON").kind(), Kind::NotJson);
+        assert_eq!(check(PACKET.as_bytes(), None, ShardId::new(7), 8, Link::Json), Ok(PACKET.as_bytes().into()));
+        assert_eq!(check(b"\xff{", None, ShardId::new(7), 8, Link::Json).expect_err("not JSON").kind(), Kind::NotJson);
     }
 
     #[test]
@@ -374,15 +446,15 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read(&bytes, None);
-            let _ = check(&bytes, None, ShardId::new(0), 1);
+            let _ = read(&bytes, None, Link::Json);
+            let _ = check(&bytes, None, ShardId::new(0), 1, Link::Json);
         }
 
         #[test]
         fn every_id_arrives_as_it_was_sent(id in any::<u64>(), as_text in any::<bool>()) {
             let id_text = if as_text { format!("\"{id}\"") } else { id.to_string() };
             let body = format!(r#"{{"packet":{PACKET},"guild_id":{id_text}}}"#);
-            prop_assert_eq!(read(body.as_bytes(), None), Ok(Send { guild_id: id, packet: PACKET }));
+            prop_assert_eq!(read(body.as_bytes(), None, Link::Json), Ok(Send { guild_id: id, packet: PACKET.into() }));
         }
     }
 }

@@ -126,10 +126,14 @@ async fn carry_out(slot: &Slot, commands: &Commands, post: &Post) {
             }
             return slot.settle(post.forward(way, body, properties, is_held).await);
         }
-        if let Err(rejected) = route::check(body, properties.content_type.as_deref(), shard, count) {
-            let source = shard.to_string();
-            return slot.settle(post.set_aside(&rejected, &source, body, properties, is_held).await);
-        }
+        let checked = route::check(body, properties.content_type.as_deref(), shard, count, commands.encoding());
+        let packet = match checked {
+            Ok(packet) => packet.into_owned(),
+            Err(rejected) => {
+                let source = shard.to_string();
+                return slot.settle(post.set_aside(&rejected, &source, body, properties, is_held).await);
+            }
+        };
         commands.running(shard).await;
         // Both may have changed meanwhile.
         if !slot.is_held() {
@@ -138,10 +142,10 @@ async fn carry_out(slot: &Slot, commands: &Commands, post: &Post) {
         if commands.shard_count() != count {
             continue;
         }
-        let Ok(written) = commands.send(shard, body.clone()).await else { continue };
+        let Ok(written) = commands.send(shard, packet).await else { continue };
         if written.await.is_ok() {
             slot.settle(Ok(()));
-            return post.answer(properties, &Outcome::Sent(shard));
+            return post.answer(properties, body, &Outcome::Sent(shard));
         }
     }
 }

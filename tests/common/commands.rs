@@ -9,15 +9,17 @@ use super::{Bed, broker};
 
 const SHARDS: u32 = 2;
 
-/// Runs a worker beside Optic with two shards; `command` gets URL, group and number of shards as arguments. What
-/// all of them ask is looked at here; gives the whole of it.
-pub async fn worker_commands(mut command: Command) -> Value {
+/// Runs a worker beside Optic with two shards; `command` gets URL, group and number of shards as arguments, and the encoding of all
+/// bodies, events included, as `BROKER_ENCODING`. What all of them ask is looked at here; gives the whole of it.
+pub async fn worker_commands(mut command: Command, encoding: &str) -> Value {
     let url = broker();
     // Both shards identify at once.
     let settings = Settings { recommended_shards: SHARDS, max_concurrency: SHARDS, ..Bed::settings() };
     let bed = Bed::new(&url, settings)
         .with("DISCORD_EVENTS", "GUILD_CREATE,GUILD_MEMBERS_CHUNK")
-        .with("DISCORD_INTENTS", "GUILDS");
+        .with("DISCORD_INTENTS", "GUILDS")
+        .with("BROKER_ENCODING", encoding);
+    command.env("BROKER_ENCODING", encoding);
     let worker = WorkerProgram::start(command.args([&url, &bed.group, &SHARDS.to_string()])).await;
     let mut optic = bed.optic();
     let summary = worker.summary(&optic).await;
@@ -25,9 +27,12 @@ pub async fn worker_commands(mut command: Command) -> Value {
     let (shard, answers) = (&summary["shard"], &summary["answers"]);
     assert_eq!(answers["shard"], json!({ "ok": true, "shard": shard }));
     assert_eq!(answers["guild"], json!({ "ok": true, "shard": shard }));
-    assert_eq!(answers["noGuild"], json!({ "ok": false, "error": "the body has no \"guild_id\"" }));
-    assert_eq!(answers["identify"]["ok"], false);
-    assert!(answers["identify"]["error"].as_str().is_some_and(|error| error.contains("(Identify) is not for workers")));
+    for (asked, reason) in [("noGuild", "the body has no \"guild_id\""), ("identify", "(Identify) is not for workers")]
+    {
+        assert_eq!(answers[asked]["ok"], false);
+        let error = answers[asked]["error"].as_str().expect("a text");
+        assert!(error.contains(reason), "{error}");
+    }
 
     optic.terminate().await;
     assert_eq!(optic.wait().await.code(), Some(0));

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use optic::discord::compression::Encoding;
 use optic::discord::ids::SessionId;
 use optic::simulator::{CommandView, Handle, SessionView, Settings, ShardView, Simulator, Stats};
 use serde::Deserialize;
@@ -161,7 +162,7 @@ impl Gateway {
             let Packet { t, s, d } = serde_json::from_slice(&packet).expect("packets are JSON");
             Sent { session: id.to_string(), shard, seq: s, name: t, data: d.get().as_bytes().to_vec() }
         };
-        self.handle.held(id).into_iter().map(read).collect()
+        self.handle.held(id, Encoding::Json).into_iter().map(read).collect()
     }
 }
 

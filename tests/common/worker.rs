@@ -24,6 +24,8 @@ pub struct Worker {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub body: String,
+    /// The body, byte for byte.
+    pub bytes: Vec<u8>,
     pub content_type: Option<String>,
     pub correlation_id: Option<String>,
     pub reply_to: Option<String>,
@@ -160,6 +162,7 @@ fn message(properties: &BasicProperties, body: Vec<u8>) -> Message {
     let headers = properties.headers().as_ref().map(|headers| headers.inner().iter());
     Message {
         body: String::from_utf8_lossy(&body).into_owned(),
+        bytes: body,
         content_type: text(properties.content_type()),
         correlation_id: text(properties.correlation_id()),
         reply_to: text(properties.reply_to()),

@@ -1,6 +1,6 @@
 // A worker as people write them with Spectacles: takes events, publishes a command, calls and reads the answer.
 //
-//   NODE_PATH=… node commands.js AMQP_URL GROUP SHARDS
+//   BROKER_ENCODING=json|msgpack NODE_PATH=… node commands.js AMQP_URL GROUP SHARDS
 //
 // Ends with 0 and a line of JSON when everything came, with 1 and the reason otherwise.
 const { Amqp } = require('@spectacles/brokers');
@@ -13,6 +13,8 @@ const JSON_BODIES = {
   serialize: data => Buffer.from(JSON.stringify(data)),
   deserialize: body => JSON.parse(body.toString()),
 };
+
+const [OWN, OTHER] = process.env.BROKER_ENCODING === 'msgpack' ? [{}, JSON_BODIES] : [JSON_BODIES, {}];
 
 async function connect(options) {
   const broker = new Amqp(group, options);
@@ -28,7 +30,7 @@ function fail(error) {
 }
 
 async function main() {
-  const broker = await connect(JSON_BODIES);
+  const broker = await connect(OWN);
   const chunks = new Map();
   const guild = new Promise(resolve => broker.on('GUILD_CREATE', (guild, { ack }) => { ack(); resolve(guild.id); }));
   broker.on('GUILD_MEMBERS_CHUNK', (chunk, { ack }) => { ack(); expected(chunk.nonce).resolve(chunk); });
@@ -60,10 +62,13 @@ async function main() {
   answers.noGuild = await broker.call('SEND', { packet: members('no guild') }, { ...PATIENCE });
   answers.identify = await broker.call(String(shard), { op: 2, d: {} }, { ...PATIENCE });
 
-  const untold = await connect({});
-  answers.messagePack = await untold.call('SEND', { guild_id: guildId, packet: members('x') }, { ...PATIENCE });
+  const other = await connect(OTHER);
+  // A map of three, which begins like a term of Erlang's.
+  const command = { guild_id: guildId, packet: members('in the other'), trace: null };
+  answers.other = await other.call('SEND', command, { ...PATIENCE });
+  await expected('in the other').came;
 
-  assert.deepStrictEqual([...chunks.keys()], ['published', 'called', 'sent']);
+  assert.deepStrictEqual([...chunks.keys()], ['published', 'called', 'sent', 'in the other']);
   console.log(JSON.stringify({ shard, answers }));
   process.exit(0);
 }

@@ -163,4 +163,4 @@ async function must(what, promise) {
   return Promise.race([promise, given]).finally(() => clearTimeout(timer));
 }
 
-module.exports = { Client, must, typed };
+module.exports = { Client, ENCODINGS, must, typed };

@@ -1,18 +1,36 @@
 """A worker as people write them, with pika: takes events, publishes a command, asks and reads the answer.
 
-    commands.py AMQP_URL GROUP SHARDS
+    BROKER_ENCODING=json|etf|msgpack|msgpack-text commands.py AMQP_URL GROUP SHARDS
 
 Ends with 0 and a line of JSON when everything came, with 1 and the reason otherwise.
 """
 import json
+import os
 import sys
 import time
 import uuid
 
+import erlpack
+import msgpack
 import pika
+
+from dialects import of_erlang
 
 url, group, shards = sys.argv[1], sys.argv[2], int(sys.argv[3])
 PATIENCE = 60
+
+# What bodies are declared as, written with, and read with.
+CONTENT_TYPE, dumps, loads = {
+    "json": ("application/json", json.dumps, json.loads),
+    "etf": ("application/vnd.erlang.etf", erlpack.pack, lambda body: of_erlang(erlpack.unpack(body))),
+    "msgpack": ("application/msgpack", msgpack.packb, msgpack.unpackb),
+    # As Spectacles' client for Go has it.
+    "msgpack-text": (
+        "application/msgpack",
+        lambda value: msgpack.packb(json.dumps(value)),
+        lambda body: json.loads(msgpack.unpackb(body)),
+    ),
+}[os.environ["BROKER_ENCODING"]]
 
 connection = pika.BlockingConnection(pika.URLParameters(url))
 channel = connection.channel()
@@ -22,7 +40,8 @@ events, answers, chunks = {}, {}, {}
 
 def subscribe(event, take):
     def on_message(channel, method, properties, body):
-        take(json.loads(body))
+        assert properties.content_type == CONTENT_TYPE, properties
+        take(loads(body))
         channel.basic_ack(method.delivery_tag)
 
     channel.queue_declare(f"{group}:{event}", durable=True)
@@ -31,8 +50,8 @@ def subscribe(event, take):
 
 
 def on_answer(channel, method, properties, body):
-    assert properties.content_type == "application/json", properties
-    answers[properties.correlation_id] = json.loads(body)
+    assert properties.content_type == CONTENT_TYPE, properties
+    answers[properties.correlation_id] = loads(body)
 
 
 subscribe("GUILD_CREATE", lambda guild: events.setdefault("guild", guild["id"]))
@@ -51,8 +70,8 @@ def wait(where, name):
 
 
 def publish(key, body, **properties):
-    properties = pika.BasicProperties(content_type="application/json", delivery_mode=2, **properties)
-    channel.basic_publish(group, key, json.dumps(body), properties)
+    properties = pika.BasicProperties(content_type=CONTENT_TYPE, delivery_mode=2, **properties)
+    channel.basic_publish(group, key, dumps(body), properties)
 
 
 def ask(key, body):

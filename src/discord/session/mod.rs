@@ -22,6 +22,7 @@ use self::heartbeat::Heartbeat;
 use self::known::Known;
 use super::backoff::Backoff;
 use super::close_code::CloseCode;
+use super::compression::Encoding;
 use super::gateway_url::GatewayUrl;
 use super::ids::{Seq, SessionId};
 use super::opcode::Opcode;
@@ -44,7 +45,7 @@ mod timers;
 mod turns;
 
 pub use self::ending::{Cause, End, LastSign, OldSession};
-pub use self::state::{Action, CommandWait, Dispatched, IdentifyTooLong, Settings, State};
+pub use self::state::{Action, BadIdentify, CommandWait, Dispatched, Settings, State};
 
 /// A connection that is not open after this is given up.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -153,7 +154,7 @@ impl Session {
         }
     }
 
-    /// A packet came that is no dispatch: its `op`, and its `d`, which may be `null` or empty. Unknown ops are ignored.
+    /// A packet came that is no dispatch: its `op`, and its `d`, which may be `null` (`nil`) or empty. Unknown ops are ignored.
     ///
     /// # Errors
     /// When it cannot be read; the driver counts that and calls [`broken`](Self::broken).
@@ -164,7 +165,9 @@ impl Session {
         self.heard();
         self.connection.last_sign = Some(now);
         match Opcode::from_code(op) {
-            Some(Opcode::Hello) if self.state == State::AwaitingHello => self.hello(payload::hello(data)?, now),
+            Some(Opcode::Hello) if self.state == State::AwaitingHello => {
+                self.hello(payload::hello(self.settings.encoding, data)?, now)
+            }
             Some(Opcode::Heartbeat) => self.send_heartbeat(Purpose::Answer, now),
             Some(Opcode::HeartbeatAck) => {
                 if let Some(heartbeat) = &mut self.connection.heartbeat {
@@ -173,7 +176,7 @@ impl Session {
             }
             Some(Opcode::Reconnect) => self.leave(Cause::Reconnect, now),
             Some(Opcode::InvalidSession) => {
-                let resumable = payload::invalid_session(data)?;
+                let resumable = payload::invalid_session(self.settings.encoding, data)?;
                 self.leave(Cause::InvalidSession { resumable }, now);
             }
             _ => {}
@@ -340,6 +343,11 @@ impl Session {
     /// Where the session is.
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// How packets are written on its connections.
+    pub fn encoding(&self) -> Encoding {
+        self.settings.encoding
     }
 
     /// The session's id, if there is a session.

@@ -12,6 +12,7 @@ use crate::discord::compression::{Compression, Encoding};
 use crate::discord::ids::{SessionId, Shard};
 use crate::discord::intents::Intents;
 use crate::discord::payload::{self, Identify};
+use crate::encoding::ReadError;
 use crate::secret::Secret;
 
 /// What a session is started with.
@@ -35,27 +36,40 @@ pub struct Settings {
     pub compression: Compression,
 }
 
-/// The identify would be longer than Discord takes, and every connection end in a close 4002.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the identify would have {bytes} bytes, and Discord takes at most {MAX_BYTES}: make DISCORD_PRESENCE shorter")]
-pub struct IdentifyTooLong {
-    /// How many it would have.
-    pub bytes: usize,
+/// Discord would not take the identify.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadIdentify {
+    /// It would be too long, and every connection end in a close 4002.
+    #[error(
+        "the identify would have {bytes} bytes, and Discord takes at most {MAX_BYTES}: make DISCORD_PRESENCE shorter"
+    )]
+    TooLong {
+        /// How many it would have.
+        bytes: usize,
+    },
+    /// The presence cannot be written in the connection's encoding.
+    #[error("DISCORD_PRESENCE cannot be written in the encoding of the connection: {0}")]
+    Presence(#[from] ReadError),
 }
 
 impl Settings {
     /// Whether Discord would take the identify; to be asked once before a session is made.
     ///
     /// # Errors
-    /// When the presence makes it too long.
-    pub fn check(&self) -> Result<(), IdentifyTooLong> {
-        let bytes = self.identify().len();
-        if bytes <= MAX_BYTES { Ok(()) } else { Err(IdentifyTooLong { bytes }) }
+    /// When the presence makes it too long, or cannot be written.
+    pub fn check(&self) -> Result<(), BadIdentify> {
+        let bytes = self.write_identify()?.len();
+        if bytes <= MAX_BYTES { Ok(()) } else { Err(BadIdentify::TooLong { bytes }) }
     }
 
     pub(super) fn identify(&self) -> Vec<u8> {
+        self.write_identify().expect("the settings were checked")
+    }
+
+    fn write_identify(&self) -> Result<Vec<u8>, ReadError> {
         let Self { shard, intents, large_threshold, .. } = *self;
-        payload::identify(&self.token, Identify { shard, intents, large_threshold, presence: self.presence.as_deref() })
+        let identify = Identify { shard, intents, large_threshold, presence: self.presence.as_deref() };
+        payload::identify(self.encoding, &self.token, identify)
     }
 }
 
@@ -95,7 +109,7 @@ pub enum Action {
         /// Whether a session is to be resumed.
         resume: bool,
     },
-    /// Send this packet.
+    /// Send this packet, which is in the connection's encoding.
     Send(Vec<u8>),
     /// Ask the identify gate for this shard's turn; its grant is [`Session::identify_granted`].
     AskIdentify,

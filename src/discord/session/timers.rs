@@ -47,7 +47,7 @@ impl Session {
             return;
         }
         let stored = self.known.as_ref().map_or(Seq::ZERO, |known| known.stored);
-        self.send(payload::heartbeat(stored), now);
+        self.send(payload::heartbeat(self.settings.encoding, stored), now);
         if let Some(heartbeat) = &mut self.connection.heartbeat {
             heartbeat.sent(now);
         }

@@ -38,7 +38,7 @@ impl Session {
         match &mut self.known {
             Some(known) => {
                 known.resuming();
-                let packet = payload::resume(&self.settings.token, &known.id, known.stored);
+                let packet = payload::resume(self.settings.encoding, &self.settings.token, &known.id, known.stored);
                 self.state = State::Resuming;
                 self.connection.patience = Some(now + RESUME_SILENCE);
                 self.send(packet, now);
@@ -52,7 +52,7 @@ impl Session {
     }
 
     pub(super) fn ready(&mut self, data: &[u8], now: Instant) -> Result<(), MalformedPacket> {
-        let ready = payload::ready(data)?;
+        let ready = payload::ready(self.settings.encoding, data)?;
         if self.known.as_ref().is_some_and(|known| known.id == ready.session_id) {
             self.connection.progress = true;
             return Ok(()); // replayed

@@ -15,7 +15,6 @@ use crate::discord::ids::{Seq, Shard};
 use crate::discord::inflate::{Buffer, Inflater};
 use crate::discord::session::{Action, Dispatched, LastSign, OldSession, Session};
 use crate::discord::websocket::{Message, Reader};
-use crate::encoding::Encoding;
 use crate::ledger::Ledger;
 use crate::session_store::StoredSession;
 
@@ -113,7 +112,7 @@ impl Intake {
 
     /// Takes a packet; whether it was a plain event, after which the session has nothing new to do.
     fn packet(&mut self, packet: &[u8], now: Instant) -> bool {
-        let envelope = match envelope::scan(packet) {
+        let envelope = match envelope::scan(self.session.encoding(), packet) {
             Ok(envelope) => envelope,
             Err(error) => {
                 self.broken(&error.to_string(), now);
@@ -189,8 +188,8 @@ impl Intake {
     }
 
     fn publish(&self, seq: Seq, name: &str, data: &[u8]) -> Option<Position> {
-        let session = self.session.session_id()?;
-        self.broker.publish(&Event { shard: self.shard, session, seq, name, encoding: Encoding::Json, data })
+        let (session, encoding) = (self.session.session_id()?, self.session.encoding().into());
+        self.broker.publish(&Event { shard: self.shard, session, seq, name, encoding, data })
     }
 
     /// What is to be stored of the session. Nothing while the former one's gap is not settled: after a crash its record is

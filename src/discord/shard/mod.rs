@@ -85,7 +85,7 @@ pub struct Shared {
 /// A packet that a worker wants sent, checked by [`super::command::check`].
 #[derive(Debug)]
 pub struct Command {
-    /// The packet, as it is to be sent.
+    /// The packet as it is to be sent, in the connection's encoding.
     pub packet: Vec<u8>,
     /// Told once it is written to Discord's socket; dropped when the shard ends before that.
     pub written: oneshot::Sender<()>,
@@ -398,7 +398,7 @@ impl Driver {
                 Action::Connect { url, resume } => self.connect(&url, resume),
                 Action::Send(packet) => {
                     if let Link::Open(open) = &mut self.link {
-                        open.out.text(&packet);
+                        open.out.packet(self.intake.session.encoding(), &packet);
                     }
                 }
                 Action::AskIdentify => self.ask_turn(),
@@ -532,7 +532,7 @@ impl Driver {
         let Link::Open(open) = &mut self.link else { return };
         match self.intake.session.command_room(now) {
             Ok(()) => {
-                let mark = open.out.text(&command.packet);
+                let mark = open.out.packet(self.intake.session.encoding(), &command.packet);
                 self.intake.session.command_sent(now);
                 self.sending = self.command.take().map(|command| (mark, command));
             }

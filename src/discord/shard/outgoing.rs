@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
 
+use crate::discord::compression::Encoding;
 use crate::discord::websocket;
 
 /// More than this waiting means that the server does not read; pongs are then left out.
@@ -23,9 +24,13 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Queues a packet; gives the mark that [`written`](Self::written) reaches once all of it is out.
-    pub(super) fn text(&mut self, packet: &[u8]) -> u64 {
-        self.append(|bytes| websocket::write_text(bytes, packet, fastrand::u32(..)))
+    /// Queues a packet in this encoding; gives the mark that [`written`](Self::written) reaches once all of it is out.
+    pub(super) fn packet(&mut self, encoding: Encoding, packet: &[u8]) -> u64 {
+        let write = match encoding {
+            Encoding::Json => websocket::write_text,
+            Encoding::Etf => websocket::write_binary,
+        };
+        self.append(|bytes| write(bytes, packet, fastrand::u32(..)))
     }
 
     /// Queues the answer to a ping.
@@ -119,7 +124,7 @@ mod tests {
     fn what_the_stream_holds_is_not_out() {
         let (mut out, mut stream) = (Outgoing::default(), Slow { flushes_to_refuse: 2, ..Slow::default() });
         let mut cx = Context::from_waker(Waker::noop());
-        let mark = out.text(b"{}");
+        let mark = out.packet(Encoding::Json, b"{}");
         for _ in 0..2 {
             assert!(out.poll_write(&mut stream, &mut cx).is_pending() && !out.is_empty());
         }

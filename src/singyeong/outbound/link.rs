@@ -26,7 +26,8 @@ use crate::amqp::consumer::Consumer;
 use crate::amqp::delivery::Delivery;
 use crate::amqp::topology::Queue;
 use crate::discord::connect::Stream;
-use crate::encoding::{self, Encoding, Term};
+use crate::encoding::convert::{Integers, convert};
+use crate::encoding::{Dialect, Encoding, Term};
 use crate::singyeong::packet::incoming::FrameKind;
 
 type Socket = WebSocketStream<Stream>;
@@ -223,9 +224,9 @@ impl Link<'_> {
                 Ok(Frame::text(text))
             }
             encoding @ (Encoding::Msgpack | Encoding::Etf) => {
-                let value = encoding::read(Encoding::Json, body).map_err(|error| format!("it is no JSON: {error}"))?;
-                let mut out = Vec::with_capacity(body.len());
-                encoding::write(encoding, &value, &mut out);
+                let mut out = Vec::new();
+                convert(Encoding::Json, body, Dialect::Plain(encoding), Integers::AsTheyAre, &mut out)
+                    .map_err(|error| format!("it is no JSON: {error}"))?;
                 Ok(Frame::binary(out))
             }
         }

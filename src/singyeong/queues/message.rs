@@ -97,7 +97,11 @@ pub fn again(properties: &Properties, id: &str) -> Properties {
 /// A body is never a reason to lose a message: what cannot be read is handed on as text, or else as bytes.
 fn payload(source: &Source, content_type: Option<&str>, body: &[u8]) -> Value {
     static TOLD: Once = Once::new();
-    let why = match Encoding::of_content_type(content_type) {
+    let encoding = match content_type {
+        None | Some("application/octet-stream") => Some(Encoding::of_body(None, body)),
+        Some(declared) => Encoding::of_content_type(declared),
+    };
+    let why = match encoding {
         Some(encoding) => match encoding::read(encoding, body) {
             Ok(value) => return value,
             Err(error) => error.to_string(),
@@ -168,7 +172,11 @@ mod tests {
     #[test]
     fn no_body_is_a_reason_to_lose_a_message() {
         let payload = |content_type, body: &[u8]| payload(&source(), content_type, body);
-        assert_eq!(payload(None, b"{\"a\":1}"), Value::map([("a", Value::Integer(1))]));
+        let map = Value::map([("a", Value::Integer(1))]);
+        for undeclared in [&b"{\"a\":1}"[..], b"\x81\xa1a\x01", b"\x83t\0\0\0\x01m\0\0\0\x01aa\x01"] {
+            assert_eq!(payload(None, undeclared), map);
+        }
+        assert_eq!(payload(None, b"hi"), Value::string("hi"));
         assert_eq!(payload(Some("application/json"), b"{\"a\":"), Value::string("{\"a\":"));
         assert_eq!(payload(Some("application/vnd.erlang.etf"), b"\x83\xff"), Value::Bytes(b"\x83\xff"[..].into()));
         assert_eq!(payload(Some("text/plain; charset=utf-8"), b"hi"), Value::string("hi"));

@@ -20,6 +20,7 @@ use crate::cluster::node::NodeId;
 use crate::singyeong::client;
 use crate::singyeong::ids::{Application, ClientKey};
 use crate::singyeong::packet::dispatch::QueueName;
+use crate::spectacles::post;
 
 /// Another process may know a client that is news to us: so long news may take.
 const NEWS: Duration = Duration::from_millis(250);
@@ -93,9 +94,10 @@ impl Shared {
         };
         match ended {
             Ok(verdict) => {
+                let dialect = post::dialect_of(&delivery.properties, &delivery.body);
                 let properties = std::mem::take(&mut delivery.properties);
                 delivery.ack();
-                self.answer(&properties, &verdict).await;
+                self.answer(&properties, dialect, &verdict).await;
             }
             Err(Undone::NotHeld) => {}
             // At our end others take it at once.

@@ -10,6 +10,8 @@ use super::mail::{self, Letter, Undone};
 use crate::amqp::delivery::{Delivery, From, Properties};
 use crate::amqp::messenger::brief;
 use crate::amqp::topology::{Queue, is_ours};
+use crate::encoding::convert::{Integers, convert};
+use crate::encoding::{Dialect, Encoding};
 
 /// The key under which it is set aside.
 const REJECTED: &str = "REJECTED";
@@ -50,8 +52,8 @@ impl Shared {
         Ok(Verdict::Failed(reason.to_owned()))
     }
 
-    /// Answers whoever sent a message with these properties, if an answer was asked for.
-    pub(super) async fn answer(&self, asked: &Properties, verdict: &Verdict) {
+    /// Answers whoever sent a message with these properties in this dialect, if an answer was asked for.
+    pub(super) async fn answer(&self, asked: &Properties, dialect: Dialect, verdict: &Verdict) {
         let Some(to) = asked.reply_to.as_deref() else { return };
         let body = match verdict {
             Verdict::Elsewhere => return,
@@ -63,9 +65,11 @@ impl Shared {
             return debug!(reply_to = %to, "an answer is not given: its \"reply_to\" is a queue of Optic's own");
         }
         let properties =
-            Properties { correlation_id: asked.correlation_id.clone(), ..mail::of_type("application/json") };
-        let (since, body) = (Instant::now(), body.to_string());
-        let letter = Letter { properties: &properties, body: body.as_bytes() };
+            Properties { correlation_id: asked.correlation_id.clone(), ..mail::of_type(dialect.content_type()) };
+        let (since, json) = (Instant::now(), body.to_string());
+        let mut body = Vec::new();
+        convert(Encoding::Json, json.as_bytes(), dialect, Integers::AsTheyAre, &mut body).expect("it is JSON");
+        let letter = Letter { properties: &properties, body: &body };
         let answered = self.mail.to_asker(to, letter, || since.elapsed() < PATIENCE).await;
         if let Err(undone) = answered {
             debug!(reply_to = %to, ?undone, "an answer is dropped");

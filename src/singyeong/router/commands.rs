@@ -19,6 +19,7 @@ use crate::encoding::Value;
 use crate::singyeong::command::Command;
 use crate::singyeong::ids::ClientKey;
 use crate::singyeong::waiting::LONGEST;
+use crate::spectacles::post;
 
 /// A client that waits for the outcome of its command.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +61,8 @@ impl Shared {
             properties.correlation_id = Some(number.to_string());
         } else if origin.is_none() {
             let Properties { reply_to, correlation_id, .. } = delivery.properties.clone();
-            (properties.reply_to, properties.correlation_id) = (reply_to, correlation_id);
+            let asked = Properties { reply_to, correlation_id, ..properties };
+            properties = post::as_json(&asked, post::dialect_of(&delivery.properties, &delivery.body));
         }
         let letter = Letter { properties: &properties, body: &command.body };
         let lane = mail::lane_of(&command.key);

@@ -1,7 +1,7 @@
 //! Bodies of `SEND` and `BROADCAST` in RabbitMQ, `{target, payload, nonce, sender}`, read and written.
 //!
-//! In JSON, or in MessagePack where a value holds bytes, which JSON has not. Workers write them, too: nothing is taken for
-//! granted.
+//! In JSON, or in MessagePack where a value holds bytes, which JSON has not. Workers write them, too, in any dialect: nothing is
+//! taken for granted.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::targets::Targets;
-use crate::encoding::{self, Encoding, Map, ReadError, Term, Value};
+use crate::encoding::convert::to_json;
+use crate::encoding::{self, Dialect, Encoding, Map, ReadError, Term, Value};
 use crate::singyeong::ids::ClientKey;
 use crate::singyeong::packet::outgoing::{Contents, Outgoing};
 use crate::singyeong::query::{InvalidQuery, Query};
@@ -27,10 +28,10 @@ pub(super) struct Envelope {
 /// A body that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
-    /// Neither JSON nor MessagePack.
-    #[error("the body is neither JSON (content-type application/json) nor MessagePack (application/msgpack)")]
-    Encoding,
-    /// Not what it is declared as, or no map.
+    /// Not what it is declared as, or looks like.
+    #[error("the body cannot be read as {0}: {1}")]
+    Encoding(Dialect, ReadError),
+    /// No JSON, or no map.
     #[error("the body is no map {{\"target\", \"payload\"}}: {0}")]
     Body(String),
     /// A key that has to be there is not.
@@ -45,7 +46,7 @@ impl Malformed {
     /// Its name for machines.
     pub(super) const fn name(&self) -> &'static str {
         match self {
-            Self::Encoding => "encoding",
+            Self::Encoding(..) => "encoding",
             Self::Body(_) => "not_a_map",
             Self::Missing(_) => "no_field",
             Self::Target(_) => "bad_target",
@@ -61,10 +62,13 @@ impl From<ReadError> for Malformed {
 
 impl Envelope {
     pub(super) fn read(body: &[u8], content_type: Option<&str>, targets: &mut Targets) -> Result<Self, Malformed> {
-        match encoding_of(body, content_type) {
-            Some(Encoding::Json) => Self::of_json(body, targets),
-            Some(Encoding::Msgpack) => Self::of_value(encoding::read(Encoding::Msgpack, body)?, targets),
-            Some(Encoding::Etf) | None => Err(Malformed::Encoding),
+        let dialect = Dialect::of_body(content_type, body);
+        let unreadable = |error| Malformed::Encoding(dialect, error);
+        match dialect {
+            Dialect::Plain(Encoding::Json) => Self::of_json(body, targets),
+            Dialect::MsgpackText => Self::of_json(&to_json(dialect, body).map_err(unreadable)?, targets),
+            // JSON has no bytes.
+            Dialect::Plain(encoding) => Self::of_value(encoding::read(encoding, body).map_err(unreadable)?, targets),
         }
     }
 
@@ -166,17 +170,7 @@ pub(super) fn plain(value: &Value) -> (&'static str, Vec<u8>) {
 
 /// A body of ours or of a worker's, as a value.
 pub(super) fn read(body: &[u8], content_type: Option<&str>) -> Option<Value> {
-    encoding::read(encoding_of(body, content_type)?, body).ok()
-}
-
-/// Many clients do not say what they send, and some say the wrong thing: what looks like an object in JSON is one.
-fn encoding_of(body: &[u8], content_type: Option<&str>) -> Option<Encoding> {
-    match body.trim_ascii_start().first() {
-        Some(b'{') => Some(Encoding::Json),
-        // Maps.
-        Some(0x80..=0x8f | 0xde | 0xdf) if content_type.is_none() => Some(Encoding::Msgpack),
-        _ => Encoding::of_content_type(content_type),
-    }
+    encoding::read(Encoding::of_body(content_type, body), body).ok()
 }
 
 fn encoding_for<'a>(values: impl IntoIterator<Item = &'a Value>) -> Encoding {
@@ -216,16 +210,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::encoding::convert::{Integers, convert};
 
     fn read(body: &[u8], content_type: Option<&str>) -> Result<Envelope, Malformed> {
         Envelope::read(body, content_type, &mut Targets::new(32))
     }
 
     #[test]
-    fn a_body_says_the_same_in_json_and_in_message_pack() {
+    fn a_body_says_the_same_in_every_dialect() {
         let json = read(br#" {"x":1,"payload":[1],"nonce":"n","target":{"application":"app"},"sender":"me"}"#, None);
         let pack = b"\x84\xa6target\x81\xabapplication\xa3app\xa7payload\x91\x01\xa5nonce\xa1n\xa6sender\xa2me";
-        for read in [json, read(pack, Some("application/msgpack")), read(pack, None)] {
+        let json_text = br#"{"payload":[1],"nonce":"n","target":{"application":"app"},"sender":"me"}"#;
+        let others = Dialect::ALL.map(|dialect| {
+            let mut body = Vec::new();
+            convert(Encoding::Json, json_text, dialect, Integers::AsTheyAre, &mut body).expect("JSON");
+            read(&body, None)
+        });
+        let said = [json, read(pack, Some("application/msgpack")), read(pack, None)];
+        for read in said.into_iter().chain(others) {
             let Envelope { query, contents, clients } = read.expect("a body");
             assert_eq!((query.application(), clients), (Some("app"), None));
             let payload = Value::List([Value::Integer(1)].into());
@@ -243,7 +245,9 @@ mod tests {
         assert_eq!(name(b"{", None), "not_a_map");
         assert_eq!(name(b"[]", None), "not_a_map");
         assert_eq!(name(b"\x01", Some("application/msgpack")), "not_a_map");
-        assert_eq!(name(b"\x83d\x00\x01a", Some("application/vnd.erlang.etf")), "encoding");
+        assert_eq!(name(b"\x83d\x00\x01a", Some("application/vnd.erlang.etf")), "not_a_map");
+        assert_eq!(name(b"\x83d\x00\x02a", Some("application/vnd.erlang.etf")), "encoding");
+        assert_eq!(name(b"\x82\xa6target", None), "encoding");
         assert_eq!(name(br#"{"target":{"ops":1},"payload":null}"#, None), "bad_target");
     }
 

@@ -45,12 +45,21 @@ pub struct Message<'a> {
     pub mandatory: bool,
     /// The properties.
     pub properties: Properties<'a>,
+    /// A byte that goes before the body as a part of it: what bytes taken from elsewhere lack to stand alone.
+    pub prefix: Option<u8>,
     /// The body, sent byte for byte.
     pub body: &'a [u8],
     /// The shard it came from; comes back when the message has to be given up.
     pub shard: u32,
     /// Its sequence number there, likewise.
     pub seq: u64,
+}
+
+impl Message<'_> {
+    /// The length of the whole body.
+    fn body_len(&self) -> usize {
+        usize::from(self.prefix.is_some()) + self.body.len()
+    }
 }
 
 /// The message cannot be put into AMQP's frames.
@@ -83,9 +92,10 @@ pub const MAX_BODY: usize = 512 * 1024 * 1024;
 
 /// An upper bound of what [`encode`] appends.
 pub fn encoded_bound(message: &Message<'_>, frame_max: usize) -> usize {
-    let frames = message.body.len() / (frame_max - FRAME_OVERHEAD) + 1;
+    let body = message.body_len();
+    let frames = body / (frame_max - FRAME_OVERHEAD) + 1;
     // The method with two short strings, the largest header frame.
-    (24 + 2 * 255) + FRAME_MIN_SIZE + message.body.len() + frames * FRAME_OVERHEAD
+    (24 + 2 * 255) + FRAME_MIN_SIZE + body + frames * FRAME_OVERHEAD
 }
 
 /// Appends the message's frames, none longer than `frame_max`.
@@ -102,8 +112,9 @@ pub fn encode(message: &Message<'_>, frame_max: usize, out: &mut Vec<u8>) -> Res
 }
 
 fn try_encode(message: &Message<'_>, frame_max: usize, out: &mut Vec<u8>) -> Result<(), Unpublishable> {
-    if message.body.len() > MAX_BODY {
-        return Err(Unpublishable::BodyTooLarge { length: message.body.len() });
+    let length = message.body_len();
+    if length > MAX_BODY {
+        return Err(Unpublishable::BodyTooLarge { length });
     }
     let method = open_frame(FrameKind::Method, out);
     out.extend_from_slice(&[0, 60, 0, 40, 0, 0]);
@@ -114,7 +125,7 @@ fn try_encode(message: &Message<'_>, frame_max: usize, out: &mut Vec<u8>) -> Res
 
     let header = open_frame(FrameKind::Header, out);
     out.extend_from_slice(&[0, 60, 0, 0]);
-    out.extend_from_slice(&(message.body.len() as u64).to_be_bytes());
+    out.extend_from_slice(&(length as u64).to_be_bytes());
     properties(&message.properties, out)?;
     close_frame(header, out);
     let length = out.len() - header;
@@ -122,14 +133,22 @@ fn try_encode(message: &Message<'_>, frame_max: usize, out: &mut Vec<u8>) -> Res
         return Err(Unpublishable::PropertiesTooLarge { length });
     }
 
-    for piece in message.body.chunks(frame_max - FRAME_OVERHEAD) {
-        body_frame(piece, out);
+    let most = frame_max - FRAME_OVERHEAD;
+    let mut rest = message.body;
+    if let Some(prefix) = message.prefix {
+        let (first, behind) = rest.split_at(rest.len().min(most - 1));
+        body_frame(&[prefix], first, out);
+        rest = behind;
+    }
+    for piece in rest.chunks(most) {
+        body_frame(&[], piece, out);
     }
     Ok(())
 }
 
-fn body_frame(piece: &[u8], out: &mut Vec<u8>) {
+fn body_frame(prefix: &[u8], piece: &[u8], out: &mut Vec<u8>) {
     let frame = open_frame(FrameKind::Body, out);
+    out.extend_from_slice(prefix);
     out.extend_from_slice(piece);
     close_frame(frame, out);
 }

@@ -13,6 +13,7 @@ fn message<'a>(key: &'a str, body: &'a [u8]) -> Message<'a> {
         routing_key: key,
         mandatory: true,
         properties: Properties::default(),
+        prefix: None,
         body,
         shard: 0,
         seq: 0,
@@ -43,6 +44,17 @@ fn a_message_is_method_header_and_body() {
     assert_eq!(out, expected);
     assert_eq!(publish::routing_key(&out), "READY");
     assert_eq!(publish::body_size(&out), 2);
+}
+
+#[test]
+fn a_prefix_is_a_part_of_the_body() {
+    for (body, expected) in [(&b"{}"[..], &b"\x83{}"[..]), (b"", b"\x83")] {
+        let mut out = Vec::new();
+        let message = Message { prefix: Some(131), ..message("READY", body) };
+        publish::encode(&message, FRAME_MAX_SIZE, &mut out).expect("fits");
+        assert_eq!(body_of(&out, FRAME_MAX_SIZE), expected);
+        assert_eq!(publish::body_size(&out), expected.len() as u64);
+    }
 }
 
 #[test]
@@ -177,11 +189,13 @@ proptest! {
     #[test]
     fn a_body_is_cut_and_cut_again_without_a_change(
         body in proptest::collection::vec(any::<u8>(), 0..30_000),
+        prefix: Option<u8>,
         first in 4096usize..20_000,
         second in 4096usize..20_000,
     ) {
         let (mut framed, mut again) = (Vec::new(), Vec::new());
-        let message = message("KEY", &body);
+        let message = Message { prefix, ..message("KEY", &body) };
+        let body: Vec<u8> = prefix.into_iter().chain(body.iter().copied()).collect();
         publish::encode(&message, first, &mut framed).expect("fits");
         prop_assert!(framed.len() <= publish::encoded_bound(&message, first));
         prop_assert_eq!(&body_of(&framed, first), &body);

@@ -63,6 +63,7 @@ impl Scenario {
             routing_key,
             mandatory: false,
             properties: Properties::default(),
+            prefix: None,
             body: &body,
             shard: shard_of(number),
             seq: number + 100,

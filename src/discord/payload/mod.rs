@@ -1,15 +1,21 @@
 //! The packets a session is made of: identify, resume and heartbeat as sent, Hello, READY and Invalid Session as read.
 //!
 //! The only place in the gateway protocol where the token leaves its [`Secret`]. No reader here builds a tree: of READY
-//! two fields are kept and up to megabytes skipped.
+//! two fields are kept and up to megabytes skipped. [`json`] and [`etf`] read, with the same names.
+
+mod etf;
+mod json;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::compression::Encoding;
 use super::ids::{Seq, SessionId, Shard};
 use super::intents::Intents;
+use super::wire;
+use crate::encoding::ReadError;
 use crate::secret::Secret;
 
 /// What Discord sent is not what its opcode or event promises. The connection is no longer to be trusted: the driver
@@ -50,7 +56,10 @@ pub struct Identify<'a> {
 }
 
 /// Op 2.
-pub fn identify(token: &Secret, identify: Identify<'_>) -> Vec<u8> {
+///
+/// # Errors
+/// When the presence cannot be written in that encoding.
+pub fn identify(encoding: Encoding, token: &Secret, identify: Identify<'_>) -> Result<Vec<u8>, ReadError> {
     #[derive(Serialize)]
     struct Data<'a> {
         token: &'a str,
@@ -70,36 +79,36 @@ pub fn identify(token: &Secret, identify: Identify<'_>) -> Vec<u8> {
     }
     let Identify { shard, intents, large_threshold, presence } = identify;
     let properties = Properties { os: std::env::consts::OS, browser: "optic", device: "optic" };
-    packet(2, Data { token: token.expose(), properties, shard, intents, large_threshold, presence })
+    packet(encoding, 2, Data { token: token.expose(), properties, shard, intents, large_threshold, presence })
 }
 
 /// Op 6. `stored` is the session's stored sequence number (spec/discord.md, "Three sequence numbers").
-pub fn resume(token: &Secret, session: &SessionId, stored: Seq) -> Vec<u8> {
+pub fn resume(encoding: Encoding, token: &Secret, session: &SessionId, stored: Seq) -> Vec<u8> {
     #[derive(Serialize)]
     struct Data<'a> {
         token: &'a str,
         session_id: &'a str,
         seq: Seq,
     }
-    packet(6, Data { token: token.expose(), session_id: session.as_str(), seq: stored })
+    let data = Data { token: token.expose(), session_id: session.as_str(), seq: stored };
+    packet(encoding, 6, data).expect(PLAIN)
 }
 
 /// Op 1. `stored` is the session's stored sequence number; before the first one `d` is null.
-pub fn heartbeat(stored: Seq) -> Vec<u8> {
-    packet(1, (stored != Seq::ZERO).then_some(stored))
+pub fn heartbeat(encoding: Encoding, stored: Seq) -> Vec<u8> {
+    packet(encoding, 1, (stored != Seq::ZERO).then_some(stored)).expect(PLAIN)
 }
 
 /// The interval that Hello asks for.
 ///
 /// # Errors
 /// When there is none, or none that a clock could keep.
-pub fn hello(data: &[u8]) -> Result<Duration, MalformedPacket> {
-    #[derive(Deserialize)]
-    struct Hello {
-        heartbeat_interval: u64,
-    }
-    let hello: Hello = serde_json::from_slice(data).map_err(|error| MalformedPacket::Hello(error.to_string()))?;
-    let interval = hello.heartbeat_interval;
+pub fn hello(encoding: Encoding, data: &[u8]) -> Result<Duration, MalformedPacket> {
+    let interval = match encoding {
+        Encoding::Json => json::hello(data),
+        Encoding::Etf => etf::hello(data),
+    };
+    let interval = interval.map_err(MalformedPacket::Hello)?;
     match INTERVALS.contains(&interval) {
         true => Ok(Duration::from_millis(interval)),
         false => Err(MalformedPacket::Hello(format!("heartbeat_interval is {interval} ms"))),
@@ -120,8 +129,12 @@ pub struct Ready {
 ///
 /// # Errors
 /// When it has no session id.
-pub fn ready(data: &[u8]) -> Result<Ready, MalformedPacket> {
-    let ready: Ready = serde_json::from_slice(data).map_err(|error| MalformedPacket::Ready(error.to_string()))?;
+pub fn ready(encoding: Encoding, data: &[u8]) -> Result<Ready, MalformedPacket> {
+    let ready = match encoding {
+        Encoding::Json => json::ready(data),
+        Encoding::Etf => etf::ready(data),
+    };
+    let ready = ready.map_err(MalformedPacket::Ready)?;
     match ready.session_id.as_str() {
         "" => Err(MalformedPacket::Ready("session_id is empty".to_owned())),
         _ => Ok(ready),
@@ -132,32 +145,58 @@ pub fn ready(data: &[u8]) -> Result<Ready, MalformedPacket> {
 ///
 /// # Errors
 /// When it is neither true, false, null nor absent.
-pub fn invalid_session(data: &[u8]) -> Result<bool, MalformedPacket> {
-    match data.trim_ascii() {
-        b"true" => Ok(true),
-        b"false" | b"null" | b"" => Ok(false),
-        _ => Err(MalformedPacket::InvalidSession("d is not a boolean".to_owned())),
-    }
+pub fn invalid_session(encoding: Encoding, data: &[u8]) -> Result<bool, MalformedPacket> {
+    let resumable = match encoding {
+        Encoding::Json => json::invalid_session(data),
+        Encoding::Etf => etf::invalid_session(data),
+    };
+    resumable.ok_or_else(|| MalformedPacket::InvalidSession("d is not a boolean".to_owned()))
 }
 
-fn packet(op: u8, d: impl Serialize) -> Vec<u8> {
+/// Strings of ours and numbers are written in every encoding.
+const PLAIN: &str = "a plain packet";
+
+fn packet(encoding: Encoding, op: u8, d: impl Serialize) -> Result<Vec<u8>, ReadError> {
     #[derive(Serialize)]
     struct Packet<D> {
         op: u8,
         d: D,
     }
-    serde_json::to_vec(&Packet { op, d }).expect("strings, numbers and raw JSON can always be written")
+    let json = serde_json::to_vec(&Packet { op, d }).expect("strings, numbers and raw JSON can always be written");
+    Ok(wire::write(encoding, &json)?.into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
+    use super::Encoding::{Etf, Json};
     use super::*;
     use crate::discord::ids::ShardId;
+    use crate::encoding;
 
     fn shard() -> Shard {
         Shard::new(ShardId::new(3), 16).expect("3 of 16")
+    }
+
+    /// The same in both encodings.
+    fn identified(fields: Identify<'_>) -> Value {
+        let written = |encoding| identify(encoding, &Secret::new("t"), fields).expect("it can be written");
+        let packet = serde_json::from_slice(&written(Json)).expect("JSON");
+        assert_eq!(in_json(&written(Etf)), packet);
+        packet
+    }
+
+    /// What our decoder makes of a term.
+    fn in_json(term: &[u8]) -> Value {
+        let mut json = Vec::new();
+        encoding::write(encoding::Encoding::Json, &encoding::etf::read(term).expect("a term"), &mut json);
+        serde_json::from_slice(&json).expect("JSON")
+    }
+
+    /// The term of a JSON text, without its version byte.
+    fn term(json: &str) -> Vec<u8> {
+        wire::write(Etf, json.as_bytes()).expect("JSON").into_owned().split_off(1)
     }
 
     #[test]
@@ -171,7 +210,7 @@ mod tests {
             large_threshold: Some(250),
             presence: Some(&presence),
         };
-        let packet: Value = serde_json::from_slice(&identify(&Secret::new("t"), fields)).expect("JSON");
+        let packet: Value = identified(fields);
         assert_eq!(
             packet,
             json!({"op": 2, "d": {
@@ -188,46 +227,75 @@ mod tests {
     #[test]
     fn what_is_not_set_is_left_out_of_an_identify() {
         let fields = Identify { shard: shard(), intents: Intents::NONE, large_threshold: None, presence: None };
-        let packet: Value = serde_json::from_slice(&identify(&Secret::new("t"), fields)).expect("JSON");
+        let packet: Value = identified(fields);
         assert!(packet["d"].get("large_threshold").is_none() && packet["d"].get("presence").is_none());
         assert_eq!(packet["d"]["intents"], 0);
     }
 
     #[test]
     fn resumes_and_heartbeats_are_these_bytes() {
-        let packet = resume(&Secret::new("t"), &SessionId::new("s"), Seq::new(7));
+        let packet = resume(Json, &Secret::new("t"), &SessionId::new("s"), Seq::new(7));
         assert_eq!(packet, br#"{"op":6,"d":{"token":"t","session_id":"s","seq":7}}"#);
-        assert_eq!(heartbeat(Seq::new(7)), br#"{"op":1,"d":7}"#);
-        assert_eq!(heartbeat(Seq::ZERO), br#"{"op":1,"d":null}"#);
+        assert_eq!(heartbeat(Json, Seq::new(7)), br#"{"op":1,"d":7}"#);
+        assert_eq!(heartbeat(Json, Seq::ZERO), br#"{"op":1,"d":null}"#);
+        assert_eq!(heartbeat(Etf, Seq::new(7)), b"\x83\x74\0\0\0\x02\x6d\0\0\0\x01d\x61\x07\x6d\0\0\0\x02op\x61\x01");
+        assert_eq!(
+            heartbeat(Etf, Seq::ZERO),
+            b"\x83\x74\0\0\0\x02\x6d\0\0\0\x01d\x64\0\x03nil\x6d\0\0\0\x02op\x61\x01"
+        );
     }
 
     #[test]
     fn ready_gives_the_session_and_where_to_resume_it() {
-        let read = ready(br#"{"v":10,"guilds":[{"id":"1"}],"session_id":"abc","resume_gateway_url":"wss://r"}"#);
+        let both = |json: &str| {
+            let read = ready(Json, json.as_bytes());
+            assert_eq!(ready(Etf, &term(json)).ok(), read.clone().ok(), "{json}");
+            read
+        };
+        let read = both(r#"{"v":10,"guilds":[{"id":"1"}],"session_id":"abc","resume_gateway_url":"wss://r"}"#);
         let read = read.expect("a READY");
         assert_eq!((read.session_id.as_str(), read.resume_gateway_url.as_deref()), ("abc", Some("wss://r")));
-        assert_eq!(ready(br#"{"session_id":"abc"}"#).expect("a READY").resume_gateway_url, None);
-        for bad in [&b"null"[..], b"{}", b"", br#"{"session_id":""}"#, br#"{"session_id":3}"#] {
-            assert!(matches!(ready(bad), Err(MalformedPacket::Ready(_))), "{bad:?}");
+        for without in [r#"{"session_id":"abc"}"#, r#"{"session_id":"abc","resume_gateway_url":null}"#] {
+            assert_eq!(both(without).expect("a READY").resume_gateway_url, None);
         }
+        for bad in ["null", "{}", r#"{"session_id":""}"#, r#"{"session_id":3}"#, r#"{"session_id":null}"#] {
+            assert!(matches!(both(bad), Err(MalformedPacket::Ready(_))), "{bad}");
+        }
+        assert!(matches!(ready(Json, b""), Err(MalformedPacket::Ready(_))));
+        assert!(matches!(ready(Etf, b""), Err(MalformedPacket::Ready(_))));
+        // {session_id: <<"a">>, guilds: cut short}
+        let cut = b"\x74\0\0\0\x02\x64\0\x0asession_id\x6d\0\0\0\x01a\x64\0\x06guilds\x6c\0\0";
+        assert!(matches!(ready(Etf, cut), Err(MalformedPacket::Ready(_))));
     }
 
     #[test]
     fn an_interval_that_no_clock_could_keep_is_refused() {
-        assert_eq!(hello(br#"{"heartbeat_interval":41250,"_trace":[]}"#), Ok(Duration::from_millis(41_250)));
+        let both = |json: &str| {
+            let read = hello(Json, json.as_bytes());
+            assert_eq!(hello(Etf, &term(json)).ok(), read.clone().ok(), "{json}");
+            read
+        };
+        assert_eq!(both(r#"{"heartbeat_interval":41250,"_trace":[]}"#), Ok(Duration::from_millis(41_250)));
         for bad in ["0", "-1", "18446744073709551615", "null", "\"a\""] {
             let data = format!(r#"{{"heartbeat_interval":{bad}}}"#);
-            assert!(matches!(hello(data.as_bytes()), Err(MalformedPacket::Hello(_))), "{bad}");
+            assert!(matches!(both(&data), Err(MalformedPacket::Hello(_))), "{bad}");
         }
-        assert!(matches!(hello(b""), Err(MalformedPacket::Hello(_))));
+        assert!(matches!(hello(Json, b""), Err(MalformedPacket::Hello(_))));
+        assert!(matches!(hello(Etf, b""), Err(MalformedPacket::Hello(_))));
     }
 
     #[test]
     fn an_invalid_session_that_says_nothing_cannot_be_resumed() {
-        assert_eq!(invalid_session(b" true"), Ok(true));
+        assert_eq!(invalid_session(Json, b" true"), Ok(true));
+        assert_eq!(invalid_session(Etf, b"\x64\0\x04true"), Ok(true));
+        assert_eq!(invalid_session(Etf, b"\x77\x04true"), Ok(true));
         for no in [&b"false"[..], b"null", b""] {
-            assert_eq!(invalid_session(no), Ok(false));
+            assert_eq!(invalid_session(Json, no), Ok(false));
         }
-        assert!(matches!(invalid_session(b"{}"), Err(MalformedPacket::InvalidSession(_))));
+        for no in [&b"\x64\0\x05false"[..], b"\x64\0\x03nil", b""] {
+            assert_eq!(invalid_session(Etf, no), Ok(false));
+        }
+        assert!(matches!(invalid_session(Json, b"{}"), Err(MalformedPacket::InvalidSession(_))));
+        assert!(matches!(invalid_session(Etf, b"\x6d\0\0\0\x04true"), Err(MalformedPacket::InvalidSession(_))));
     }
 }

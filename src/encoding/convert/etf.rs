@@ -1,0 +1,112 @@
+//! From Erlang's external term format, without the version byte.
+
+use data_encoding::BASE64;
+
+use super::open::Open;
+use super::{Integers, items, simple};
+use crate::encoding::cursor::Cursor;
+use crate::encoding::etf::{
+    ATOM, ATOM_UTF8, BINARY, EtfError, LARGE_TUPLE, LIST, MAP, NIL, Reader, SMALL_ATOM, SMALL_ATOM_UTF8, SMALL_TUPLE,
+    STRING, deeper, end,
+};
+
+pub(super) fn transcode<F: Open>(bytes: &[u8], integers: Integers, out: &mut Vec<u8>) -> Result<(), EtfError> {
+    let mut cursor = Cursor::new(bytes);
+    Transcoder { from: Reader(&mut cursor), integers }.term::<F>(0, out)?;
+    end(&cursor)
+}
+
+struct Transcoder<'c, 'a> {
+    from: Reader<'c, 'a>,
+    integers: Integers,
+}
+
+impl Transcoder<'_, '_> {
+    fn term<F: Open>(&mut self, depth: usize, out: &mut Vec<u8>) -> Result<(), EtfError> {
+        match self.from.u8()? {
+            BINARY => self.binary::<F>(out)?,
+            kind @ (ATOM | SMALL_ATOM | ATOM_UTF8 | SMALL_ATOM_UTF8) => match &*self.from.atom(kind)? {
+                "nil" | "null" => F::null(out),
+                "true" => F::bool(out, true),
+                "false" => F::bool(out, false),
+                name => F::text(out, name),
+            },
+            MAP => {
+                let (length, depth) = (self.from.len32()?, deeper(depth)?);
+                F::begin_map(out, length);
+                items::<F, _>(length, out, |out| {
+                    self.key::<F>(out)?;
+                    F::colon(out);
+                    self.term::<F>(depth, out)
+                })?;
+                F::end_map(out);
+            }
+            LIST => {
+                let length = self.from.len32()?;
+                self.list::<F>(length, depth, out)?;
+                if self.from.u8()? != NIL {
+                    return Err(EtfError::ImproperList);
+                }
+            }
+            NIL => self.list::<F>(0, depth, out)?,
+            SMALL_TUPLE => {
+                let length = self.from.len8()?;
+                self.list::<F>(length, depth, out)?;
+            }
+            LARGE_TUPLE => {
+                let length = self.from.len32()?;
+                self.list::<F>(length, depth, out)?;
+            }
+            STRING => {
+                let length = self.from.len16()?;
+                let mut bytes = self.from.take(length)?.iter();
+                deeper(depth)?;
+                F::begin_list(out, length);
+                items::<F, EtfError>(length, out, |out| {
+                    let byte = bytes.next().expect("as many as its length");
+                    F::integer(out, (*byte).into());
+                    Ok(())
+                })?;
+                F::end_list(out);
+            }
+            kind => simple::<F>(&self.from.number(kind)?, self.integers, out),
+        }
+        Ok(())
+    }
+
+    fn list<F: Open>(&mut self, length: usize, depth: usize, out: &mut Vec<u8>) -> Result<(), EtfError> {
+        let depth = deeper(depth)?;
+        F::begin_list(out, length);
+        items::<F, _>(length, out, |out| self.term::<F>(depth, out))?;
+        F::end_list(out);
+        Ok(())
+    }
+
+    /// A text, whatever it is. Atoms are names here, also `nil` and `true`.
+    fn key<F: Open>(&mut self, out: &mut Vec<u8>) -> Result<(), EtfError> {
+        match self.from.u8()? {
+            kind @ (ATOM | SMALL_ATOM | ATOM_UTF8 | SMALL_ATOM_UTF8) => F::text(out, &self.from.atom(kind)?),
+            BINARY => {
+                let length = self.from.len32()?;
+                let bytes = self.from.take(length)?;
+                match std::str::from_utf8(bytes) {
+                    Ok(text) => F::text(out, text),
+                    Err(_) => F::text(out, &BASE64.encode(bytes)),
+                }
+            }
+            LIST | NIL | STRING | SMALL_TUPLE | LARGE_TUPLE | MAP => return Err(EtfError::BadKey),
+            kind => F::text(out, &self.from.number(kind)?.into_key().expect("a number is a key")),
+        }
+        Ok(())
+    }
+
+    fn binary<F: Open>(&mut self, out: &mut Vec<u8>) -> Result<(), EtfError> {
+        let length = self.from.len32()?;
+        let bytes = self.from.take(length)?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => F::text(out, text),
+            Err(_) => F::bytes(out, bytes),
+        }
+        Ok(())
+    }
+}
