@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use common::{
-    Bed, Gateway, SingyeongBed, SingyeongClient, SingyeongServer, Worker, broker, eventually, lasting_address, must,
+    Bed, FaultyLink, Gateway, OpticProcess, SingyeongBed, SingyeongClient, SingyeongServer, Worker, broker, eventually,
+    lasting_address, must,
 };
 use futures_util::{SinkExt, StreamExt};
 use optic::simulator::Settings;
@@ -194,6 +195,8 @@ async fn nothing_is_lost_while_the_other_server_is_stopped_and_killed(encoding: 
     let so_far = sink.received.borrow().len();
     sink.has(so_far + 200).await;
     server.kill().await;
+    let had = sink.received.borrow().len() as u64;
+    assert!(had < 2 * EVENTS, "the flood is over before the server is killed: {had}");
     let server = two.server().await;
     eventually("the flood's end", || two.bed.gateway.sent().len() as u64 >= 2 * EVENTS).await;
     all_arrive_in_order(&two.bed.gateway, &sink).await;
@@ -218,4 +221,197 @@ async fn nothing_is_lost_in_msgpack() {
 #[tokio::test]
 async fn nothing_is_lost_in_etf() {
     nothing_is_lost_while_the_other_server_is_stopped_and_killed("etf").await;
+}
+
+/// Events by hand, numbered by their `d`.
+fn numbered(gateway: &Gateway, numbers: std::ops::RangeInclusive<u64>) {
+    for n in numbers {
+        gateway.event("MESSAGE_CREATE", json!({ "n": n }).to_string().as_bytes());
+    }
+}
+
+/// The numbers in their order; what came twice, once.
+fn numbers(received: &[Value]) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    for n in received.iter().filter_map(|message| message["payload"]["d"]["n"].as_u64()) {
+        if !numbers.contains(&n) {
+            numbers.push(n);
+        }
+    }
+    numbers
+}
+
+impl Sink {
+    async fn has_numbers(&self, wanted: &[u64]) {
+        let received =
+            self.wait_until(&format!("{wanted:?}"), |received| numbers(received).len() >= wanted.len()).await;
+        assert_eq!(numbers(&received), wanted);
+    }
+}
+
+#[tokio::test]
+async fn events_wait_in_rabbitmq_while_the_password_is_wrong_or_nobody_is_there() {
+    let two = TwoGroups::new(Bed::settings(), "json");
+    let mut optic = two.bed.optic();
+    two.bed.gateway.connected(1).await;
+    numbered(&two.bed.gateway, 1..=3);
+    let line = optic.wait_for_line("not connected to the other").await;
+    assert!(line.contains(&format!("singyeong://bot:[secret]@{}", two.address)), "{line}");
+    let worker = Worker::connect(&broker(), &two.bed.group).await;
+    worker.sees("optic:forward", (3, 0)).await;
+
+    let other = SingyeongBed::new().with("SINGYEONG_AUTH", "another").start_at(&two.address).await;
+    let line = optic.wait_for_line("it restricts us").await;
+    assert!(line.contains("ERROR") && line.contains("the password is wrong"), "{line}");
+    assert_eq!(worker.look("optic:forward").await.0, 3);
+    other.stop().await;
+
+    let server = two.server().await;
+    let sink = Sink::start(&two.address, "sink", "p@ss").await;
+    optic.wait_for_line("registered at the other").await;
+    numbered(&two.bed.gateway, 4..=5);
+    sink.has_numbers(&[1, 2, 3, 4, 5]).await;
+    worker.sees("optic:forward", (0, 1)).await;
+    let said = optic.stderr().join("\n");
+    assert!(!said.contains("p@ss") && !said.contains("p%40ss"), "{said}");
+    optic.terminate().await;
+    assert_eq!(optic.wait().await.code(), Some(0));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_other_server_never_takes_is_set_aside_and_holds_up_nothing() {
+    let mut two = TwoGroups::new(Bed::settings(), "json");
+    two.there = two.there.with("SINGYEONG_MAX_MESSAGE", "20k");
+    let server = two.server().await;
+    let sink = Sink::start(&two.address, "sink", "p@ss").await;
+    let optic = two.bed.optic();
+    two.bed.gateway.connected(1).await;
+    optic.wait_for_line("registered at the other").await;
+    numbered(&two.bed.gateway, 1..=3);
+    let large = json!({ "n": 4, "content": "x".repeat(30_000) }).to_string();
+    two.bed.gateway.event("MESSAGE_CREATE", large.as_bytes());
+    numbered(&two.bed.gateway, 5..=20);
+    let wanted: Vec<u64> = (1..=3).chain(5..=20).collect();
+    sink.has_numbers(&wanted).await;
+
+    let worker = Worker::connect(&broker(), &two.bed.group).await;
+    let aside = worker.wait_for("REJECTED").await;
+    let reason = &aside.headers["x-optic-reason"];
+    assert!(reason.contains("each time that it was sent"), "{reason}");
+    assert_eq!(aside.headers["x-optic-kind"], "forwarding");
+    assert_eq!(aside.headers["x-optic-source"], format!("{}:optic:forward", two.bed.group));
+    let dispatch: Value = serde_json::from_str(&aside.body).expect("the whole of it");
+    assert_eq!(dispatch["d"]["payload"]["d"]["n"], 4);
+    worker.sees("optic:forward", (0, 1)).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn another_process_goes_on_where_one_was_killed_and_a_lost_rabbitmq_loses_nothing() {
+    const EVENTS: u64 = 2000;
+    let two = TwoGroups::new(Bed::settings(), "msgpack");
+    let server = two.server().await;
+    let sink = Sink::start(&two.address, "sink", "p@ss").await;
+    // Without a bot, and first: it has the queue.
+    let mut helper = two.bed.optic_with(&[("DISCORD_TOKEN", "")]);
+    helper.wait_for_line("registered at the other").await;
+    let worker = Worker::connect(&broker(), &two.bed.group).await;
+    worker.sees("optic:forward", (0, 1)).await;
+    let link = FaultyLink::to_the_broker().await;
+    let optic = two.bed.optic_with(&[("AMQP_URL", &link.through(&broker()))]);
+    optic.wait_for_line("registered at the other").await;
+    two.bed.gateway.connected(1).await;
+    worker.sees("optic:forward", (0, 2)).await;
+
+    two.bed.gateway.flood(EVENTS);
+    sink.has(200).await;
+    helper.kill().await;
+    let so_far = sink.received.borrow().len();
+    sink.has(so_far + 200).await;
+    link.cut();
+    let had = sink.received.borrow().len() as u64;
+    assert!(had < EVENTS, "the flood is over before the connection is cut: {had}");
+    eventually("the flood's end", || two.bed.gateway.sent().len() as u64 >= EVENTS).await;
+    all_arrive_in_order(&two.bed.gateway, &sink).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn clients_of_the_other_server_see_the_shards_and_command_discord() {
+    let two = TwoGroups::new(Bed::settings(), "etf");
+    let server = two.server().await;
+    let optic = two.bed.optic();
+    two.bed.gateway.connected(1).await;
+    optic.wait_for_line("registered at the other").await;
+    let identify = |client: &str| json!({ "application_id": "worker", "client_id": client, "auth": "p@ss" });
+    let mut worker = SingyeongClient::identify_with(&two.address, identify("1")).await.expect("taken");
+    let has_shards = |clients: &[(String, String, Value)]| {
+        let [(_, _, metadata)] = clients else { return false };
+        metadata["shards"] == json!([0]) && metadata["shard_count"] == 1
+    };
+    worker.sees("bot", "its shards", has_shards).await;
+
+    let target =
+        json!({ "application": "bot", "ops": [{ "path": "/shards", "op": "$contains", "to": { "value": 0 } }] });
+    let presence = json!({ "op": 3, "d": { "status": "idle", "activities": [], "since": null, "afk": false } });
+    let reply_to = json!({ "application": "worker" });
+    let send = |nonce: u32, payload: Value| json!({ "target": target, "nonce": nonce, "payload": payload });
+    worker.dispatch("SEND", send(1, json!({ "shard_id": 0, "packet": presence, "reply_to": reply_to }))).await;
+    let answer = worker.dispatched("SEND").await;
+    assert_eq!((&answer["nonce"], &answer["payload"]), (&json!(1), &json!({ "ok": true, "shard": 0 })));
+    let commands = two.bed.gateway.commands();
+    assert!(commands.iter().any(|command| command.op == 3 && command.d == presence["d"]), "{commands:?}");
+
+    worker.dispatch("SEND", send(2, json!({ "shard_id": 7, "packet": presence, "reply_to": reply_to }))).await;
+    let answer = worker.dispatched("SEND").await;
+    assert_eq!((&answer["nonce"], &answer["payload"]["ok"]), (&json!(2), &json!(false)));
+    worker.dispatch("SEND", send(3, json!({ "packet": presence, "reply_to": reply_to }))).await;
+    let answer = worker.dispatched("SEND").await;
+    let error = answer["payload"]["error"].as_str().expect("a text");
+    assert!(answer["nonce"] == 3 && error.contains("neither"), "{answer}");
+
+    // Told again to a server that has forgotten all.
+    server.kill().await;
+    let server = two.server().await;
+    optic.wait_for_lines("registered at the other", 2).await;
+    let mut worker = SingyeongClient::identify_with(&two.address, identify("2")).await.expect("taken");
+    worker.sees("bot", "its shards again", has_shards).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn mistakes_in_rules_and_dsn_are_told_at_the_start_and_no_password_with_them() {
+    let bed = SingyeongBed::new();
+    let check = async |rules: &str, dsn: &str| {
+        let (url, group) = (broker(), bed.group.as_str());
+        let environment = [
+            ("DISCORD_TOKEN", "hunter2.test.token"),
+            ("AMQP_URL", url.as_str()),
+            ("BROKER_GROUP", group),
+            ("FORWARDING", rules),
+            ("SINGYEONG_DSN", dsn),
+        ];
+        let mut optic = OpticProcess::spawn(&["check"], &environment);
+        let code = optic.wait().await.code();
+        (code, [optic.stdout(), optic.stderr()].concat().join("\n"))
+    };
+    const RULES: &str = r#"[{"target":{"application":"a"},"events":["MESSAGE_CREATE"]}]"#;
+    for (rules, dsn, told) in [
+        (
+            r#"[{"target":{"ops":[{"path":"a","op":"$eq"}]},"events":["READY"]}]"#,
+            "singyeong://a@b",
+            "rule 1: \"target\" is no query",
+        ),
+        (r#"[{"target":{},"events":["ready"]}]"#, "singyeong://a@b", "such as READY"),
+        (RULES, "ws://a:s3cret@b", "singyeong://"),
+        (RULES, "singyeong://a:s3c/ret@b", "write / as %2f"),
+        (RULES, "singyeong://a:s3cret@b/?encoding=xml", "write json, msgpack or etf"),
+    ] {
+        let (code, said) = check(rules, dsn).await;
+        assert!(code != Some(0) && said.contains(told), "{rules} {dsn}: {said}");
+        assert!(!said.contains("s3c"), "{said}");
+    }
+    let (code, said) = check(RULES, "singyeong://a:s3cret@b:1/?encoding=etf").await;
+    assert!(code == Some(0) && said.contains("singyeong://a:[secret]@b:1") && !said.contains("s3cret"), "{said}");
 }
