@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use common::{
-    Bed, FaultyLink, Gateway, OpticProcess, SingyeongBed, SingyeongClient, SingyeongServer, Worker, broker, eventually,
-    lasting_address, must,
+    Bed, FaultyLink, Fleet, Gateway, OpticProcess, SingyeongBed, SingyeongClient, SingyeongServer, Worker, broker,
+    eventually, lasting_address, must,
 };
 use futures_util::{SinkExt, StreamExt};
 use optic::simulator::Settings;
@@ -310,29 +310,29 @@ async fn what_the_other_server_never_takes_is_set_aside_and_holds_up_nothing() {
 #[tokio::test]
 async fn another_process_goes_on_where_one_was_killed_and_a_lost_rabbitmq_loses_nothing() {
     const EVENTS: u64 = 2000;
-    let two = TwoGroups::new(Bed::settings(), "msgpack");
+    let mut two = TwoGroups::new(Settings { recommended_shards: 2, ..Bed::settings() }, "msgpack");
+    two.bed = two.bed.with("CLUSTER_MODE", "leased");
     let server = two.server().await;
     let sink = Sink::start(&two.address, "sink", "p@ss").await;
-    // Without a bot, and first: it has the queue.
-    let mut helper = two.bed.optic_with(&[("DISCORD_TOKEN", "")]);
-    helper.wait_for_line("registered at the other").await;
+    let mut fleet = Fleet::of(&two.bed);
+    fleet.start("one");
+    two.bed.gateway.connected(2).await;
     let worker = Worker::connect(&broker(), &two.bed.group).await;
     worker.sees("optic:forward", (0, 1)).await;
     let link = FaultyLink::to_the_broker().await;
-    let optic = two.bed.optic_with(&[("AMQP_URL", &link.through(&broker()))]);
-    optic.wait_for_line("registered at the other").await;
-    two.bed.gateway.connected(1).await;
+    fleet.start_with("two", &[("AMQP_URL", &link.through(&broker()))]);
+    fleet.shared_as(&[1, 1]).await;
     worker.sees("optic:forward", (0, 2)).await;
 
     two.bed.gateway.flood(EVENTS);
     sink.has(200).await;
-    helper.kill().await;
+    fleet.kill("one").await;
     let so_far = sink.received.borrow().len();
     sink.has(so_far + 200).await;
     link.cut();
     let had = sink.received.borrow().len() as u64;
-    assert!(had < EVENTS, "the flood is over before the connection is cut: {had}");
-    eventually("the flood's end", || two.bed.gateway.sent().len() as u64 >= EVENTS).await;
+    assert!(had < 2 * EVENTS, "the flood is over before the connection is cut: {had}");
+    eventually("the flood's end", || two.bed.gateway.sent().len() as u64 >= 2 * EVENTS).await;
     all_arrive_in_order(&two.bed.gateway, &sink).await;
     server.stop().await;
 }

@@ -62,12 +62,9 @@ impl Service {
         let (tell, metadata) = watch::channel(None);
         let settings = Settings { dsn: dsn.clone(), client: node.to_string(), group: group.to_owned() };
         let outbound = Outbound::new(settings, &connections.consumption, &connections.administration, metadata);
-        if config.discord.is_some() {
-            let told = tell_of_shards(self.view.clone(), self.intake.clone(), move |gateway| {
-                tell.send_replace(Some(gateway.clone()));
-            });
-            self.run(told);
-        }
+        self.run(tell_of_shards(self.view.clone(), self.intake.clone(), move |gateway| {
+            tell.send_replace(Some(gateway.clone()));
+        }));
         // Not before the shards' last events are in the queue.
         self.run(outbound.run(self.carriers.clone()));
         self.goodbye = self.goodbye.max(SINGYEONG_GOODBYE);

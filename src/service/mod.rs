@@ -215,7 +215,6 @@ impl Service {
                 let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let connections = self.connect(amqp)?;
                 self.start_singyeong(config, amqp, &connections, &node).await?;
-                self.start_forwarding(config, amqp.group.as_str(), &connections, &node);
                 info!("there is no DISCORD_TOKEN: no shard runs, and 신경 alone is served");
                 self.view.joined();
                 let ending = stop.child_token();
