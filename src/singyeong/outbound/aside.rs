@@ -83,6 +83,7 @@ pub(super) struct Told {
     aside: Count,
     no_route: Count,
     refused: Count,
+    dropped: Count,
 }
 
 impl Told {
@@ -95,6 +96,12 @@ impl Told {
     pub(super) fn no_route(&mut self) {
         if let Some(more) = self.no_route.count(Instant::now()) {
             warn!(more, "the other 신경 server has no client that a forwarded event's target matches");
+        }
+    }
+
+    pub(super) fn dropped(&mut self) {
+        if let Some(more) = self.dropped.count(Instant::now()) {
+            warn!(more, "a command of a client of the other 신경 server is dropped: too many wait for RabbitMQ");
         }
     }
 

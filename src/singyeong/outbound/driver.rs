@@ -249,7 +249,7 @@ impl Driver {
 
     pub(super) fn heard(&mut self, message: Message) {
         if self.commands.try_send(message).is_err() {
-            self.told.refused("too many commands of its clients wait for RabbitMQ: one is dropped");
+            self.told.dropped();
         }
     }
 
