@@ -13,12 +13,13 @@ use optic::amqp::publisher::outbox::{Confirm, Outbox, Verb, Window};
 use optic::amqp::publisher::{Field, Message, Properties};
 use optic::broker::Position;
 use optic::cluster::node::NodeId;
-use optic::discord::compression::Compression;
+use optic::discord::compression::{Compression, Encoding};
 use optic::discord::envelope;
 use optic::discord::ids::Seq;
 use optic::discord::inflate::{Buffer, Inflater};
 use optic::discord::intents::Intents;
-use optic::encoding::{Encoding, Value};
+use optic::discord::wire;
+use optic::encoding::{self, Value};
 use optic::ledger::Ledger;
 use optic::simulator::{Settings, Simulator, Start};
 use optic::singyeong::client::{Client, Kind};
@@ -37,7 +38,7 @@ const EVENTS: u64 = 2_000;
 const BATCH: u64 = 64;
 
 /// What one connection sends from Hello on, message by message as they come from the socket.
-fn recorded(compression: &str, settings: Settings) -> Vec<Vec<u8>> {
+fn recorded(encoding: Encoding, compression: &str, settings: Settings) -> Vec<Vec<u8>> {
     let messages = 2 + settings.guilds + EVENTS;
     let settings = Settings { events: Some(EVENTS), start: Start::AtOnce, ..settings };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -46,13 +47,17 @@ fn recorded(compression: &str, settings: Settings) -> Vec<Vec<u8>> {
         let (address, stop) = (simulator.address(), CancellationToken::new());
         let served = tokio::spawn(simulator.run(stop.clone()));
         let stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
-        let url = format!("ws://{address}/?v=10&encoding=json{compression}");
+        let url = format!("ws://{address}/?v=10&encoding={encoding}{compression}");
         let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.expect("an upgrade");
         let intents = Intents::ALL.bits();
         let identify = format!(
             r#"{{"op":2,"d":{{"token":"benchmark","properties":{{"os":"linux"}},"intents":{intents},"shard":[0,1]}}}}"#
         );
-        socket.send(Frame::text(identify)).await.expect("it reads");
+        let identify = match encoding {
+            Encoding::Json => Frame::text(identify),
+            Encoding::Etf => Frame::binary(wire::write(encoding, identify.as_bytes()).expect("JSON").into_owned()),
+        };
+        socket.send(identify).await.expect("it reads");
         let mut recorded = Vec::new();
         while (recorded.len() as u64) < messages {
             let message = socket.next().await.expect("more to come").expect("a message");
@@ -66,11 +71,13 @@ fn recorded(compression: &str, settings: Settings) -> Vec<Vec<u8>> {
 
 fn inflate(c: &mut Criterion) {
     let mut group = c.benchmark_group("inflate");
-    for (name, compression, query) in [
-        ("zlib-stream", Compression::ZlibStream, "&compress=zlib-stream"),
-        ("zstd-stream", Compression::ZstdStream, "&compress=zstd-stream"),
-    ] {
-        let stream = recorded(query, Settings::default());
+    let zlib = (Compression::ZlibStream, "&compress=zlib-stream");
+    let zstd = (Compression::ZstdStream, "&compress=zstd-stream");
+    for (encoding, (compression, query)) in
+        [(Encoding::Json, zlib), (Encoding::Etf, zlib), (Encoding::Json, zstd), (Encoding::Etf, zstd)]
+    {
+        let name = format!("{encoding}, {compression}");
+        let stream = recorded(encoding, query, Settings::default());
         let mut buffer = Buffer::default();
         group.throughput(Throughput::Elements(stream.len() as u64));
         group.bench_function(name, |b| {
@@ -91,23 +98,32 @@ fn inflate(c: &mut Criterion) {
 }
 
 fn scan(c: &mut Criterion) {
-    let packets = recorded("", Settings { guild_bytes: 1 << 20, ..Settings::default() });
-    let dispatches = || packets.iter().filter(|packet| packet.starts_with(br#"{"t":""#));
+    for encoding in [Encoding::Json, Encoding::Etf] {
+        scan_in(encoding, c);
+    }
+}
+
+/// The same events in either encoding.
+fn scan_in(encoding: Encoding, c: &mut Criterion) {
+    let packets = recorded(encoding, "", Settings { guild_bytes: 1 << 20, ..Settings::default() });
+    let scan = |packet| envelope::scan(encoding, packet).expect("a packet");
+    let dispatches = || packets.iter().filter(|packet| scan(packet).event.is_some());
     let small = dispatches().min_by_key(|packet| packet.len()).expect("events");
     let large = dispatches().max_by_key(|packet| packet.len()).expect("events");
     let mut group = c.benchmark_group("envelope");
     for (name, packet) in [("small", small), ("large", large)] {
         group.throughput(Throughput::Bytes(packet.len() as u64));
-        group.bench_function(format!("{name}, {} bytes", packet.len()), |b| {
-            b.iter(|| black_box(envelope::scan(black_box(packet)).expect("a packet").data.len()));
+        group.bench_function(format!("{encoding}, {name}, {} bytes", packet.len()), |b| {
+            b.iter(|| black_box(scan(black_box(packet)).data.len()));
         });
     }
-    let mix: Vec<&Vec<u8>> = dispatches().filter(|packet| packet.len() < 1 << 20).collect();
+    let mix: Vec<&Vec<u8>> =
+        dispatches().filter(|packet| scan(packet).event.as_deref() != Some("GUILD_CREATE")).collect();
     group.throughput(Throughput::Elements(mix.len() as u64));
-    group.bench_function("the mix", |b| {
+    group.bench_function(format!("{encoding}, the mix"), |b| {
         b.iter(|| {
             for packet in &mix {
-                black_box(envelope::scan(black_box(packet)).expect("a packet").data.len());
+                black_box(scan(black_box(packet)).data.len());
             }
         });
     });
@@ -277,7 +293,7 @@ fn clients(count: i64) -> Registry {
             since: 0,
             kind: Kind::Websocket,
             restricted: false,
-            encoding: Encoding::Json,
+            encoding: encoding::Encoding::Json,
             ip: Some("127.0.0.1".into()),
             namespace: Value::Null.into(),
             receives_client_updates: false,

@@ -1,6 +1,6 @@
 //! `BROKER_TYPE=stdio`: events as JSON lines on standard output, commands as JSON lines on standard input. No server needed.
 //!
-//! An event is `{"event":NAME,"data":D}` and counts as settled when its line was written. A command is the same: `event` is a
+//! An event is `{"event":NAME,"data":D}`, in JSON whatever Discord wrote it in, and counts as settled when its line was written. A command is the same: `event` is a
 //! shard's number and `data` the packet, or `event` is `SEND` and `data` is `{"guild_id":ID,"packet":PACKET}`.
 //! Spec: spec/stdio.md.
 
@@ -12,12 +12,15 @@ use serde_json::value::RawValue;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, Position, Wait};
+use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, GapReason, Position, Wait};
+use crate::clock::unix_millis;
 use crate::discord::command::{self, Rejected};
 use crate::discord::commands::{Commands, NotRun};
 use crate::discord::ids::ShardId;
+use crate::encoding::convert::{Integers, convert};
+use crate::encoding::{Dialect, Encoding, ReadError};
 
 /// Lines waiting beyond this many bytes stop the shards' reading.
 const WINDOW: usize = 4 << 20;
@@ -84,14 +87,21 @@ impl Output {
         }
     }
 
-    fn write(&self, name: &str, data: &[u8]) -> Position {
+    /// Writes a line; nothing of it where its data cannot be had in JSON.
+    fn write(&self, name: &str, encoding: Encoding, data: &[u8]) -> Result<Position, ReadError> {
         let mut lines = self.lines();
         let out = &mut lines.waiting;
+        let line = out.len();
         out.extend_from_slice(b"{\"event\":");
         serde_json::to_writer(&mut *out, name).expect("a Vec takes it");
         out.extend_from_slice(b",\"data\":");
         let start = out.len();
-        out.extend_from_slice(data);
+        if encoding == Encoding::Json {
+            out.extend_from_slice(data);
+        } else if let Err(error) = convert(encoding, data, Dialect::Plain(Encoding::Json), Integers::IdsAsText, out) {
+            out.truncate(line);
+            return Err(error);
+        }
         // Inside strings JSON has no raw line breaks; between tokens they are white space, and would break the line.
         for byte in &mut out[start..] {
             if matches!(byte, b'\n' | b'\r') {
@@ -103,7 +113,7 @@ impl Output {
         lines.next = position.next();
         drop(lines);
         self.work.notify_one();
-        position
+        Ok(position)
     }
 
     async fn wait_until(&self, reached: impl Fn(&Lines) -> bool) {
@@ -127,12 +137,32 @@ impl Broker for Output {
         if self.events.as_ref().is_some_and(|events| !events.iter().any(|name| name == event.name)) {
             return None;
         }
-        Some(self.write(event.name, event.data))
+        let &Event { shard, session, seq, name, encoding, data } = event;
+        match self.write(name, encoding, data) {
+            Ok(position) => Some(position),
+            Err(reason) => {
+                error!(shard = %shard.id(), event = name, %seq, %reason, "an event cannot be written in JSON");
+                // Not what nobody wants, but a loss: settled once that is told.
+                let now = unix_millis();
+                self.publish_gap(&Gap {
+                    shard,
+                    reason: GapReason::Refused,
+                    old_session: Some(session.clone()),
+                    new_session: None,
+                    last_committed: seq,
+                    from: now,
+                    to: now,
+                    event: Some(name.to_owned()),
+                    rule: None,
+                })
+            }
+        }
     }
 
     fn publish_gap(&self, gap: &Gap) -> Option<Position> {
         warn!(shard = %gap.shard.id(), reason = ?gap.reason, "events were lost: told by {GAP_EVENT}");
-        Some(self.write(GAP_EVENT, &serde_json::to_vec(gap).expect("a gap is plain data")))
+        let gap = serde_json::to_vec(gap).expect("a gap is plain data");
+        Some(self.write(GAP_EVENT, Encoding::Json, &gap).expect("JSON stays as it is"))
     }
 
     fn discard(&self, _: ShardId) {
@@ -278,4 +308,30 @@ async fn carry_out(line: &[u8], commands: &Commands) -> Result<(), BadLine> {
     // Nobody waits for the outcome: a shard without a connection keeps the command until it has one.
     commands.send(shard, checked.packet.into_owned()).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discord::ids::{Seq, SessionId, Shard};
+
+    #[test]
+    fn a_term_is_a_line_of_json_and_what_is_none_is_told_as_a_gap() {
+        let output = Output::new(None);
+        let shard = Shard::new(ShardId::new(0), 1).expect("the only one");
+        let (session, seq, encoding) = (SessionId::new("s"), Seq::new(7), Encoding::Etf);
+        // {id: 2^53, n: [1, 2]}
+        let data = b"\x74\0\0\0\x02\x64\0\x02id\x6e\x07\0\0\0\0\0\0\0\x20\x64\0\x01n\x6b\0\x02\x01\x02";
+        let event = Event { shard, session: &session, seq, name: "MESSAGE_CREATE", encoding, data };
+        assert_eq!(output.publish(&event), Some(Position::new(0)));
+        // Not a number is nothing that JSON has.
+        let nan = b"\x46\x7f\xf8\0\0\0\0\0\0";
+        assert_eq!(output.publish(&Event { data: nan, ..event }), Some(Position::new(1)), "the notice's place");
+        let lines = String::from_utf8(output.lines().waiting.clone()).expect("text");
+        let (first, gap) = lines.split_once('\n').expect("two lines");
+        assert_eq!(first, r#"{"event":"MESSAGE_CREATE","data":{"id":"9007199254740992","n":[1,2]}}"#);
+        let gap: serde_json::Value = serde_json::from_str(gap).expect("JSON");
+        assert_eq!((&gap["event"], &gap["data"]["reason"]), (&GAP_EVENT.into(), &"refused".into()));
+        assert_eq!((&gap["data"]["event"], &gap["data"]["last_committed"]), (&"MESSAGE_CREATE".into(), &7.into()));
+    }
 }

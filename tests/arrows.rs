@@ -12,8 +12,9 @@ const CORE: [&str; 9] =
     ["broker", "clock", "cluster", "discord", "encoding", "ledger", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 12] = [
+const OUTSIDE: [&str; 13] = [
     "amqp",
+    "amybot",
     "cli",
     "config",
     "forwarding",
@@ -28,7 +29,7 @@ const OUTSIDE: [&str; 12] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 82] = [
+const SANS_IO: [&str; 89] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -36,6 +37,13 @@ const SANS_IO: [&str; 82] = [
     "amqp/publisher/handshake",
     "amqp/publisher/incoming",
     "amqp/publisher/outbox",
+    "amybot/answer",
+    "amybot/coordinator",
+    "amybot/internal",
+    "amybot/member",
+    "amybot/message",
+    "amybot/pool",
+    "amybot/proxy",
     "broker",
     "cluster/agreement",
     "cluster/announcement",
@@ -114,11 +122,13 @@ const SANS_IO: [&str; 82] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 30] = [
+const DRIVERS: [&str; 32] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
     "amqp/publisher/transport",
+    "amybot/office",
+    "amybot/post",
     "cluster/fence",
     "discord/commands",
     "discord/connect",
@@ -148,7 +158,7 @@ const DRIVERS: [&str; 30] = [
 ];
 
 /// In these folders everything is either sans-I/O or a driver.
-const SORTED: [&str; 6] = ["amqp/publisher", "cluster", "discord", "session_store", "simulator", "singyeong"];
+const SORTED: [&str; 7] = ["amqp/publisher", "amybot", "cluster", "discord", "session_store", "simulator", "singyeong"];
 
 #[test]
 fn the_core_names_no_adapter() {

@@ -10,7 +10,14 @@ use optic::simulator::Settings;
 use serde_json::{Value, json};
 use simulator_client::{Ended, Running};
 
-const COMPRESSIONS: [&str; 3] = ["", "&compress=zlib-stream", "&compress=zstd-stream"];
+const LINKS: [&str; 6] = [
+    "&encoding=json",
+    "&encoding=json&compress=zlib-stream",
+    "&encoding=json&compress=zstd-stream",
+    "&encoding=etf",
+    "&encoding=etf&compress=zlib-stream",
+    "&encoding=etf&compress=zstd-stream",
+];
 
 fn settings() -> Settings {
     Settings { identify_window: Duration::ZERO, ..Settings::default() }
@@ -23,7 +30,7 @@ fn numbers(packets: &[Value]) -> Vec<u64> {
 
 #[tokio::test]
 async fn events_come_in_order_and_a_resume_brings_exactly_what_was_missed() {
-    for compression in COMPRESSIONS {
+    for compression in LINKS {
         let running = Running::start(Settings { split_messages: 3, split_frames: 2, ..settings() }).await;
         let mut client = running.connect(compression).await;
         let ready = client.identify(Intents::ALL, [0, 1]).await;
@@ -51,7 +58,7 @@ async fn events_come_in_order_and_a_resume_brings_exactly_what_was_missed() {
 
 #[tokio::test]
 async fn a_flood_built_beforehand_is_the_same_flood_and_heartbeats_go_in_between() {
-    for compression in COMPRESSIONS {
+    for compression in LINKS {
         let flood = Settings { events: Some(3_000), prebuilt: true, ..settings() };
         let running = Running::start(flood).await;
         let mut client = running.connect(compression).await;
@@ -139,8 +146,44 @@ async fn what_a_client_does_wrong_is_closed_with_its_code() {
     assert_eq!(client.ended().await, Ended::Closed(4011));
     let mut client = running.connect_with("v=7&encoding=json").await;
     assert_eq!(client.ended().await, Ended::Closed(4012));
-    let mut client = running.connect_with("v=10&encoding=etf").await;
+    let mut client = running.connect_with("v=10&encoding=bert").await;
     assert_eq!(client.ended().await, Ended::Closed(1003));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn in_etf_a_client_has_binary_keys_and_nothing_else() {
+    let running = Running::start(settings()).await;
+    let heartbeat = br#"{"op":1,"d":null}"#;
+    let compressed: &[u8] = b"\x83\x50\0\0\0\x01\x78\x9c\xcb\x02\0\0\x6b\0\x6b";
+    for packet in [
+        &b"\x83\x74\0\0\0\x02\x64\0\x02op\x61\x01\x64\0\x01d\x64\0\x03nil"[..],
+        compressed,
+        &b"\x83\x74\0\0\0\x02\x6d\0\0\0\x02op\x61\x01"[..],
+        &heartbeat[..],
+        &b"\x6a"[..],
+    ] {
+        let mut client = running.connect("&encoding=etf").await;
+        client.send_binary(packet).await;
+        assert_eq!(client.ended().await, Ended::Closed(4002), "{packet:x?}");
+    }
+    let mut client = running.connect("&encoding=etf").await;
+    client.send_text(std::str::from_utf8(heartbeat).expect("text")).await;
+    assert_eq!(client.ended().await, Ended::Closed(4002));
+    let mut client = running.connect("").await;
+    client.send_binary(heartbeat).await;
+    assert_eq!(client.ended().await, Ended::Closed(4002));
+
+    let mut client = running.connect("&encoding=etf").await;
+    client.send(&json!({"op": 1, "d": null})).await;
+    assert_eq!(client.packet().await["op"], 11);
+    let ready = client.identify(Intents::ALL, [0, 1]).await;
+    client.events(4).await;
+    // An id is a number there, and may be one in what is sent.
+    let guild = &ready["d"]["guilds"][0]["id"];
+    assert!(guild.is_u64(), "{guild}");
+    client.send(&json!({"op": 43, "d": {"guild_id": guild, "fields": ["status"]}})).await;
+    assert_eq!(client.packet().await["d"]["guild_id"], *guild);
     running.stop().await;
 }
 

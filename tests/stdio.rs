@@ -39,6 +39,23 @@ async fn a_stop_does_not_wait_for_standard_input() {
     stop.cancel();
 }
 
+/// Whatever Discord writes, lines are JSON, and ids texts.
+#[tokio::test]
+async fn events_of_a_connection_in_etf_are_lines_of_json() {
+    let stop = CancellationToken::new();
+    let mut environment = simulator(&stop).await;
+    environment.push(("DISCORD_ENCODING", "etf".to_owned()));
+    let mut optic = OpticProcess::spawn(&["run"], &borrowed(&environment));
+    let line = optic.wait_for_output(r#"{"event":"READY""#).await;
+    let ready: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(ready["data"]["shard"], serde_json::json!([0, 1]), "{line}");
+    assert_eq!(ready["data"]["user"]["id"], "1371343803441934368", "{line}");
+    optic.wait_for_output(r#"{"event":"MESSAGE_CREATE""#).await;
+    optic.terminate().await;
+    assert!(optic.wait().await.success());
+    stop.cancel();
+}
+
 #[tokio::test]
 async fn nobody_reading_is_an_end_with_a_reason() {
     let stop = CancellationToken::new();

@@ -1,5 +1,6 @@
 //! Names in RabbitMQ, and declaring what they name: spec/amqp.md, "Names" and "Declaring".
 
+mod amybot;
 pub mod singyeong;
 
 use std::collections::BTreeSet;
@@ -32,13 +33,12 @@ pub fn session_queue(group: &str, prefix: &str, shard: ShardId) -> String {
 }
 
 /// Whether Optic itself reads this queue of the group, or keeps something there: `G:optic:…`, `G:SEND`, `G:REJECTED`,
-/// `G:SINGYEONG_…`, `G:<digits>`.
+/// `G:gateway`, `G:gateway-proxy`, `G:SINGYEONG_…`, `G:<digits>`.
 pub fn is_ours(group: &str, queue: &str) -> bool {
     let Some(rest) = queue.strip_prefix(group).and_then(|rest| rest.strip_prefix(':')) else { return false };
     rest.starts_with("optic:")
         || rest.starts_with("SINGYEONG_")
-        || rest == "SEND"
-        || rest == "REJECTED"
+        || matches!(rest, "SEND" | "REJECTED" | "gateway" | "gateway-proxy")
         || is_shard(rest)
 }
 
@@ -305,6 +305,19 @@ pub async fn consumers(admin: &Admin, queue: &Queue) -> Result<u32, AdminError> 
     match bounded(&format!("look at the queue \"{}\"", queue.name()), asked).await {
         Ok(found) => Ok(found.consumer_count()),
         Err(AdminError::NotFound { .. }) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether there is a queue of this name, be it another connection's alone. Direct reply-to's names count as long as their
+/// consumer is there.
+///
+/// # Errors
+/// What RabbitMQ said; nothing is known then.
+pub async fn exists(admin: &Admin, queue: &str) -> Result<bool, AdminError> {
+    match look_at(&admin.channel().await?, queue).await {
+        Ok(_) | Err(AdminError::Locked { .. }) => Ok(true),
+        Err(AdminError::NotFound { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }

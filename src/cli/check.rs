@@ -82,7 +82,7 @@ fn describe(config: &Config, warnings: &[Warning]) -> String {
 
 fn describe_bot(page: &mut Page, bot: &Discord, mode: ClusterMode) {
     page.row("token", "set (not shown)");
-    page.row("discord", format!("{}, {}, compression {}", bot.api.base_url(), bot.encoding.name(), bot.compression));
+    page.row("discord", format!("{}, {}, compression {}", bot.api.base_url(), bot.encoding, bot.compression));
     page.row("shards", shards(&bot.shards, mode));
     match &bot.events {
         EventFilter::Auto => page.row("events", "auto: those that have a queue"),

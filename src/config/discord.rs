@@ -7,10 +7,9 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use crate::discord::command::MAX_BYTES;
-use crate::discord::compression::{self, Compression};
+use crate::discord::compression::{Compression, Encoding};
 use crate::discord::ids::{Shard, ShardId};
 use crate::discord::session::{self, BadIdentify};
-use crate::encoding::Encoding;
 use crate::secret::Secret;
 
 use super::amybot;
@@ -55,7 +54,7 @@ impl Discord {
             large_threshold: self.large_threshold.map(u16::from),
             presence: self.presence.clone(),
             api_version: self.api.version,
-            encoding: compression::Encoding::Json,
+            encoding: self.encoding,
             compression: self.compression,
         }
     }

@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(error, "the packet has 4850 bytes in ETF, as the connection has it; Discord takes at most 4096");
         let spaced = format!(r#"{{"op":3,{}"d":{{}}}}"#, " ".repeat(MAX_JSON));
         let error = check(spaced.as_bytes(), Encoding::Etf).expect_err("too long").to_string();
-        assert_eq!(error, "the packet has 65552 bytes; Discord takes at most 4096");
+        assert_eq!(error, "the packet has 65551 bytes; Discord takes at most 4096");
         let error = check(br#"{"op":3,"d":{"since":1e999}}"#, Encoding::Etf).expect_err("no float").to_string();
         assert!(error.contains("1e999"), "{error}");
     }

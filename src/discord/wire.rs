@@ -1,7 +1,8 @@
 //! What we send, in the encoding of the connection.
 //!
 //! Packets of ours and of workers are made in JSON. In Erlang's format Discord wants keys as binaries; `nil`, `true` and
-//! `false` are atoms, texts binaries, and nothing is compressed.
+//! `false` are atoms, texts binaries, and nothing is compressed. It goes through a value and not by
+//! [`convert`](crate::encoding::convert), which keeps keys that come twice: a term with such a map is malformed.
 
 use std::borrow::Cow;
 

@@ -22,82 +22,70 @@ pub const NULL: &[u8] = &[ATOM, 0, 3, b'n', b'i', b'l'];
 /// # Errors
 /// It does not, or holds something that is not taken.
 pub fn end(bytes: &[u8]) -> Result<usize, EtfError> {
-    // Of each list, tuple or map that is open: twice the terms that are still to come in it, and one if it ends like a list.
-    let mut open = [0_u64; MOST_DEPTH];
-    let (mut depth, mut left, mut at) = (0, 0, 0);
-    loop {
-        let kind = *bytes.get(at).ok_or(EtfError::Incomplete)?;
-        at += 1;
-        let begun = match kind {
-            SMALL_INTEGER => {
-                at += 1;
-                None
-            }
-            BINARY => {
-                at = behind(at + 4, len32(bytes, at)?);
-                None
-            }
-            ATOM | ATOM_UTF8 | STRING => {
-                at += 2 + len16(bytes, at)?;
-                None
-            }
-            SMALL_ATOM | SMALL_ATOM_UTF8 => {
-                at += 1 + len8(bytes, at)?;
-                None
-            }
-            SMALL_BIG => {
-                at += 2 + len8(bytes, at)?;
-                None
-            }
-            MAP => Some((4, 4 * u64::from(len32(bytes, at)?))),
-            NIL => None,
-            LIST => Some((4, 2 * u64::from(len32(bytes, at)?) | 1)),
-            INTEGER => {
-                at += 4;
-                None
-            }
-            NEW_FLOAT => {
-                at += 8;
-                None
-            }
-            FLOAT => {
-                at += 31;
-                None
-            }
-            LARGE_BIG => {
-                at = behind(at + 5, len32(bytes, at)?);
-                None
-            }
-            SMALL_TUPLE => Some((1, 2 * len8(bytes, at)? as u64)),
-            LARGE_TUPLE => Some((4, 2 * u64::from(len32(bytes, at)?))),
-            kind => return Err(EtfError::Kind(kind)),
-        };
-        if let Some((head, terms)) = begun {
-            at += head;
-            // Each has a byte at least.
-            if terms / 2 > (bytes.len() - at) as u64 {
-                return Err(EtfError::Incomplete);
-            }
-            *open.get_mut(depth).ok_or(EtfError::TooDeep)? = left;
-            depth += 1;
-            left = terms;
-        }
-        while left < 2 {
-            if left == 1 {
-                match bytes.get(at) {
-                    Some(&NIL) => at += 1,
-                    Some(_) => return Err(EtfError::ImproperList),
-                    None => return Err(EtfError::Incomplete),
-                }
-            }
-            if depth == 0 {
-                return if at <= bytes.len() { Ok(at) } else { Err(EtfError::Incomplete) };
-            }
-            depth -= 1;
-            left = open[depth];
-        }
-        left -= 2;
+    match head(bytes, 0)? {
+        (at, 0) if at <= bytes.len() => Ok(at),
+        (_, 0) => Err(EtfError::Incomplete),
+        (at, terms) => end_of_many(bytes, at, terms),
     }
+}
+
+/// Where the list, tuple or map ends whose terms begin at `at`.
+fn end_of_many(bytes: &[u8], mut at: usize, mut left: u64) -> Result<usize, EtfError> {
+    // What is left of those around it.
+    let mut outer = [0; MOST_DEPTH - 1];
+    let mut depth = 0;
+    loop {
+        if left >= 2 {
+            left -= 2;
+            let (next, terms) = head(bytes, at)?;
+            at = next;
+            if terms > 0 {
+                *outer.get_mut(depth).ok_or(EtfError::TooDeep)? = left;
+                depth += 1;
+                left = terms;
+            }
+            continue;
+        }
+        if left == 1 {
+            match bytes.get(at) {
+                Some(&NIL) => at += 1,
+                Some(_) => return Err(EtfError::ImproperList),
+                None => return Err(EtfError::Incomplete),
+            }
+        }
+        if depth == 0 {
+            return if at <= bytes.len() { Ok(at) } else { Err(EtfError::Incomplete) };
+        }
+        depth -= 1;
+        left = outer[depth];
+    }
+}
+
+/// Reads one term's head. Gives where the term ends, or where those in it begin, perhaps behind the last byte; and twice the number of
+/// those, and one if it ends like a list.
+#[inline(always)]
+fn head(bytes: &[u8], at: usize) -> Result<(usize, u64), EtfError> {
+    let kind = *bytes.get(at).ok_or(EtfError::Incomplete)?;
+    let at = at + 1;
+    let (at, terms) = match kind {
+        SMALL_INTEGER => return Ok((at + 1, 0)),
+        BINARY => return Ok((behind(at + 4, len32(bytes, at)?), 0)),
+        ATOM | ATOM_UTF8 | STRING => return Ok((at + 2 + len16(bytes, at)?, 0)),
+        SMALL_ATOM | SMALL_ATOM_UTF8 => return Ok((at + 1 + len8(bytes, at)?, 0)),
+        SMALL_BIG => return Ok((at + 2 + len8(bytes, at)?, 0)),
+        NIL => return Ok((at, 0)),
+        INTEGER => return Ok((at + 4, 0)),
+        NEW_FLOAT => return Ok((at + 8, 0)),
+        FLOAT => return Ok((at + 31, 0)),
+        LARGE_BIG => return Ok((behind(at + 5, len32(bytes, at)?), 0)),
+        MAP => (at + 4, 4 * u64::from(len32(bytes, at)?)),
+        LIST => (at + 4, 2 * u64::from(len32(bytes, at)?) | 1),
+        SMALL_TUPLE => (at + 1, 2 * len8(bytes, at)? as u64),
+        LARGE_TUPLE => (at + 4, 2 * u64::from(len32(bytes, at)?)),
+        kind => return Err(EtfError::Kind(kind)),
+    };
+    // Each has a byte at least.
+    if terms / 2 > (bytes.len() - at) as u64 { Err(EtfError::Incomplete) } else { Ok((at, terms)) }
 }
 
 /// The entries of a map, one after the other.

@@ -106,7 +106,7 @@ impl Service {
             return Ok(None);
         }
         amqp.events.set_shard_count(agreed.shard_count);
-        let commands = Arc::new(Commands::new(agreed.shard_count));
+        let commands = Arc::new(Commands::new(agreed.shard_count).in_encoding(discord.settings.encoding));
         let post = self.carry_commands(group, amqp, &commands, told_of_leases.deliveries);
         let want = match mode {
             Mode::Static => Want::These(mine.iter().map(|shard| shard.id()).collect()),

@@ -8,6 +8,7 @@
 //! │  ├─ router, queues      lost: RabbitMQ has again what was not acknowledged
 //! │  └─ news                lost: what is known of other processes' clients stays until it is told anew
 //! ├─ 신경 elsewhere         lost: reconnects; forwarded events wait in RabbitMQ
+//! ├─ amybot                 lost: RabbitMQ has again what was not acknowledged, and another process goes on
 //! ├─ publishing connection  lost: reconnects; shards pause, then close resumable
 //! ├─ administration         lost: reconnects; sessions are stored later
 //! ├─ consumption            lost: reconnects; leases are in doubt, and the fence is closed, until they are held again
@@ -25,6 +26,7 @@
 //!
 //! A task that panics ends the service: whatever it had in hand is resumed by the next start.
 
+mod amybot;
 mod cluster;
 mod descriptors;
 mod forwarding;
@@ -215,7 +217,8 @@ impl Service {
                 let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let connections = self.connect(amqp)?;
                 self.start_singyeong(config, amqp, &connections, &node).await?;
-                info!("there is no DISCORD_TOKEN: no shard runs, and 신경 alone is served");
+                self.start_amybot_alone(config, amqp, &connections);
+                info!("there is no DISCORD_TOKEN: no shard runs, and 신경 and amybot alone are served");
                 self.view.joined();
                 let ending = stop.child_token();
                 let stopped = async {
@@ -264,9 +267,10 @@ impl Service {
             identify_queue::PACE,
             Instant::now(),
         ));
+        let encoding = discord.settings.encoding;
         let shared = self.share(discord, output, store, Fence::open(), gate);
         let shard_count = shards.first().map_or(1, |shard| shard.count());
-        let commands = Arc::new(Commands::new(shard_count));
+        let commands = Arc::new(Commands::new(shard_count).in_encoding(encoding));
         let (input, until) = (commands.clone(), self.intake.clone());
         self.tasks.spawn(async move {
             stdio::read_commands(tokio::io::stdin(), input, until).await;
@@ -321,6 +325,7 @@ impl Service {
             AmqpTurnstile::new(administration.clone(), consumption.clone(), group, Rules::DISCORD);
         self.run(driver.run(self.intake.clone()));
         let gate = IdentifyGate::shared(queue, discord.asked, Arc::new(turnstile));
+        self.start_amybot(config, amqp, &rabbit.connections, discord, &gate)?;
         let shared = self.share(discord, rabbit.broker.clone(), store, fence.clone(), gate);
         let Some(cluster) = self.join(config, group, discord, rabbit, fence, shared, node, stop).await? else {
             return Ok(());
@@ -398,7 +403,7 @@ impl Service {
             group: group.to_owned(),
             persistent: amqp.persistent,
             message_timeout: amqp.message_timeout,
-            dialect: Some(amqp.dialect.unwrap_or(Dialect::Plain(bot.encoding))),
+            dialect: Some(amqp.dialect.unwrap_or(Dialect::Plain(bot.encoding.into()))),
         };
         let events = Arc::new(Events::new(publisher, settings, demand));
         feedback.tell(&events);

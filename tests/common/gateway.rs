@@ -124,6 +124,17 @@ impl Gateway {
         self.sessions().iter().flat_map(|session| self.sent_in(&session.id, session.shard)).collect()
     }
 
+    /// The `d` of every event of a session but for RESUMED, as connections in ETF get it.
+    pub fn sent_in_etf(&self, session: &SessionId) -> Vec<Vec<u8>> {
+        // Discord's order: `d` comes first, behind the version, a map of four and its key; the others' keys tell where it ends.
+        let data = |packet: Vec<u8>| {
+            let start = b"\x83\x74\0\0\0\x04\x64\0\x01d".len();
+            let end = memchr::memmem::rfind(&packet, b"\x64\0\x02op\x61\0\x64\0\x01s").expect("an op and an s");
+            packet[start..end].to_vec()
+        };
+        self.handle.held(session, Encoding::Etf).into_iter().map(data).collect()
+    }
+
     /// How many events there are.
     pub fn count(&self) -> u64 {
         self.sessions().iter().map(|session| session.events).sum()

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use flate2::{Decompress, FlushDecompress};
 use futures_util::{SinkExt, StreamExt};
+use optic::discord::compression::Encoding;
 use optic::discord::intents::Intents;
+use optic::discord::wire;
+use optic::encoding;
 use optic::simulator::{Handle, Settings, Simulator};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -64,7 +67,8 @@ impl Running {
     }
 
     pub async fn raw(&self, compression: &str) -> Client {
-        self.connect_with(&format!("v=10&encoding=json{compression}")).await
+        let encoding = if compression.contains("encoding=") { "" } else { "&encoding=json" };
+        self.connect_with(&format!("v=10{encoding}{compression}")).await
     }
 
     pub async fn connect_with(&self, query: &str) -> Client {
@@ -76,7 +80,8 @@ impl Running {
             _ if query.contains("zstd") => Inflate::Zstd(DCtx::create()),
             _ => Inflate::None,
         };
-        Client { socket, inflate }
+        let encoding = if query.contains("encoding=etf") { Encoding::Etf } else { Encoding::Json };
+        Client { socket, encoding, inflate }
     }
 
     /// Status and body.
@@ -108,12 +113,24 @@ pub enum Ended {
 
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
+    encoding: Encoding,
     inflate: Inflate,
 }
 
 impl Client {
     pub async fn send(&mut self, packet: &Value) {
-        self.send_text(&packet.to_string()).await;
+        match self.encoding {
+            Encoding::Json => self.send_text(&packet.to_string()).await,
+            Encoding::Etf => {
+                let packet = packet.to_string();
+                self.send_binary(&wire::write(self.encoding, packet.as_bytes()).expect("JSON")).await;
+            }
+        }
+    }
+
+    pub async fn send_binary(&mut self, packet: &[u8]) {
+        // As of text.
+        let _ = self.socket.send(Message::binary(packet.to_vec())).await;
     }
 
     pub async fn send_text(&mut self, packet: &str) {
@@ -195,7 +212,10 @@ impl Client {
                 Some(Ok(_)) => None,
             };
             if let Some(packet) = packet {
-                return Ok(serde_json::from_slice(&packet).expect("JSON"));
+                let value = encoding::read(self.encoding.into(), &packet).expect("a packet");
+                let mut json = Vec::new();
+                encoding::write(encoding::Encoding::Json, &value, &mut json);
+                return Ok(serde_json::from_slice(&json).expect("JSON"));
             }
         }
     }

@@ -82,9 +82,16 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
-/// `_sim_ts` of an event.
+/// `_sim_ts` of an event, in JSON or as a term.
 fn stamp(body: &[u8]) -> Option<u64> {
     const KEY: &[u8] = b"\"_sim_ts\":";
+    /// The atom, and the head of an integer of seven bytes.
+    const TERM: &[u8] = b"\x64\0\x07_sim_ts\x6e\x07\0";
+    if body.first() == Some(&131) {
+        let at = memchr::memmem::find(body, TERM)? + TERM.len();
+        let digits = body.get(at..at + 7)?;
+        return Some(digits.iter().rev().fold(0, |number, digit| number << 8 | u64::from(*digit)));
+    }
     let at = memchr::memmem::find(body, KEY)? + KEY.len();
     let digits = body[at..].iter().take_while(|byte| byte.is_ascii_digit());
     Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
