@@ -29,7 +29,7 @@ const OUTSIDE: [&str; 13] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 83] = [
+const SANS_IO: [&str; 89] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -71,6 +71,7 @@ const SANS_IO: [&str; 83] = [
     "discord/websocket",
     "discord/wire",
     "encoding",
+    "forwarding/json",
     "forwarding/rules",
     "forwarding/template",
     "ledger",
@@ -92,10 +93,15 @@ const SANS_IO: [&str; 83] = [
     "simulator/world",
     "singyeong/client",
     "singyeong/close_code",
+    "singyeong/command",
     "singyeong/ids",
     "singyeong/limits",
     "singyeong/metadata",
     "singyeong/outbound/dsn",
+    "singyeong/outbound/packet",
+    "singyeong/outbound/session",
+    "singyeong/outbound/suspicion",
+    "singyeong/outbound/window",
     "singyeong/packet",
     "singyeong/passwords",
     "singyeong/query",
@@ -103,20 +109,20 @@ const SANS_IO: [&str; 83] = [
     "singyeong/registry",
     "singyeong/replica",
     "singyeong/router/envelope",
-    "singyeong/router/gateway",
     "singyeong/router/origin",
     "singyeong/router/parcel",
     "singyeong/router/targets",
-    "singyeong/router/waiting",
     "singyeong/session",
+    "singyeong/waiting",
     "spectacles/demand",
     "spectacles/dialect",
+    "spectacles/forward_id",
     "spectacles/route",
     "spectacles/tally",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 28] = [
+const DRIVERS: [&str; 32] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -139,6 +145,10 @@ const DRIVERS: [&str; 28] = [
     "singyeong/exchange",
     "singyeong/hub",
     "singyeong/news",
+    "singyeong/outbound/aside",
+    "singyeong/outbound/commands",
+    "singyeong/outbound/driver",
+    "singyeong/outbound/link",
     "singyeong/outbox",
     "singyeong/queues/driver",
     "singyeong/queues/publish",
