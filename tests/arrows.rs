@@ -30,7 +30,7 @@ const OUTSIDE: [&str; 14] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 87] = [
+const SANS_IO: [&str; 93] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -75,6 +75,7 @@ const SANS_IO: [&str; 87] = [
     "discord/websocket",
     "discord/wire",
     "encoding",
+    "forwarding/json",
     "forwarding/rules",
     "forwarding/template",
     "ledger",
@@ -97,31 +98,36 @@ const SANS_IO: [&str; 87] = [
     "simulator/world",
     "singyeong/client",
     "singyeong/close_code",
+    "singyeong/command",
     "singyeong/ids",
     "singyeong/limits",
     "singyeong/metadata",
     "singyeong/outbound/dsn",
+    "singyeong/outbound/packet",
+    "singyeong/outbound/session",
+    "singyeong/outbound/suspicion",
+    "singyeong/outbound/window",
     "singyeong/packet",
     "singyeong/query",
     "singyeong/queues",
     "singyeong/registry",
     "singyeong/replica",
     "singyeong/router/envelope",
-    "singyeong/router/gateway",
     "singyeong/router/origin",
     "singyeong/router/parcel",
     "singyeong/router/targets",
-    "singyeong/router/waiting",
     "singyeong/session",
+    "singyeong/waiting",
     "spectacles/demand",
     "spectacles/dialect",
+    "spectacles/forward_id",
     "spectacles/route",
     "spectacles/tally",
     "websocket/frames",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 36] = [
+const DRIVERS: [&str; 40] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -149,6 +155,10 @@ const DRIVERS: [&str; 36] = [
     "singyeong/exchange",
     "singyeong/hub",
     "singyeong/news",
+    "singyeong/outbound/aside",
+    "singyeong/outbound/commands",
+    "singyeong/outbound/driver",
+    "singyeong/outbound/link",
     "singyeong/outbox",
     "singyeong/queues/driver",
     "singyeong/queues/publish",

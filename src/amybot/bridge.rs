@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -231,27 +233,33 @@ impl Shared {
         self.messenger.publish(lane, &message).await
     }
 
-    fn take(&self, correlation_id: Option<String>, body: Vec<u8>) {
+    /// Takes what came back. Gives a connection that the coordinator takes for one of ours, and it is none.
+    fn take(&self, correlation_id: Option<String>, body: Vec<u8>) -> Option<u64> {
         let Some(id) = correlation_id else {
             debug!("an answer to nobody");
-            return;
+            return None;
         };
         if id.starts_with(QUESTION) {
             // Who asked may have given up.
             if let Some(question) = lock(&self.questions).remove(&id) {
                 let _ = question.send(body);
             }
-            return;
+            return None;
         }
-        let outbox = id
-            .parse()
-            .ok()
-            .and_then(|connection: u64| lock(&self.connections).get(&connection).map(|joined| joined.outbox.clone()));
+        let connection: u64 = id.parse().ok()?;
+        let outbox = lock(&self.connections).get(&connection).map(|joined| joined.outbox.clone());
         match outbox {
             Some(outbox) if std::str::from_utf8(&body).is_ok() => outbox.push(&body),
-            Some(_) => warn!(connection = id, "the coordinator sent what is no text"),
-            // It has gone in the meantime, and the coordinator hears of it.
-            None => debug!(connection = id, "a message for a service that is gone"),
+            Some(_) => warn!(connection, "the coordinator sent what is no text"),
+            None => return Some(connection),
+        }
+        None
+    }
+
+    /// The coordinator hears, once more, that a connection is gone.
+    async fn tell_of_none(&self, connection: u64) {
+        if let Some(reply_to) = self.replies.queue() {
+            self.tell(connection, &Internal::Left(Client { node: self.node.clone(), connection, reply_to })).await;
         }
     }
 
@@ -276,11 +284,23 @@ impl BridgeDriver {
     /// Takes what comes until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let Self { bridge, replies, mut events } = self;
+        let mut telling = FuturesUnordered::new();
         let taking = async {
-            while let Some(event) = events.recv().await {
+            loop {
+                let event = tokio::select! {
+                    event = events.recv() => event,
+                    Some(()) = telling.next() => continue,
+                };
                 match event {
-                    ReplyEvent::Answer { correlation_id, body } => bridge.0.take(correlation_id, body),
-                    ReplyEvent::Lost => bridge.0.lost(),
+                    Some(ReplyEvent::Answer { correlation_id, body }) => {
+                        let unknown = bridge.0.take(correlation_id, body);
+                        // Whoever is not told of now, the coordinator has something for again.
+                        if let Some(connection) = unknown.filter(|_| telling.len() < LANES) {
+                            telling.push(bridge.0.tell_of_none(connection));
+                        }
+                    }
+                    Some(ReplyEvent::Lost) => bridge.0.lost(),
+                    None => return,
                 }
             }
         };

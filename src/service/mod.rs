@@ -7,6 +7,7 @@
 //! │  ├─ server              a connection fails: that client only
 //! │  ├─ router, queues      lost: RabbitMQ has again what was not acknowledged
 //! │  └─ news                lost: what is known of other processes' clients stays until it is told anew
+//! ├─ 신경 elsewhere         lost: reconnects; forwarded events wait in RabbitMQ
 //! ├─ amybot                 lost: RabbitMQ has again what was not acknowledged, and another process goes on
 //! ├─ publishing connection  lost: reconnects; shards pause, then close resumable
 //! ├─ administration         lost: reconnects; sessions are stored later
@@ -28,6 +29,7 @@
 mod amybot;
 mod cluster;
 mod descriptors;
+mod forwarding;
 mod fronts;
 mod join;
 mod leftovers;
@@ -167,6 +169,8 @@ struct Discord {
 /// RabbitMQ.
 struct Amqp {
     events: Arc<Events>,
+    /// What shards publish to.
+    broker: Arc<dyn Broker>,
     connections: Connections,
 }
 
@@ -205,9 +209,10 @@ impl Service {
             (config::Broker::Amqp(amqp), Some(bot)) => {
                 let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let fence = Fence::closed(Instant::now());
-                let rabbit = self.start_amqp(bot, amqp, &fence)?;
+                let rabbit = self.start_amqp(config, bot, amqp, &fence)?;
                 // Its clients need no Discord, which may be long in answering.
                 self.start_fronts(config, amqp, &rabbit.connections, &node)?;
+                self.start_forwarding(config, amqp.group.as_str(), &rabbit.connections, &node);
                 let Some(discord) = self.ask_discord(bot, stop).await? else { return Ok(()) };
                 self.run_in_cluster(config, amqp, &discord, &rabbit, fence, node, stop).await
             }
@@ -312,6 +317,7 @@ impl Service {
                 let _ = state.wait_for(|state| *state != BrokerState::Disconnected).await;
             }
             declare(administration, amqp).await;
+            forwarding::declare(administration, group, config.forwarding.as_ref()).await;
         };
         let ending = stop.child_token();
         if self.beside(async { Ok(until(&ending, ready).await) }, &ending).await?.is_none() {
@@ -323,7 +329,7 @@ impl Service {
         self.run(driver.run(self.intake.clone()));
         let gate = IdentifyGate::shared(queue, discord.asked, Arc::new(turnstile));
         self.start_amybot(config, amqp, &rabbit.connections, discord, &gate)?;
-        let shared = self.share(discord, rabbit.events.clone(), store, fence.clone(), gate);
+        let shared = self.share(discord, rabbit.broker.clone(), store, fence.clone(), gate);
         let Some(cluster) = self.join(config, group, discord, rabbit, fence, shared, node, stop).await? else {
             return Ok(());
         };
@@ -366,7 +372,13 @@ impl Service {
         Ok(Connections { administration, consumption })
     }
 
-    fn start_amqp(&mut self, bot: &config::Discord, amqp: &config::Amqp, fence: &Fence) -> Result<Amqp, ServiceError> {
+    fn start_amqp(
+        &mut self,
+        config: &Config,
+        bot: &config::Discord,
+        amqp: &config::Amqp,
+        fence: &Fence,
+    ) -> Result<Amqp, ServiceError> {
         let (address, group) = (address(amqp)?, amqp.group.as_str());
         let demand = match listed(bot) {
             None => Demand::auto(),
@@ -398,9 +410,10 @@ impl Service {
         };
         let events = Arc::new(Events::new(publisher, settings, demand));
         feedback.tell(&events);
+        let broker = forwarding::broker(&events, &feedback, config.forwarding.as_ref());
         // Seen from now on: who asks for readiness is told what is missing.
-        let _ = self.view.broker.set(events.clone());
-        Ok(Amqp { events, connections })
+        let _ = self.view.broker.set(broker.clone());
+        Ok(Amqp { events, broker, connections })
     }
 
     fn start_admin(
