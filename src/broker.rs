@@ -73,6 +73,9 @@ pub struct Gap {
     /// The one event that was lost, where it was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    /// The number of the rule by which that event was to be forwarded: those have missed it, and not workers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<u32>,
 }
 
 /// Why there is a gap.

@@ -7,6 +7,7 @@
 //! - [`spectacles`] over [`amqp`], or [`stdio`]: what carries them
 //! - [`singyeong`] over the same [`amqp`]: websocket clients on the same exchange, their values by [`encoding`]
 //! - [`forwarding`]: events to those clients, or to another such server's, by rules
+//! - [`amybot`] over the same [`amqp`]: services that run shards of their own, and their messages to each other
 //! - [`service`]: every task, and who waits for it; [`config`], [`logging`] and [`http`] (health) go with it
 //! - [`simulator`]: a Discord gateway for tests, demos and work offline
 //!
@@ -26,6 +27,9 @@ pub mod cluster;
 pub mod encoding;
 pub mod forwarding;
 pub mod singyeong;
+
+// Services with shards of their own, and messages between them.
+pub mod amybot;
 
 // What carries events and keeps sessions: RabbitMQ, or standard output.
 pub mod amqp;

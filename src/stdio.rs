@@ -153,6 +153,7 @@ impl Broker for Output {
                     from: now,
                     to: now,
                     event: Some(name.to_owned()),
+                    rule: None,
                 })
             }
         }

@@ -12,8 +12,9 @@ const CORE: [&str; 9] =
     ["broker", "clock", "cluster", "discord", "encoding", "ledger", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 12] = [
+const OUTSIDE: [&str; 13] = [
     "amqp",
+    "amybot",
     "cli",
     "config",
     "forwarding",
@@ -28,7 +29,7 @@ const OUTSIDE: [&str; 12] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 76] = [
+const SANS_IO: [&str; 89] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -36,6 +37,13 @@ const SANS_IO: [&str; 76] = [
     "amqp/publisher/handshake",
     "amqp/publisher/incoming",
     "amqp/publisher/outbox",
+    "amybot/answer",
+    "amybot/coordinator",
+    "amybot/internal",
+    "amybot/member",
+    "amybot/message",
+    "amybot/pool",
+    "amybot/proxy",
     "broker",
     "cluster/agreement",
     "cluster/announcement",
@@ -63,6 +71,7 @@ const SANS_IO: [&str; 76] = [
     "discord/websocket",
     "discord/wire",
     "encoding",
+    "forwarding/json",
     "forwarding/rules",
     "forwarding/template",
     "ledger",
@@ -84,10 +93,15 @@ const SANS_IO: [&str; 76] = [
     "simulator/world",
     "singyeong/client",
     "singyeong/close_code",
+    "singyeong/command",
     "singyeong/ids",
     "singyeong/limits",
     "singyeong/metadata",
     "singyeong/outbound/dsn",
+    "singyeong/outbound/packet",
+    "singyeong/outbound/session",
+    "singyeong/outbound/suspicion",
+    "singyeong/outbound/window",
     "singyeong/packet",
     "singyeong/passwords",
     "singyeong/query",
@@ -95,24 +109,26 @@ const SANS_IO: [&str; 76] = [
     "singyeong/registry",
     "singyeong/replica",
     "singyeong/router/envelope",
-    "singyeong/router/gateway",
     "singyeong/router/origin",
     "singyeong/router/parcel",
     "singyeong/router/targets",
-    "singyeong/router/waiting",
     "singyeong/session",
+    "singyeong/waiting",
     "spectacles/demand",
     "spectacles/dialect",
+    "spectacles/forward_id",
     "spectacles/route",
     "spectacles/tally",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 26] = [
+const DRIVERS: [&str; 32] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
     "amqp/publisher/transport",
+    "amybot/office",
+    "amybot/post",
     "cluster/fence",
     "discord/commands",
     "discord/connect",
@@ -129,6 +145,10 @@ const DRIVERS: [&str; 26] = [
     "singyeong/exchange",
     "singyeong/hub",
     "singyeong/news",
+    "singyeong/outbound/aside",
+    "singyeong/outbound/commands",
+    "singyeong/outbound/driver",
+    "singyeong/outbound/link",
     "singyeong/outbox",
     "singyeong/queues/driver",
     "singyeong/queues/publish",
@@ -138,7 +158,7 @@ const DRIVERS: [&str; 26] = [
 ];
 
 /// In these folders everything is either sans-I/O or a driver.
-const SORTED: [&str; 6] = ["amqp/publisher", "cluster", "discord", "session_store", "simulator", "singyeong"];
+const SORTED: [&str; 7] = ["amqp/publisher", "amybot", "cluster", "discord", "session_store", "simulator", "singyeong"];
 
 #[test]
 fn the_core_names_no_adapter() {

@@ -124,17 +124,9 @@ impl Messenger {
             Some(channel) if channel.status().connected() => channel,
             _ => self.admin.confirming_channel().await?,
         };
-        let confirmation = self.confirmed(&channel, message).await?;
+        let outcome = publish_alone(&self.admin, &channel, message).await?;
         *slot = Some(channel);
-        match confirmation {
-            Confirmation::Ack(None) => Ok(()),
-            // It came with the confirm of the only message in flight.
-            Confirmation::Ack(Some(_)) => {
-                Err(PublishError::Unroutable { exchange: message.exchange.to_owned(), key: message.key.to_owned() })
-            }
-            Confirmation::Nack(_) => Err(PublishError::Refused),
-            Confirmation::NotRequested => unreachable!("the channel confirms"),
-        }
+        outcome
     }
 
     /// Declares a queue and its exchange, and binds it: after [`PublishError::is_undeclared`].
@@ -145,29 +137,47 @@ impl Messenger {
         let mut channel = self.admin.channel().await?;
         queue.declare(&self.admin, &mut channel).await.map(drop)
     }
+}
 
-    async fn confirmed(&self, channel: &Channel, message: &Message<'_>) -> Result<Confirmation, AdminError> {
-        let action = format!("publish to the exchange \"{}\" with the key \"{}\"", message.exchange, message.key);
-        let options = BasicPublishOptions { mandatory: message.mandatory, ..BasicPublishOptions::default() };
-        let (exchange, key) = (short(message.exchange)?, short(message.key)?);
-        let bytes = size(message.properties);
-        if bytes > MOST_PROPERTIES {
-            let reason = format!("its properties have {bytes} bytes, and at most {MOST_PROPERTIES} can be sent");
-            return Err(AdminError::Protocol { action, reason });
+/// Publishes on a channel of `admin` that confirms, and has nothing else in flight. What is known of the message is the inner
+/// outcome; an outer error leaves the channel in a state that is not known.
+pub(super) async fn publish_alone(
+    admin: &Admin,
+    channel: &Channel,
+    message: &Message<'_>,
+) -> Result<Result<(), PublishError>, AdminError> {
+    Ok(match confirmed(admin, channel, message).await? {
+        Confirmation::Ack(None) => Ok(()),
+        // It came with the confirm of the only message in flight.
+        Confirmation::Ack(Some(_)) => {
+            Err(PublishError::Unroutable { exchange: message.exchange.to_owned(), key: message.key.to_owned() })
         }
-        let properties = with_mode(message.properties, message.persistent)?;
-        let published = async { channel.basic_publish(exchange, key, options, message.body, properties).await?.await };
-        tokio::pin!(published);
-        loop {
-            match timeout(PATIENCE, &mut published).await {
-                Ok(confirmed) => return confirmed.map_err(|error| AdminError::of(&action, &error)),
-                // RabbitMQ tells of an alarm only who publishes; what it had read by then it confirms after the alarm, and
-                // published once more it would be there twice.
-                Err(_) if self.admin.is_blocked() => {}
-                Err(_) => {
-                    let seconds = PATIENCE.as_secs();
-                    return Err(AdminError::Unreachable(format!("no confirm within {seconds} s to: {action}")));
-                }
+        Confirmation::Nack(_) => Err(PublishError::Refused),
+        Confirmation::NotRequested => unreachable!("the channel confirms"),
+    })
+}
+
+async fn confirmed(admin: &Admin, channel: &Channel, message: &Message<'_>) -> Result<Confirmation, AdminError> {
+    let action = format!("publish to the exchange \"{}\" with the key \"{}\"", message.exchange, message.key);
+    let options = BasicPublishOptions { mandatory: message.mandatory, ..BasicPublishOptions::default() };
+    let (exchange, key) = (short(message.exchange)?, short(message.key)?);
+    let bytes = size(message.properties);
+    if bytes > MOST_PROPERTIES {
+        let reason = format!("its properties have {bytes} bytes, and at most {MOST_PROPERTIES} can be sent");
+        return Err(AdminError::Protocol { action, reason });
+    }
+    let properties = with_mode(message.properties, message.persistent)?;
+    let published = async { channel.basic_publish(exchange, key, options, message.body, properties).await?.await };
+    tokio::pin!(published);
+    loop {
+        match timeout(PATIENCE, &mut published).await {
+            Ok(confirmed) => return confirmed.map_err(|error| AdminError::of(&action, &error)),
+            // RabbitMQ tells of an alarm only who publishes; what it had read by then it confirms after the alarm, and
+            // published once more it would be there twice.
+            Err(_) if admin.is_blocked() => {}
+            Err(_) => {
+                let seconds = PATIENCE.as_secs();
+                return Err(AdminError::Unreachable(format!("no confirm within {seconds} s to: {action}")));
             }
         }
     }

@@ -15,6 +15,7 @@ pub mod messenger;
 pub mod publisher;
 pub mod record;
 pub mod replies;
+pub mod seat;
 pub mod session_store;
 mod stored;
 pub mod tail;

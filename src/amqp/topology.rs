@@ -1,5 +1,6 @@
 //! Names in RabbitMQ, and declaring what they name: spec/amqp.md, "Names" and "Declaring".
 
+mod amybot;
 pub mod singyeong;
 
 use std::collections::BTreeSet;
@@ -32,13 +33,12 @@ pub fn session_queue(group: &str, prefix: &str, shard: ShardId) -> String {
 }
 
 /// Whether Optic itself reads this queue of the group, or keeps something there: `G:optic:…`, `G:SEND`, `G:REJECTED`,
-/// `G:SINGYEONG_…`, `G:<digits>`.
+/// `G:gateway`, `G:gateway-proxy`, `G:SINGYEONG_…`, `G:<digits>`.
 pub fn is_ours(group: &str, queue: &str) -> bool {
     let Some(rest) = queue.strip_prefix(group).and_then(|rest| rest.strip_prefix(':')) else { return false };
     rest.starts_with("optic:")
         || rest.starts_with("SINGYEONG_")
-        || rest == "SEND"
-        || rest == "REJECTED"
+        || matches!(rest, "SEND" | "REJECTED" | "gateway" | "gateway-proxy")
         || is_shard(rest)
 }
 
@@ -46,6 +46,9 @@ pub fn is_ours(group: &str, queue: &str) -> bool {
 fn is_shard(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit())
 }
+
+/// The key, and behind the group the queue, of events on their way to another 신경 server.
+pub const FORWARD: &str = "optic:forward";
 
 /// A durable queue, how it is declared, and the exchange and keys that it is bound with.
 #[derive(Clone, Debug)]
@@ -114,6 +117,14 @@ impl Queue {
     /// The lock for the record, `G:optic:lock`: never holds a message, its consumer holds the lock.
     pub fn lock(group: &str) -> Self {
         Self { name: format!("{group}:optic:lock"), binding: None, arguments: classic(FieldTable::default()) }
+    }
+
+    /// Events on their way to another 신경 server, `G:optic:forward`: of those that consume it one alone gets them, in order,
+    /// and another takes over where that one has stopped.
+    pub fn forward(group: &str) -> Self {
+        let mut arguments = classic(FieldTable::default());
+        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        Self { arguments, ..Self::shared(group, FORWARD) }
     }
 
     fn shared(group: &str, key: &str) -> Self {
@@ -201,6 +212,14 @@ pub async fn declare_commands(admin: &Admin, group: &str, shard_count: u32) -> R
     declare_all(admin, group, &queues).await.map(drop)
 }
 
+/// Declares queues of the group and binds them, whatever their properties are.
+///
+/// # Errors
+/// The first that failed.
+pub async fn declare_queues(admin: &Admin, group: &str, queues: &[Queue]) -> Result<(), AdminError> {
+    declare_all(admin, group, queues).await.map(drop)
+}
+
 /// So many declarations wait for their answers at a time: enough to hide the round trips.
 const PIPELINED: usize = 64;
 
@@ -286,6 +305,19 @@ pub async fn consumers(admin: &Admin, queue: &Queue) -> Result<u32, AdminError> 
     match bounded(&format!("look at the queue \"{}\"", queue.name()), asked).await {
         Ok(found) => Ok(found.consumer_count()),
         Err(AdminError::NotFound { .. }) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether there is a queue of this name, be it another connection's alone. Direct reply-to's names count as long as their
+/// consumer is there.
+///
+/// # Errors
+/// What RabbitMQ said; nothing is known then.
+pub async fn exists(admin: &Admin, queue: &str) -> Result<bool, AdminError> {
+    match look_at(&admin.channel().await?, queue).await {
+        Ok(_) | Err(AdminError::Locked { .. }) => Ok(true),
+        Err(AdminError::NotFound { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -382,6 +414,7 @@ mod tests {
         assert_eq!(identify_queue("gateway", 3), "gateway:optic:identify.3");
         assert_eq!(Queue::commands("gateway", ShardId::new(7)).name(), "gateway:7");
         assert_eq!(Queue::node("gateway", &NodeId::of_run("web-1", 1)).name(), "gateway:optic:node.web-1.00000001");
+        assert_eq!(Queue::forward("gateway").name(), "gateway:optic:forward");
         let news = Queue::singyeong_news("gateway", &NodeId::of_run("web-1", 1));
         assert_eq!(news.name(), "gateway:optic:singyeong-news.web-1.00000001");
     }
@@ -390,7 +423,8 @@ mod tests {
     fn queues_of_ours_alone_are_classic_and_those_that_workers_declare_have_no_arguments() {
         let node = NodeId::of_run("web-1", 1);
         let of_node = [Queue::node("g", &node), Queue::singyeong_news("g", &node)];
-        for ours in [Queue::lock("g"), Queue::record("g"), Queue::rejected("g")].iter().chain(&of_node) {
+        let forward = Queue::forward("g");
+        for ours in [Queue::lock("g"), Queue::record("g"), Queue::rejected("g"), forward].iter().chain(&of_node) {
             let kind = ours.arguments.inner().get("x-queue-type");
             assert_eq!(kind, Some(&AMQPValue::LongString("classic".into())), "{}", ours.name());
         }

@@ -1,10 +1,14 @@
 //! Forwarding: Discord's events to clients of 신경, by rules (spec/forwarding.md).
 //!
 //! ```text
-//! rules ── template      what is forwarded, and to whom: compiled once
+//! forwarder             the shards' broker, that publishes for rules what it publishes for workers
+//!    └─ rules ── template    what is forwarded, and to whom: compiled once
 //! ```
 
+pub mod forwarder;
+mod json;
 pub mod rules;
 mod template;
 
+pub use self::forwarder::{Destination, Forwarder};
 pub use self::rules::{Kind, Rules, RulesError};

@@ -145,6 +145,11 @@ impl Rules {
         self
     }
 
+    /// Whether any rule lists this event.
+    pub(super) fn lists(&self, event: &str) -> bool {
+        self.by_event.contains_key(event)
+    }
+
     /// The rules that list this event, by their numbers from 1.
     pub(super) fn of(&self, event: &str) -> Option<impl Iterator<Item = (u32, &Rule)>> {
         let rules = self.by_event.get(event)?;
@@ -183,9 +188,9 @@ impl Rule {
         let target =
             Template::compile(target).map_err(|error: UnknownVariable| Mistake::Variable(error.to_string()))?;
         for event in &events {
-            let mut rendered = String::new();
+            let mut rendered = Vec::new();
             target.render(Variables { shard: 0, cluster: 0, event }, &mut rendered);
-            let rendered = encoding::read(Encoding::Json, rendered.as_bytes()).expect("a template renders JSON");
+            let rendered = encoding::read(Encoding::Json, &rendered).expect("a template renders JSON");
             Query::compile(&rendered, Limits::default().query_depth)?;
         }
         Ok((Self { kind, target }, events))
@@ -241,9 +246,9 @@ mod tests {
 
     fn rendered(rules: &Rules, event: &str, shard: u32) -> Vec<(u32, Kind, String)> {
         let render = |(number, rule): (u32, &Rule)| {
-            let mut out = String::new();
+            let mut out = Vec::new();
             rule.target.render(Variables { shard, cluster: 9, event }, &mut out);
-            (number, rule.kind, out)
+            (number, rule.kind, String::from_utf8(out).expect("text"))
         };
         rules.of(event).into_iter().flatten().map(render).collect()
     }

@@ -76,6 +76,7 @@ impl Leftovers {
             from: session.saved_at,
             to: unix_millis(),
             event: None,
+            rule: None,
         };
         self.broker.room().await;
         self.broker.publish_gap(&gap);

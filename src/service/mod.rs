@@ -7,6 +7,8 @@
 //! │  ├─ server              a connection fails: that client only
 //! │  ├─ router, queues      lost: RabbitMQ has again what was not acknowledged
 //! │  └─ news                lost: what is known of other processes' clients stays until it is told anew
+//! ├─ 신경 elsewhere         lost: reconnects; forwarded events wait in RabbitMQ
+//! ├─ amybot                 lost: RabbitMQ has again what was not acknowledged, and another process goes on
 //! ├─ publishing connection  lost: reconnects; shards pause, then close resumable
 //! ├─ administration         lost: reconnects; sessions are stored later
 //! ├─ consumption            lost: reconnects; leases are in doubt, and the fence is closed, until they are held again
@@ -24,8 +26,10 @@
 //!
 //! A task that panics ends the service: whatever it had in hand is resumed by the next start.
 
+mod amybot;
 mod cluster;
 mod descriptors;
+mod forwarding;
 mod join;
 mod leftovers;
 mod pool;
@@ -164,6 +168,8 @@ struct Discord {
 /// RabbitMQ.
 struct Amqp {
     events: Arc<Events>,
+    /// What shards publish to.
+    broker: Arc<dyn Broker>,
     connections: Connections,
 }
 
@@ -200,9 +206,10 @@ impl Service {
             (config::Broker::Amqp(amqp), Some(bot)) => {
                 let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let fence = Fence::closed(Instant::now());
-                let rabbit = self.start_amqp(bot, amqp, &fence)?;
+                let rabbit = self.start_amqp(config, bot, amqp, &fence)?;
                 // Its clients need no Discord, which may be long in answering.
                 self.start_singyeong(config, amqp, &rabbit.connections, &node).await?;
+                self.start_forwarding(config, amqp.group.as_str(), &rabbit.connections, &node);
                 let Some(discord) = self.ask_discord(bot, stop).await? else { return Ok(()) };
                 self.run_in_cluster(config, amqp, &discord, &rabbit, fence, node, stop).await
             }
@@ -210,7 +217,8 @@ impl Service {
                 let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let connections = self.connect(amqp)?;
                 self.start_singyeong(config, amqp, &connections, &node).await?;
-                info!("there is no DISCORD_TOKEN: no shard runs, and 신경 alone is served");
+                self.start_amybot_alone(config, amqp, &connections);
+                info!("there is no DISCORD_TOKEN: no shard runs, and 신경 and amybot alone are served");
                 self.view.joined();
                 let ending = stop.child_token();
                 let stopped = async {
@@ -306,6 +314,7 @@ impl Service {
                 let _ = state.wait_for(|state| *state != BrokerState::Disconnected).await;
             }
             declare(administration, amqp).await;
+            forwarding::declare(administration, group, config.forwarding.as_ref()).await;
         };
         let ending = stop.child_token();
         if self.beside(async { Ok(until(&ending, ready).await) }, &ending).await?.is_none() {
@@ -316,7 +325,8 @@ impl Service {
             AmqpTurnstile::new(administration.clone(), consumption.clone(), group, Rules::DISCORD);
         self.run(driver.run(self.intake.clone()));
         let gate = IdentifyGate::shared(queue, discord.asked, Arc::new(turnstile));
-        let shared = self.share(discord, rabbit.events.clone(), store, fence.clone(), gate);
+        self.start_amybot(config, amqp, &rabbit.connections, discord, &gate)?;
+        let shared = self.share(discord, rabbit.broker.clone(), store, fence.clone(), gate);
         let Some(cluster) = self.join(config, group, discord, rabbit, fence, shared, node, stop).await? else {
             return Ok(());
         };
@@ -359,7 +369,13 @@ impl Service {
         Ok(Connections { administration, consumption })
     }
 
-    fn start_amqp(&mut self, bot: &config::Discord, amqp: &config::Amqp, fence: &Fence) -> Result<Amqp, ServiceError> {
+    fn start_amqp(
+        &mut self,
+        config: &Config,
+        bot: &config::Discord,
+        amqp: &config::Amqp,
+        fence: &Fence,
+    ) -> Result<Amqp, ServiceError> {
         let (address, group) = (address(amqp)?, amqp.group.as_str());
         let demand = match listed(bot) {
             None => Demand::auto(),
@@ -391,9 +407,10 @@ impl Service {
         };
         let events = Arc::new(Events::new(publisher, settings, demand));
         feedback.tell(&events);
+        let broker = forwarding::broker(&events, &feedback, config.forwarding.as_ref());
         // Seen from now on: who asks for readiness is told what is missing.
-        let _ = self.view.broker.set(events.clone());
-        Ok(Amqp { events, connections })
+        let _ = self.view.broker.set(broker.clone());
+        Ok(Amqp { events, broker, connections })
     }
 
     fn start_admin(

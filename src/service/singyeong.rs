@@ -78,7 +78,9 @@ impl Service {
             news.run(carriers).await;
         });
         if config.discord.is_some() {
-            self.run(tell_of_shards(hub, group.to_owned(), self.view.clone(), stop.clone()));
+            let group = group.to_owned();
+            let tell = move |gateway: &Gateway| hub.put_gateway(&group, gateway, unix_millis());
+            self.run(tell_of_shards(self.view.clone(), stop.clone(), tell));
         }
         self.goodbye = SINGYEONG_GOODBYE;
         self.front(server.run(services, stop));
@@ -86,8 +88,8 @@ impl Service {
     }
 }
 
-/// Keeps the gateway's application up to date.
-async fn tell_of_shards(hub: Arc<Hub>, group: String, view: Arc<View>, stop: CancellationToken) {
+/// Keeps somebody up to date about the shards, as the gateway's application has them.
+pub(super) async fn tell_of_shards(view: Arc<View>, stop: CancellationToken, tell: impl Fn(&Gateway)) {
     let mut ticks = interval(LOOK_AT_SHARDS);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told: Option<Gateway> = None;
@@ -113,7 +115,7 @@ async fn tell_of_shards(hub: Arc<Hub>, group: String, view: Arc<View>, stop: Can
             latency: (!latencies.is_empty()).then(|| (latencies.iter().sum::<f64>() / latencies.len() as f64).round()),
         };
         if told.as_ref() != Some(&gateway) {
-            hub.put_gateway(&group, &gateway, unix_millis());
+            tell(&gateway);
             told = Some(gateway);
         }
     }

@@ -8,10 +8,13 @@
 //!    └─ exchange                       what leaves for RabbitMQ:
 //!        ├─ router                     SEND, BROADCAST and other dispatches, to the clients they are for
 //!        └─ queues                     QUEUE, and who receives what is in queues
+//!
+//! outbound                              ourselves as a client, of another such server
 //! ```
 
 pub mod client;
 pub mod close_code;
+mod command;
 pub mod exchange;
 pub mod hub;
 pub mod ids;
@@ -30,3 +33,4 @@ pub mod rest;
 pub mod router;
 pub mod server;
 pub mod session;
+mod waiting;

@@ -9,6 +9,7 @@ use tracing::{debug, error, warn};
 
 use super::demand::{Demand, Wanted};
 use super::dialect::{Body, Speaker};
+use super::forward_id::ForwardId;
 use crate::amqp::publisher::{Abandoned, Field, Message, Observer, Properties, Publisher};
 use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, GapReason, Position, Wait};
 use crate::clock::unix_millis;
@@ -110,16 +111,18 @@ impl Events {
             }
         }
     }
-}
 
-impl Broker for Events {
-    fn publish(&self, event: &Event<'_>) -> Option<Position> {
+    /// Publishes an event, and leaves it to the caller to tell that it cannot be. `None`: nobody wants it.
+    ///
+    /// # Errors
+    /// The gap to be told: settled is the event only with that.
+    pub fn try_publish(&self, event: &Event<'_>) -> Result<Option<Position>, Gap> {
         let (wanted, mandatory) = {
             let mut demand = lock(&self.demand);
             (demand.wants(event.name, self.publisher.settled(), Instant::now), demand.is_mandatory())
         };
         if wanted == Wanted::No {
-            return None;
+            return Ok(None);
         }
         let position = {
             let mut message_id = lock(&self.message_id);
@@ -128,13 +131,70 @@ impl Broker for Events {
             self.send(event.name, event.shard, event.seq, &message_id, mandatory, (event.encoding, event.data))
         };
         let Some(position) = position else {
-            // Not what nobody wants, but a loss: settled once that is told.
-            return self.publish_gap(&refused(event.shard, Some(event.session.clone()), event.seq, event.name));
+            // Not what nobody wants, but a loss.
+            return Err(refused(event.shard, Some(event.session.clone()), event.seq, event.name, None));
         };
         if wanted == Wanted::Probe {
             lock(&self.demand).probed(event.name, position);
         }
-        Some(position)
+        Ok(Some(position))
+    }
+
+    /// Publishes a message that forwards an event, under another key. Whether workers want the event is no question here.
+    ///
+    /// # Errors
+    /// The gap to be told, as with [`try_publish`](Self::try_publish).
+    pub fn forward(&self, forward: &Forward<'_>) -> Result<Position, Gap> {
+        let Forward { rule, key, event, session, shard, seq, body } = *forward;
+        let message_id = ForwardId { rule, event, session: session.map(SessionId::as_str) }.with(seq);
+        let message = Message {
+            exchange: &self.settings.group,
+            routing_key: key,
+            mandatory: false,
+            properties: Properties {
+                content_type: Some("application/json"),
+                headers: &[("shard", Field::Int(i64::from(shard.id().get())))],
+                persistent: self.settings.persistent,
+                expiration: self.expiration.as_deref(),
+                message_id: Some(&message_id),
+                timestamp: Some(unix_millis() / 1000),
+                kind: Some(event),
+                app_id: Some("optic"),
+            },
+            prefix: None,
+            body,
+            shard: shard.id().get(),
+            seq: seq.get(),
+        };
+        self.publisher.publish(&message).map_err(|reason| {
+            error!(shard = %shard.id(), event, %seq, rule, %reason, "an event cannot be forwarded");
+            refused(shard, session.cloned(), seq, event, Some(rule))
+        })
+    }
+}
+
+/// A message that forwards an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Forward<'a> {
+    /// The number of the rule that wants it.
+    pub rule: u32,
+    /// Where it goes.
+    pub key: &'a str,
+    /// The event's name.
+    pub event: &'a str,
+    /// Of the event.
+    pub session: Option<&'a SessionId>,
+    /// Of the event.
+    pub shard: Shard,
+    /// Of the event.
+    pub seq: Seq,
+    /// JSON.
+    pub body: &'a [u8],
+}
+
+impl Broker for Events {
+    fn publish(&self, event: &Event<'_>) -> Option<Position> {
+        self.try_publish(event).unwrap_or_else(|gap| self.publish_gap(&gap))
     }
 
     fn publish_gap(&self, gap: &Gap) -> Option<Position> {
@@ -179,18 +239,25 @@ pub struct Feedback {
     demand: Arc<Mutex<Demand>>,
     /// Set once the publisher exists, which wants this first.
     events: OnceLock<Weak<Events>>,
+    /// By whom gaps are told, where it is not the events' own broker.
+    gaps: OnceLock<Weak<dyn Broker>>,
 }
 
 impl Feedback {
     /// Feedback for this demand.
     pub fn new(demand: Arc<Mutex<Demand>>) -> Self {
-        Self { demand, events: OnceLock::new() }
+        Self { demand, events: OnceLock::new(), gaps: OnceLock::new() }
     }
 
     /// Where gaps are to be told.
     pub fn tell(&self, events: &Arc<Events>) {
         // Set twice would be a mistake of the wiring; the first stays.
         let _ = self.events.set(Arc::downgrade(events));
+    }
+
+    /// By whom gaps are to be told, if that is not the events' own broker: one around it.
+    pub fn tell_by(&self, broker: Weak<dyn Broker>) {
+        let _ = self.gaps.set(broker);
     }
 }
 
@@ -202,20 +269,37 @@ impl Observer for Feedback {
     }
 
     fn abandoned(&self, message: &Abandoned) -> Option<Position> {
+        // A forwarded event is known by its message's id, any other by its key.
+        let id = message.message_id.as_deref();
+        let forwarded = id.and_then(ForwardId::of);
+        let name = forwarded.map_or(message.routing_key.as_str(), |id| id.event);
         // A notice that was itself given up is not told by another.
-        if message.routing_key == GAP_EVENT {
+        if name == GAP_EVENT {
             return None;
         }
         let events = self.events.get().and_then(Weak::upgrade)?;
         let shard = Shard::new(ShardId::new(message.shard), events.shard_count.load(Ordering::Relaxed))?;
-        // A message id is session and number; see `publish`.
-        let session = message.message_id.as_deref().and_then(|id| Some(SessionId::new(id.rsplit_once(':')?.0)));
-        events.publish_gap(&refused(shard, session, Seq::new(message.seq), &message.routing_key))
+        let session = match forwarded {
+            Some(id) => id.session,
+            // Session and number; see `try_publish`.
+            None => id.and_then(|id| Some(id.rsplit_once(':')?.0)),
+        };
+        let rule = forwarded.map(|id| id.rule);
+        let gap = refused(shard, session.map(SessionId::new), Seq::new(message.seq), name, rule);
+        match self.gaps.get().and_then(Weak::upgrade) {
+            Some(broker) => broker.publish_gap(&gap),
+            None => events.publish_gap(&gap),
+        }
     }
 }
 
-/// The notice of one event that the broker does not take.
-fn refused(shard: Shard, session: Option<SessionId>, seq: Seq, name: &str) -> Gap {
+/// The notice of an event that cannot be forwarded by this rule.
+pub fn not_forwarded(event: &Event<'_>, rule: u32) -> Gap {
+    refused(event.shard, Some(event.session.clone()), event.seq, event.name, Some(rule))
+}
+
+/// The notice of one event that the broker does not take, or does not forward by this rule.
+fn refused(shard: Shard, session: Option<SessionId>, seq: Seq, name: &str, rule: Option<u32>) -> Gap {
     let now = unix_millis();
     Gap {
         shard,
@@ -226,6 +310,7 @@ fn refused(shard: Shard, session: Option<SessionId>, seq: Seq, name: &str) -> Ga
         from: now,
         to: now,
         event: Some(name.to_owned()),
+        rule,
     }
 }
 
@@ -253,6 +338,89 @@ mod tests {
         let (publisher, _) = Publisher::new(settings, Arc::new(Feedback::new(demand.clone())));
         let settings = Settings { group: "gateway".to_owned(), persistent: true, message_timeout: None, dialect };
         Events::new(publisher, settings, demand)
+    }
+
+    /// A broker that keeps the gaps it is told.
+    #[derive(Default)]
+    struct Gaps(Mutex<Vec<Gap>>);
+
+    impl Broker for Gaps {
+        fn publish(&self, _: &Event<'_>) -> Option<Position> {
+            unreachable!("only gaps are told")
+        }
+
+        fn publish_gap(&self, gap: &Gap) -> Option<Position> {
+            lock(&self.0).push(gap.clone());
+            Some(Position::new(40))
+        }
+
+        fn discard(&self, _: ShardId) {}
+
+        fn settled(&self) -> Position {
+            Position::new(0)
+        }
+
+        fn has_room(&self) -> bool {
+            true
+        }
+
+        fn room(&self) -> Wait<'_> {
+            Box::pin(std::future::ready(()))
+        }
+
+        fn flushed(&self) -> Wait<'_> {
+            self.room()
+        }
+
+        fn state(&self) -> BrokerState {
+            BrokerState::Connected
+        }
+    }
+
+    #[test]
+    fn what_is_given_up_is_told_by_the_event_s_name_and_by_the_rule_if_it_was_forwarded() {
+        let events = Arc::new(events(&[], None));
+        events.set_shard_count(8);
+        let feedback = Feedback::new(events.demand.clone());
+        feedback.tell(&events);
+        let gaps = Arc::new(Gaps::default());
+        let broker: Arc<dyn Broker> = gaps.clone();
+        feedback.tell_by(Arc::downgrade(&broker));
+        let abandoned = |routing_key: &str, message_id: &str| Abandoned {
+            position: Position::new(3),
+            shard: 5,
+            seq: 7,
+            routing_key: routing_key.to_owned(),
+            message_id: Some(message_id.to_owned()),
+            reason: crate::amqp::publisher::AbandonReason::Refused,
+        };
+        for (key, id) in [
+            ("MESSAGE_CREATE", "2a41:7"),
+            ("SINGYEONG_SEND", "forward:2:TYPING_START:2a41:7"),
+            ("optic:forward", "forward:1:READY::7"),
+        ] {
+            assert_eq!(feedback.abandoned(&abandoned(key, id)), Some(Position::new(40)), "{key}");
+        }
+        // Of a notice there is no notice, be it forwarded.
+        for (key, id) in [("OPTIC_GAP", "gap:5:7:1"), ("SINGYEONG_SEND", "forward:2:OPTIC_GAP:2a41:7")] {
+            assert_eq!(feedback.abandoned(&abandoned(key, id)), None, "{key}");
+        }
+        let told: Vec<_> = lock(&gaps.0)
+            .iter()
+            .map(|gap| {
+                let session = gap.old_session.as_ref().map(|session| session.as_str().to_owned());
+                (gap.event.clone().unwrap_or_default(), gap.rule, session, gap.last_committed.get())
+            })
+            .collect();
+        let told: Vec<_> = told.iter().map(|(e, r, s, n)| (e.as_str(), *r, s.as_deref(), *n)).collect();
+        assert_eq!(
+            told,
+            [
+                ("MESSAGE_CREATE", None, Some("2a41"), 7),
+                ("TYPING_START", Some(2), Some("2a41"), 7),
+                ("READY", Some(1), None, 7)
+            ]
+        );
     }
 
     #[test]

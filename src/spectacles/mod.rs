@@ -9,6 +9,7 @@ pub mod answers;
 pub mod demand;
 mod dialect;
 pub mod events;
+mod forward_id;
 pub mod leftovers;
 pub mod post;
 pub mod reroute;

@@ -221,6 +221,7 @@ impl Intake {
             },
             to: now,
             event: None,
+            rule: None,
         };
         if let Some(position) = self.broker.publish_gap(&gap) {
             // All that the broker has of the old session stands before it.

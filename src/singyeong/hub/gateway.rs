@@ -43,6 +43,13 @@ impl Hub {
 
 impl Gateway {
     fn metadata(&self) -> Metadata {
+        let mut metadata = Metadata::default();
+        metadata.merge(Changes::read(&self.told()).expect("they are of these types"));
+        metadata
+    }
+
+    /// As a client says it of itself: by key, types and values.
+    pub fn told(&self) -> Value {
         let entry = |of, value| Value::map([("type", Value::string(of)), ("value", value)]);
         let shards = self.shards.iter().map(|shard| Value::Integer((*shard).into())).collect();
         let mut entries = vec![
@@ -52,9 +59,6 @@ impl Gateway {
         if let Some(latency) = self.latency.filter(|latency| latency.is_finite()) {
             entries.push(("latency".into(), entry("float", Value::Float(latency))));
         }
-        let changes = Changes::read(&Value::Map(crate::encoding::Map::new(entries)));
-        let mut metadata = Metadata::default();
-        metadata.merge(changes.expect("they are of these types"));
-        metadata
+        Value::Map(crate::encoding::Map::new(entries))
     }
 }

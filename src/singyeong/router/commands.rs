@@ -8,16 +8,28 @@ use tracing::debug;
 
 use super::arrivals::Verdict;
 use super::envelope::{self, Envelope};
-use super::gateway::Command;
 use super::mail::{self, Letter, Undone};
 use super::origin::Origin;
 use super::told::Told;
-use super::waiting::{Asker, LONGEST};
 use super::{MOST_TRIES, PAUSE, Shared};
 use crate::amqp::delivery::{Delivery, Properties};
 use crate::amqp::replies::ReplyEvent;
+use crate::cluster::node::NodeId;
 use crate::encoding::Value;
+use crate::singyeong::command::Command;
+use crate::singyeong::ids::ClientKey;
+use crate::singyeong::waiting::LONGEST;
 use crate::spectacles::post;
+
+/// A client that waits for the outcome of its command.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Asker {
+    key: ClientKey,
+    /// Where it was.
+    node: NodeId,
+    /// Its name for what it asked.
+    nonce: Value,
+}
 
 impl Shared {
     /// Publishes the command that a message to the gateway is.

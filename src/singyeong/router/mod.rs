@@ -19,7 +19,6 @@ mod commands;
 mod dispatches;
 mod envelope;
 mod exchange;
-mod gateway;
 mod mail;
 mod origin;
 mod parcel;
@@ -30,7 +29,6 @@ mod recent;
 mod split;
 mod targets;
 mod told;
-mod waiting;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -45,16 +43,17 @@ use tokio_util::sync::CancellationToken;
 
 use self::arrivals::Source;
 use self::backlog::Backlog;
+use self::commands::Asker;
 use self::mail::Mail;
 use self::origin::Op;
 use self::probes::Probes;
 pub use self::queueing::{Dispatcher, Forwarded, Queueing};
 use self::recent::Recent;
 use self::targets::Targets;
-use self::waiting::Waiting;
 use super::exchange::Later;
 use super::hub::Hub;
 use super::limits::Limits;
+use super::waiting::Waiting;
 use crate::amqp::admin::Admin;
 use crate::amqp::consumer::Consumer;
 use crate::amqp::delivery::Delivery;
@@ -107,7 +106,7 @@ struct Shared {
     mail: Mail,
     targets: Mutex<Targets>,
     replies: Replies,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Waiting<Asker>>,
     recent: Recent,
     /// Since when messages to clients are taken; none while they are not.
     consuming: watch::Receiver<Option<Instant>>,
@@ -269,7 +268,7 @@ impl Shared {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting<Asker>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -6,15 +6,15 @@ use crate::encoding::{self, Encoding, Term, Value};
 
 /// A command, and the key it is published under.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Command {
-    pub(super) key: String,
+pub(in crate::singyeong) struct Command {
+    pub(in crate::singyeong) key: String,
     /// JSON.
-    pub(super) body: Vec<u8>,
+    pub(in crate::singyeong) body: Vec<u8>,
 }
 
 /// Why a payload is no command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoCommand {
+pub(in crate::singyeong) enum NoCommand {
     /// Not one of the two shapes.
     #[error("the payload is neither {{\"guild_id\", \"packet\"}} nor {{\"shard_id\", \"packet\"}}")]
     Shape,
@@ -27,7 +27,7 @@ pub(super) enum NoCommand {
 }
 
 impl Command {
-    pub(super) fn of(payload: &Value) -> Result<Self, NoCommand> {
+    pub(in crate::singyeong) fn of(payload: &Value) -> Result<Self, NoCommand> {
         let field = |name: &str| payload.get(name).filter(|value| !value.is_null());
         let packet = field("packet").ok_or(NoCommand::Shape)?;
         match (field("guild_id"), field("shard_id")) {

@@ -1,0 +1,514 @@
+//! Who is there, which shards they have, and what is to be done for them: the one brain of a group's services.
+//!
+//! ```text
+//! SHARD_CONNECT ─► a shard is taken ─► stored ─► its turn to identify ─► SHARD_ACCEPT ─► stored that it was told
+//! ```
+//!
+//! Knows no queue and no clock. What changes is stored before anything that follows from it is done: [`Action::Store`] comes
+//! first, and nothing behind it until [`stored`](Coordinator::stored). So whoever takes over knows of everything that was said.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::answer::Answer;
+use super::internal::{Client, Instance, Order, Over, Service, Services};
+use super::member::{Address, Member};
+use super::message::{Message, Opcode, Refusal, Request, ServiceName, Topics};
+use super::pool::{Holding, Pool};
+use crate::discord::ids::ShardId;
+use crate::encoding::Dialect;
+
+/// Of what is stored.
+const VERSION: u32 = 1;
+/// So many instances are known at a time: each is a part of what is stored.
+const MOST_MEMBERS: usize = 4096;
+/// So many bytes of topics they have in all.
+const MOST_TOPIC_BYTES: usize = 1 << 20;
+
+/// The coordinator.
+#[derive(Debug)]
+pub struct Coordinator {
+    pool: Pool,
+    members: BTreeMap<Over, Member>,
+    /// So many came since the beginning.
+    came: u64,
+    topic_bytes: usize,
+    actions: VecDeque<Action>,
+    /// Shards whose turn is waited for, held or not.
+    turns: HashSet<ShardId>,
+    /// Held when we took over, by requests that may come again.
+    doubted: BTreeSet<ShardId>,
+    changes: u64,
+    stored: u64,
+    storing: Option<u64>,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Keep this, then say [`stored`](Coordinator::stored).
+    Store(Vec<u8>),
+    /// Wait for the shard's turn to identify, then say [`turn`](Coordinator::turn). Asked once until then.
+    AskTurn(ShardId),
+    /// Say this to an instance; the loss of its queue is [`queue_gone`](Coordinator::queue_gone).
+    Send(Letter),
+}
+
+/// Something to be said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// To whom.
+    pub to: Address,
+    /// In which form.
+    pub dialect: Dialect,
+    /// What it answers, as its asker named it.
+    pub correlation_id: Option<String>,
+    /// What is said. That a shard is accepted is told back by [`accepted`](Coordinator::accepted).
+    pub answer: Answer,
+}
+
+/// A message of a service with what came beside it.
+#[derive(Clone, Debug)]
+pub struct Said<'a> {
+    /// Who says it.
+    pub from: &'a Address,
+    /// In which form.
+    pub dialect: Dialect,
+    /// Its name for the answer.
+    pub correlation_id: Option<&'a str>,
+    /// Its name for the message.
+    pub message_id: Option<&'a str>,
+    /// Whether it was delivered before, to us or to who was here before.
+    pub redelivered: bool,
+    /// What it says.
+    pub message: &'a Message,
+}
+
+/// What becomes of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is done with the actions that it led to.
+    Done,
+    /// It is to be passed on.
+    Proxied(Proxied),
+    /// It is not done, and its sender is told why.
+    Refused(Refused),
+}
+
+/// A message that is passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxied {
+    /// Who says it.
+    pub source: ServiceName,
+    /// The key under which it goes.
+    pub topic: Box<str>,
+    /// The websocket services that want it.
+    pub to: Vec<Client>,
+}
+
+/// Why something is not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// For what the message says.
+    #[error(transparent)]
+    Message(#[from] Refusal),
+    /// Its sender said before that it is somebody else.
+    #[error("it is sent by {said:?}, but who sends it identified as \"{known}\"")]
+    OtherName {
+        /// By which name it identified.
+        known: ServiceName,
+        /// Who it says that it is.
+        said: ServiceName,
+    },
+    /// No shard is free.
+    #[error("no shard is free: services have all of the {shard_count}, or Optic runs them itself")]
+    UsedUp {
+        /// In how many shards the bot is split.
+        shard_count: u32,
+    },
+    /// It gives back what it does not have.
+    #[error("shard {0} is not its own")]
+    NotItsShard(ShardId),
+    /// There are too many instances already.
+    #[error("there are {MOST_MEMBERS} instances of services already")]
+    TooManyMembers,
+    /// There are too many topics already.
+    #[error("the topics of all services have more than {MOST_TOPIC_BYTES} bytes")]
+    TooManyTopics,
+}
+
+/// What was kept cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unrestorable {
+    /// Another Optic's.
+    #[error("what is stored of services is of version {0}, and this Optic knows {VERSION}")]
+    Version(u32),
+    /// Nothing of ours.
+    #[error("what is stored of services cannot be read: {0}")]
+    Malformed(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    came: u64,
+    members: Vec<Member>,
+    shards: BTreeMap<ShardId, Holding>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+impl Coordinator {
+    /// The first of a group: nobody has anything.
+    pub fn new(shard_count: u32, optics: BTreeSet<ShardId>) -> Self {
+        Self::with(Pool::new(shard_count, optics), BTreeMap::new(), 0)
+    }
+
+    /// Who takes over, with what was stored. Everybody in it is to be looked for.
+    ///
+    /// # Errors
+    /// It cannot be read. Nobody is to go on without it: shards could be given twice.
+    pub fn restored(record: &[u8], shard_count: u32, optics: BTreeSet<ShardId>) -> Result<Self, Unrestorable> {
+        let malformed = |error: serde_json::Error| Unrestorable::Malformed(error.to_string());
+        let version: Version = serde_json::from_slice(record).map_err(malformed)?;
+        if version.version != VERSION {
+            return Err(Unrestorable::Version(version.version));
+        }
+        let record: Record = serde_json::from_slice(record).map_err(malformed)?;
+        let members: BTreeMap<Over, Member> =
+            record.members.into_iter().map(|member| (member.address.over(), member)).collect();
+        let is_known = |holding: &Holding| members.contains_key(&holding.by);
+        let shards: BTreeMap<ShardId, Holding> =
+            record.shards.into_iter().filter(|(_, holding)| is_known(holding)).collect();
+        let mut restored = Self::with(Pool::restored(shard_count, optics, shards), members, record.came);
+        restored.go_on();
+        Ok(restored)
+    }
+
+    fn with(pool: Pool, members: BTreeMap<Over, Member>, came: u64) -> Self {
+        let topic_bytes = members.values().map(Member::topic_bytes).sum();
+        let (actions, turns, doubted) = Default::default();
+        // Stored at once: whether we can is found out before anybody is told anything.
+        Self { pool, members, came, topic_bytes, actions, turns, doubted, changes: 1, stored: 0, storing: None }
+    }
+
+    /// Asks for the turns of those who were not told of their shards.
+    fn go_on(&mut self) {
+        self.doubted = self.pool.held().iter().filter(|(_, held)| held.may_repeat).map(|(shard, _)| *shard).collect();
+        let waiting: Vec<(ShardId, Over)> = (self.pool.held().iter())
+            .filter(|(_, holding)| !holding.accepted)
+            .map(|(shard, holding)| (*shard, holding.by.clone()))
+            .collect();
+        for (shard, by) in waiting {
+            if self.pool.shard(shard).is_some() {
+                self.ask_turn(shard);
+                continue;
+            }
+            // The bot is split in fewer shards now.
+            let request = self.pool.holding(shard).and_then(|holding| holding.request.clone());
+            self.pool.give_back(shard, &by);
+            self.tell_used_up(&by, request);
+        }
+    }
+
+    /// Somebody said something.
+    pub fn said(&mut self, said: &Said<'_>) -> Fate {
+        let over = said.from.over();
+        if !said.redelivered {
+            // What comes again comes first.
+            self.no_more_repeats(&over);
+        }
+        let request = match said.message.request() {
+            Ok(request) => request,
+            Err(refusal) => return Fate::Refused(refusal.into()),
+        };
+        let name = said.message.sender().expect("a request has a sender");
+        if let Some(known) = self.members.get(&over).filter(|member| member.name != name) {
+            return Fate::Refused(Refused::OtherName { known: known.name.clone(), said: name });
+        }
+        let done = match request {
+            Request::Proxy(topic) => return Fate::Proxied(self.proxied(&over, name, topic)),
+            Request::Identify(topics) => self.identify(said, over, name, topics),
+            Request::ShardConnect => self.connect(said, over, name),
+            Request::ShardDeath(shard) => self.death(said, &over, shard),
+        };
+        match done {
+            Ok(()) => Fate::Done,
+            Err(refused) => Fate::Refused(refused),
+        }
+    }
+
+    /// An instance said that it is gone; the shards that are free now.
+    pub fn left(&mut self, over: &Over) -> Vec<ShardId> {
+        let Some(member) = self.members.remove(over) else { return Vec::new() };
+        self.topic_bytes -= member.topic_bytes();
+        self.changed();
+        self.pool.leave(over)
+    }
+
+    /// A queue is gone, and whoever is reached by it; the shards that are free now.
+    pub fn queue_gone(&mut self, queue: &str) -> Vec<ShardId> {
+        let gone: Vec<Over> = (self.members.iter())
+            .filter(|(_, member)| member.address.queue() == queue)
+            .map(|(over, _)| over.clone())
+            .collect();
+        gone.iter().flat_map(|over| self.left(over)).collect()
+    }
+
+    /// Whether the turn of this shard is still of use to somebody. If not, it may be asked for again.
+    pub fn wants_turn(&mut self, shard: ShardId) -> bool {
+        let is_wanted = self.pool.holding(shard).is_some_and(|holding| !holding.accepted);
+        if !is_wanted {
+            self.turns.remove(&shard);
+        }
+        is_wanted
+    }
+
+    /// It is the shard's turn, and the time to identify runs: its holder is told.
+    pub fn turn(&mut self, shard: ShardId) {
+        if !self.turns.remove(&shard) {
+            return;
+        }
+        let Some(holding) = self.pool.holding(shard).filter(|holding| !holding.accepted) else { return };
+        let (by, request) = (holding.by.clone(), holding.request.clone());
+        if let Some(shard) = self.pool.shard(shard) {
+            self.send(&by, request, Answer::ShardAccept(shard));
+        }
+    }
+
+    /// An instance was told that the shard is its own.
+    pub fn accepted(&mut self, shard: ShardId, by: &Over) {
+        if self.pool.accepted(shard, by) {
+            self.changed();
+        }
+    }
+
+    /// An instance could not be told, though it may be there: the turn is asked for again.
+    pub fn not_accepted(&mut self, shard: ShardId) {
+        if self.pool.holding(shard).is_some_and(|holding| !holding.accepted) {
+            self.ask_turn(shard);
+        }
+    }
+
+    /// What the instances of a service are to be told: how many there are.
+    pub fn order(&mut self, order: Order, name: &ServiceName) -> usize {
+        let mut its: Vec<&Member> = self.members.values().filter(|member| member.name == *name).collect();
+        its.sort_by_key(|member| member.order);
+        let answer = match order {
+            Order::Shutdown => Answer::Shutdown,
+            Order::Reboot => Answer::Reboot,
+        };
+        let letters = its.into_iter().map(|member| Letter {
+            to: member.address.clone(),
+            dialect: member.dialect,
+            correlation_id: None,
+            answer: answer.clone(),
+        });
+        let before = self.actions.len();
+        self.actions.extend(letters.map(Action::Send));
+        self.actions.len() - before
+    }
+
+    /// Optic runs these shards now. Who was to be told of one of them gets another.
+    pub fn optic_runs(&mut self, optics: BTreeSet<ShardId>) {
+        let taken: Vec<(ShardId, Holding)> = (self.pool.held().iter())
+            .filter(|(shard, holding)| optics.contains(shard) && !holding.accepted)
+            .map(|(shard, holding)| (*shard, holding.clone()))
+            .collect();
+        self.pool.optic_runs(optics);
+        for (shard, Holding { by, request, .. }) in taken {
+            self.pool.give_back(shard, &by);
+            self.changed();
+            if !self.take(&by, request.clone()) {
+                self.tell_used_up(&by, request);
+            }
+        }
+    }
+
+    /// All that was said so far is stored and acknowledged.
+    pub fn settled(&mut self) {
+        let doubted = &self.doubted;
+        self.pool.settle(|shard, _| !doubted.contains(&shard));
+    }
+
+    /// What was to be stored is.
+    pub fn stored(&mut self) {
+        if let Some(changes) = self.storing.take() {
+            self.stored = changes;
+        }
+    }
+
+    /// What is to be done next, if anything can be done now.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        if self.storing.is_some() {
+            return None;
+        }
+        if self.stored < self.changes {
+            self.storing = Some(self.changes);
+            return Some(Action::Store(self.record()));
+        }
+        self.actions.pop_front()
+    }
+
+    /// The queues that instances need: those of who is gone are gone.
+    pub fn queues(&self) -> BTreeSet<String> {
+        self.members.values().map(|member| member.address.queue().to_owned()).collect()
+    }
+
+    /// Shards that services could get.
+    pub const fn free(&self) -> &BTreeSet<ShardId> {
+        self.pool.free()
+    }
+
+    /// Everybody who is there.
+    pub fn services(&self) -> Services {
+        let mut members: Vec<(&Over, &Member)> = self.members.iter().collect();
+        members.sort_by(|(_, a), (_, b)| (&a.name, a.order).cmp(&(&b.name, b.order)));
+        let mut services: Vec<Service> = Vec::new();
+        for (over, member) in members {
+            if services.last().is_none_or(|service| service.name != member.name) {
+                services.push(Service { name: member.name.clone(), instances: Vec::new() });
+            }
+            let shards = self.pool.of(over).filter(|(_, holding)| holding.accepted).map(|(shard, _)| shard);
+            let instance = Instance {
+                over: over.clone(),
+                shards: shards.collect(),
+                waiting: self.pool.of(over).filter(|(_, holding)| !holding.accepted).count(),
+                topics: member.topics.clone(),
+            };
+            services.last_mut().expect("one was pushed").instances.push(instance);
+        }
+        let free = u32::try_from(self.pool.free().len()).expect("not more than the count");
+        Services { shard_count: self.pool.shard_count(), free, services }
+    }
+
+    fn identify(&mut self, said: &Said<'_>, over: Over, name: ServiceName, topics: Vec<Topics>) -> Result<(), Refused> {
+        let before = self.members.get(&over).map_or(0, Member::topic_bytes);
+        let now: usize = topics.iter().map(Topics::bytes).sum();
+        if self.topic_bytes - before + now > MOST_TOPIC_BYTES {
+            return Err(Refused::TooManyTopics);
+        }
+        let member = self.know(said, &over, name)?;
+        if member.topics != topics {
+            member.topics = topics;
+            self.topic_bytes = self.topic_bytes - before + now;
+            self.changed();
+        }
+        self.send(&over, said.correlation_id.map(str::to_owned), Answer::Identified);
+        Ok(())
+    }
+
+    fn connect(&mut self, said: &Said<'_>, over: Over, name: ServiceName) -> Result<(), Refused> {
+        // Without a name of its own, the one for its answer tells a request from others.
+        let request = said.correlation_id.or(said.message_id);
+        if said.redelivered
+            && let Some(shard) = self.pool.repeated(&over, request)
+        {
+            self.doubted.remove(&shard);
+            return Ok(());
+        }
+        if self.pool.free().is_empty() {
+            return Err(Refused::UsedUp { shard_count: self.pool.shard_count() });
+        }
+        self.know(said, &over, name)?;
+        self.take(&over, request.map(str::to_owned));
+        Ok(())
+    }
+
+    /// Whether there was one.
+    fn take(&mut self, over: &Over, request: Option<String>) -> bool {
+        let Some(shard) = self.pool.take(over, request) else { return false };
+        self.doubted.remove(&shard);
+        self.changed();
+        self.ask_turn(shard);
+        true
+    }
+
+    fn death(&mut self, said: &Said<'_>, over: &Over, shard: ShardId) -> Result<(), Refused> {
+        if self.pool.give_back(shard, over) {
+            self.changed();
+        } else if !said.redelivered {
+            return Err(Refused::NotItsShard(shard));
+        }
+        Ok(())
+    }
+
+    /// Who is passed this message, beside those whose queues are bound to the topic.
+    fn proxied(&self, over: &Over, source: ServiceName, topic: Box<str>) -> Proxied {
+        let others = self.members.iter().filter(|(other, _)| *other != over);
+        let to = others.filter_map(|(_, member)| member.wants(&topic)).cloned().collect();
+        Proxied { source, topic, to }
+    }
+
+    /// The member that says this, new or known.
+    fn know(&mut self, said: &Said<'_>, over: &Over, name: ServiceName) -> Result<&mut Member, Refused> {
+        if !self.members.contains_key(over) {
+            if self.members.len() >= MOST_MEMBERS {
+                return Err(Refused::TooManyMembers);
+            }
+            let order = self.came;
+            self.came += 1;
+            let (address, dialect) = (said.from.clone(), said.dialect);
+            self.members.insert(over.clone(), Member { name, address, dialect, topics: Vec::new(), order });
+            self.changed();
+        }
+        let member = self.members.get_mut(over).expect("it is there now");
+        if member.dialect != said.dialect || member.address != *said.from {
+            member.dialect = said.dialect;
+            member.address = said.from.clone();
+            self.changes += 1;
+        }
+        Ok(member)
+    }
+
+    fn ask_turn(&mut self, shard: ShardId) {
+        if self.turns.insert(shard) {
+            self.actions.push_back(Action::AskTurn(shard));
+        }
+    }
+
+    fn send(&mut self, to: &Over, correlation_id: Option<String>, answer: Answer) {
+        let Some(member) = self.members.get(to) else { return };
+        let letter = Letter { to: member.address.clone(), dialect: member.dialect, correlation_id, answer };
+        self.actions.push_back(Action::Send(letter));
+    }
+
+    fn tell_used_up(&mut self, to: &Over, request: Option<String>) {
+        let reason = Refused::UsedUp { shard_count: self.pool.shard_count() }.to_string();
+        let opcode = Some(u64::from(Opcode::ShardConnect.number()));
+        self.send(to, request, Answer::Refused { opcode, reason });
+    }
+
+    const fn changed(&mut self) {
+        self.changes += 1;
+    }
+
+    fn no_more_repeats(&mut self, over: &Over) {
+        if self.doubted.is_empty() {
+            return;
+        }
+        let is_websocket = |over: &Over| matches!(over, Over::Websocket { .. });
+        let pool = &self.pool;
+        let is_of_other_queue = |shard: &ShardId| {
+            pool.holding(*shard).is_some_and(|holding| is_websocket(&holding.by) != is_websocket(over))
+        };
+        self.doubted.retain(is_of_other_queue);
+    }
+
+    fn record(&self) -> Vec<u8> {
+        let record = Record {
+            version: VERSION,
+            came: self.came,
+            members: self.members.values().cloned().collect(),
+            shards: self.pool.held().clone(),
+        };
+        serde_json::to_vec(&record).expect("all keys are texts")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! The process's part in coordinating services: it tries to get the seat, and has the coordinator for as long as it keeps it.
+//!
+//! ```text
+//! Office ─ term ─┬─ books    what comes out of the queues, one after the other, with all that follows from it
+//!                ├─ carrier  messages that are passed on, many at a time
+//!                └─ rounds   who is still there
+//! ```
+//!
+//! What came is acknowledged only when what follows from it is stored and said. Whatever fails ends the term: the rest goes
+//! back to the queues, and whoever gets the seat next, this process or another, begins with what is stored.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use self::books::Books;
+use self::carrier::Carrier;
+use super::coordinator::{Coordinator, Unrestorable};
+use super::post::Post;
+use super::proxy::Counts;
+use crate::amqp::admin::Admin;
+use crate::amqp::error::AdminError;
+use crate::amqp::messenger::Messenger;
+use crate::amqp::seat::{Intake, Seat};
+use crate::amqp::topology::{self, Queue};
+use crate::discord::identify_gate::IdentifyGate;
+use crate::discord::ids::ShardId;
+use crate::discord::turnstile::Pass;
+
+mod books;
+mod carrier;
+mod letters;
+
+/// So many messages of each queue are under way at a time.
+const PREFETCH: u16 = 512;
+/// So many are published at a time.
+const LANES: usize = 16;
+/// How often it is looked whether the seat is free. A little by chance, so that not all come in one moment.
+const LOOK_FOR_SEAT: Duration = Duration::from_millis(1000);
+/// How often it is looked who is still there.
+const ROUND: Duration = Duration::from_secs(5);
+/// Those who were found gone, on their way to the books.
+const FOUND: usize = 64;
+
+/// What the pool is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The group.
+    pub group: String,
+    /// In how many shards the bot is split.
+    pub shard_count: u32,
+    /// Those that Optic runs itself, as far as it is known beforehand. Others that it runs are noticed.
+    pub optics: BTreeSet<ShardId>,
+}
+
+/// A future behind a trait object.
+pub type Turn<'a> = Pin<Box<dyn Future<Output = Pass> + Send + 'a>>;
+
+/// Whose turn it is to identify.
+pub trait Turns: Send + Sync + 'static {
+    /// Waits for the shard's turn. Asked for a shard at most once at a time.
+    fn turn(&self, shard: ShardId) -> Turn<'_>;
+}
+
+impl Turns for IdentifyGate {
+    fn turn(&self, shard: ShardId) -> Turn<'_> {
+        Box::pin(Self::turn(self, shard))
+    }
+}
+
+/// Coordinates services, while this process has the seat: to be run by whoever owns the task.
+#[derive(Debug)]
+pub struct Office {
+    settings: Settings,
+    administration: Admin,
+    consumption: Admin,
+    counts: Counts,
+}
+
+/// Why a term ended, or none began.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum End {
+    #[error(transparent)]
+    Amqp(#[from] AdminError),
+    #[error("{0}; who has which shard is not known without it. Once no service runs, delete the queue \"{1}\"")]
+    Unrestorable(Unrestorable, String),
+}
+
+/// What the parts of a term share.
+struct Term<'a> {
+    office: &'a Office,
+    turns: &'a dyn Turns,
+    seat: &'a Seat,
+    post: Post,
+    coordinator: Mutex<Coordinator>,
+    /// Shards that Optic was found to run beside those it said.
+    noticed: Mutex<BTreeSet<ShardId>>,
+}
+
+/// What the rounds, and who passes messages on, found out.
+#[derive(Debug)]
+enum Found {
+    /// This queue is gone.
+    Gone(String),
+    /// Optic runs others than before.
+    OpticRuns(BTreeSet<ShardId>),
+}
+
+impl Office {
+    /// With a connection that publishes, and one that never does.
+    pub fn new(settings: Settings, administration: Admin, consumption: Admin) -> Self {
+        Self { settings, administration, consumption, counts: Counts::default() }
+    }
+
+    /// What was passed on, by this process.
+    pub fn counts(&self) -> Counts {
+        self.counts.clone()
+    }
+
+    /// Coordinates while it has the seat, until `stop`. `turns` paces what is accepted.
+    pub async fn run(self, turns: Arc<dyn Turns>, stop: CancellationToken) {
+        let (mut last, mut told) = (None, None);
+        while !stop.is_cancelled() {
+            let why = match stop.run_until_cancelled(self.take_seat()).await {
+                None => return,
+                Some(Ok(Some((seat, intakes)))) => {
+                    let ended = stop.run_until_cancelled(self.term(&seat, intakes, &*turns)).await;
+                    // What is not settled goes back.
+                    seat.resign().await;
+                    ended
+                }
+                Some(Ok(None)) => None,
+                Some(Err(why)) => Some(End::Amqp(why)),
+            };
+            if let Some(why) = &why {
+                match why {
+                    // The connection tells of itself.
+                    End::Amqp(AdminError::Unreachable(_)) => debug!(%why, "not coordinating services"),
+                    // Who had the seat before may have the other queues a moment longer.
+                    _ if last.as_ref() != Some(why) => debug!(%why, "not coordinating services"),
+                    _ if told.as_ref() == Some(why) => {}
+                    End::Amqp(_) => warn!(%why, "not coordinating services, trying on"),
+                    End::Unrestorable(..) => error!(%why, "not coordinating services, trying on"),
+                }
+                if last.as_ref() == Some(why) {
+                    told = Some(why.clone());
+                }
+            }
+            last = why;
+            let pause = LOOK_FOR_SEAT.mul_f64(0.5 + fastrand::f64());
+            let _ = stop.run_until_cancelled(sleep(pause)).await;
+        }
+    }
+
+    async fn take_seat(&self) -> Result<Option<(Seat, [Intake; 3])>, AdminError> {
+        let group = self.settings.group.as_str();
+        let queues = [Queue::amybot(group), Queue::amybot_internal(group), Queue::amybot_proxy(group)];
+        Seat::take(&self.administration, &queues, &Queue::amybot_pool(group), PREFETCH).await
+    }
+
+    /// The time in the seat; why it ended.
+    async fn term(&self, seat: &Seat, intakes: [Intake; 3], turns: &dyn Turns) -> End {
+        let coordinator = match self.coordinator(seat).await {
+            Ok(coordinator) => coordinator,
+            Err(why) => return why,
+        };
+        let Settings { group, shard_count, .. } = &self.settings;
+        let instances = coordinator.queues().len();
+        info!(shard_count, instances, free = coordinator.free().len(), "coordinating amybot's services");
+        let term = Term {
+            office: self,
+            turns,
+            seat,
+            post: Post::new(Messenger::with_lanes(self.administration.clone(), LANES), group),
+            coordinator: Mutex::new(coordinator),
+            noticed: Mutex::default(),
+        };
+        let (to_carrier, parcels) = mpsc::channel(3 * usize::from(PREFETCH));
+        let (to_books, found) = mpsc::channel(FOUND);
+        let carrier = Carrier::new(&term, to_books.clone());
+        let why = tokio::select! {
+            why = Books::new(&term, intakes, found, to_carrier).keep() => why,
+            () = carrier.carry(parcels) => unreachable!("the books end before"),
+            () = term.rounds(&to_books) => unreachable!("they go on for ever"),
+        };
+        info!(%why, "not coordinating amybot's services any more");
+        why.into()
+    }
+
+    async fn coordinator(&self, seat: &Seat) -> Result<Coordinator, End> {
+        let Settings { group, shard_count, optics } = &self.settings;
+        match seat.stored().await? {
+            None => Ok(Coordinator::new(*shard_count, optics.clone())),
+            Some(record) => Coordinator::restored(&record, *shard_count, optics.clone())
+                .map_err(|why| End::Unrestorable(why, Queue::amybot_pool(group).name().to_owned())),
+        }
+    }
+}
+
+impl Term<'_> {
+    fn coordinator(&self) -> std::sync::MutexGuard<'_, Coordinator> {
+        self.coordinator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn group(&self) -> &str {
+        &self.office.settings.group
+    }
+
+    /// Looks again and again who is still there, and whether Optic still runs what it was found to run.
+    async fn rounds(&self, found: &mpsc::Sender<Found>) {
+        let mut ticks = interval(ROUND);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let queues = self.coordinator().queues();
+            for queue in queues {
+                match topology::exists(&self.office.consumption, &queue).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        // The books live as long as this does.
+                        let _ = found.send(Found::Gone(queue)).await;
+                    }
+                    Err(why) => debug!(%queue, %why, "whether a service is there is not known"),
+                }
+            }
+            let noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            for shard in noticed {
+                if matches!(self.is_run_by_optic(shard).await, Ok(false)) {
+                    let optics = self.notice(|noticed| _ = noticed.remove(&shard));
+                    let _ = found.send(Found::OpticRuns(optics)).await;
+                }
+            }
+        }
+    }
+
+    /// Whether a process of the group has the lease of a shard.
+    async fn is_run_by_optic(&self, shard: ShardId) -> Result<bool, AdminError> {
+        let commands = Queue::commands(self.group(), shard);
+        topology::consumers(&self.office.consumption, &commands).await.map(|consumers| consumers > 0)
+    }
+
+    /// All that Optic runs, with what changed.
+    fn notice(&self, change: impl FnOnce(&mut BTreeSet<ShardId>)) -> BTreeSet<ShardId> {
+        let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut noticed);
+        noticed.union(&self.office.settings.optics).copied().collect()
+    }
+}
