@@ -247,7 +247,7 @@ mod tests {
             fence: Fence::open(),
         };
         let (publisher, _) = Publisher::new(settings, Arc::new(Feedback::new(demand.clone())));
-        let settings = Settings { group: "gateway".to_owned(), persistent: true, message_timeout: None };
+        let settings = Settings { group: "gateway".to_owned(), persistent: true, message_timeout: None, dialect: None };
         let events = Arc::new(Events::new(publisher.clone(), settings, demand));
         let rules = Rules::parse(RULES).expect("rules");
         (Forwarder::new(events, rules, 2, destination), publisher)

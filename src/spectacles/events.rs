@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn what_is_given_up_is_told_by_the_event_s_name_and_by_the_rule_if_it_was_forwarded() {
-        let events = Arc::new(events(&[]));
+        let events = Arc::new(events(&[], None));
         events.set_shard_count(8);
         let feedback = Feedback::new(events.demand.clone());
         feedback.tell(&events);

@@ -89,6 +89,13 @@ pub(super) async fn serve(driver: &mut Driver, socket: Socket, stop: &Cancellati
     ended
 }
 
+/// A message that can never be sent, and why.
+struct Refused {
+    delivery: Delivery,
+    body: Vec<u8>,
+    reason: String,
+}
+
 impl Link<'_> {
     async fn run(&mut self, feed: &mut Option<Feed>, stop: &CancellationToken) -> Ended {
         let mut asides = FuturesUnordered::new();
@@ -189,7 +196,7 @@ impl Link<'_> {
                 () = consume(consuming) => return Ended::Lost("the queue's consumer has ended".to_owned()),
                 Some(answer) = self.driver.answers.recv(), if may_say => self.answer(&answer),
                 Some(delivery) = next(deliveries), if takes => {
-                    if let Err((delivery, body, reason)) = self.forward(delivery) {
+                    if let Err(Refused { delivery, body, reason }) = self.forward(delivery).map_err(|refused| *refused) {
                         self.driver.set_aside(&reason);
                         asides.push(put(aside.clone(), delivery, body, reason));
                     }
@@ -199,16 +206,16 @@ impl Link<'_> {
     }
 
     /// Sends a message out of the queue. What can never be sent comes back, with the reason.
-    fn forward(&mut self, mut delivery: Delivery) -> Result<(), (Delivery, Vec<u8>, String)> {
+    fn forward(&mut self, mut delivery: Delivery) -> Result<(), Box<Refused>> {
         let body = std::mem::take(&mut delivery.body);
         if self.driver.suspicion.condemns(&body) {
             let reason = self.driver.why_condemned();
             self.driver.suspicion.taken(1);
-            return Err((delivery, body, reason));
+            return Err(Refused { delivery, body, reason }.into());
         }
         let frame = match self.encoded(&body) {
             Ok(frame) => frame,
-            Err(reason) => return Err((delivery, body, reason)),
+            Err(reason) => return Err(Refused { delivery, body, reason }.into()),
         };
         self.out.push_back(frame);
         let number = self.session.say(self.driver.suspicion.is_careful(), Instant::now());

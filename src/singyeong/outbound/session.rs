@@ -293,7 +293,9 @@ mod tests {
         }
 
         fn says(&mut self, count: usize) {
-            (0..count).for_each(|_| drop(self.session.say(false, self.now)));
+            for _ in 0..count {
+                self.session.say(false, self.now);
+            }
         }
 
         fn after(&mut self, wait: Duration) {
