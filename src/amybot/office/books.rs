@@ -30,7 +30,7 @@ use crate::encoding::{Dialect, Encoding};
 
 const JSON: Dialect = Dialect::Plain(Encoding::Json);
 
-/// So many messages at most have their effects stored together.
+/// So much of what comes at most has its effects stored together.
 const BATCH: usize = 64;
 /// Waits for a shard's turn.
 type Waiting<'a> = Pin<Box<dyn Future<Output = (ShardId, Pass)> + Send + 'a>>;
@@ -89,10 +89,11 @@ impl<'a> Books<'a> {
     async fn write_page(&mut self) -> Result<(), AdminError> {
         // Also before anything came: whoever takes over has something to do.
         self.settle().await?;
-        let mut next = Some(self.next().await?);
-        while let Some(came) = next {
-            self.enter(came).await?;
-            next = if self.page.came.len() < BATCH { self.next().now_or_never().transpose()? } else { None };
+        let first = self.next().await?;
+        self.enter(first).await?;
+        for _ in 1..BATCH {
+            let Some(next) = self.next().now_or_never() else { break };
+            self.enter(next?).await?;
         }
         self.settle().await
     }
