@@ -19,7 +19,8 @@ use optic::discord::ids::Seq;
 use optic::discord::inflate::{Buffer, Inflater};
 use optic::discord::intents::Intents;
 use optic::discord::wire;
-use optic::encoding::{self, Value};
+use optic::encoding::convert::{Integers, convert};
+use optic::encoding::{self, Dialect, Value};
 use optic::ledger::Ledger;
 use optic::simulator::{Settings, Simulator, Start};
 use optic::singyeong::client::{Client, Kind};
@@ -127,6 +128,54 @@ fn scan_in(encoding: Encoding, c: &mut Criterion) {
             }
         });
     });
+    group.finish();
+}
+
+/// The events of the mix from one encoding into another; and what it costs to read and write them as trees, were there no other
+/// way.
+fn conversion(c: &mut Criterion) {
+    let dialect = |encoding: Encoding| Dialect::Plain(encoding.into());
+    let mut group = c.benchmark_group("conversion");
+    for from in [Encoding::Json, Encoding::Etf] {
+        let packets = recorded(from, "", Settings::default());
+        let scanned = packets.iter().map(|packet| envelope::scan(from, packet).expect("a packet"));
+        let dispatched = scanned.filter(|packet| packet.event.as_deref().is_some_and(|name| name != "GUILD_CREATE"));
+        let events: Vec<&[u8]> = dispatched.map(|packet| packet.data).collect();
+        group.throughput(Throughput::Elements(events.len() as u64));
+        let (others, integers) = match from {
+            Encoding::Json => {
+                ([Dialect::Plain(encoding::Encoding::Msgpack), dialect(Encoding::Etf)], Integers::AsTheyAre)
+            }
+            Encoding::Etf => {
+                ([Dialect::Plain(encoding::Encoding::Msgpack), dialect(Encoding::Json)], Integers::IdsAsText)
+            }
+        };
+        for to in others.into_iter().chain([Dialect::MsgpackText]) {
+            let mut out = Vec::new();
+            group.bench_function(format!("{from} to {}", to.name()), |b| {
+                b.iter(|| {
+                    for event in &events {
+                        out.clear();
+                        convert(from.into(), black_box(event), to, integers, &mut out).expect("an event");
+                        black_box(out.len());
+                    }
+                });
+            });
+        }
+        if from == Encoding::Json {
+            group.bench_function("json to json by serde_json::Value", |b| {
+                let mut out = Vec::new();
+                b.iter(|| {
+                    for event in &events {
+                        out.clear();
+                        let value: serde_json::Value = serde_json::from_slice(black_box(event)).expect("an event");
+                        serde_json::to_writer(&mut out, &value).expect("a Vec takes everything");
+                        black_box(out.len());
+                    }
+                });
+            });
+        }
+    }
     group.finish();
 }
 
@@ -308,6 +357,6 @@ fn clients(count: i64) -> Registry {
 criterion_group! {
     name = parts;
     config = short();
-    targets = inflate, scan, demand, outbox, ledger, query
+    targets = inflate, scan, conversion, demand, outbox, ledger, query
 }
 criterion_main!(parts);

@@ -125,10 +125,14 @@ fn any(rng: &mut Rng, numbers: Numbers, depth: u32) -> Value {
         }),
         6 => Value::string(&text(rng, 40)),
         7 => Value::string(&text(rng, 400)),
-        8 => Value::List((0..rng.usize(..20)).map(|_| any(rng, numbers, depth - 1)).collect()),
+        8 => {
+            let length = rng.usize(..20);
+            Value::List((0..length).map(|_| any(rng, numbers, depth - 1)).collect())
+        }
         _ => {
+            let length = rng.usize(..20);
             let entry = |_| (text(rng, 12).into(), any(rng, numbers, depth - 1));
-            Value::Map(Map::new((0..rng.usize(..20)).map(entry).collect()))
+            Value::Map(Map::new((0..length).map(entry).collect()))
         }
     }
 }

@@ -42,7 +42,7 @@ async fn killed_in_a_flood(bed: Bed) {
     let received = bed.gateway.reached(&consumer, FLOOD + START).await;
     assert!(!received.iter().any(|message| message.is_gap()));
     let stats = bed.gateway.stats();
-    assert_eq!((stats.identifies, stats.resumes), (1, 1));
+    assert_eq!((stats.identifies, stats.resumes), (1, 1), "{stats:?}");
     stop(optic).await;
 }
 

@@ -33,7 +33,7 @@ async fn a_python_worker_does_so_in_erlangs_term_format() {
 async fn sends_commands_and_reads_the_answers(encoding: &str) {
     let mut worker = Command::new(python());
     worker.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/commands.py"));
-    common::worker_commands(worker, encoding).await;
+    common::worker_commands(worker, "json", encoding).await;
 }
 
 #[tokio::test]

@@ -17,18 +17,17 @@ const MOST: usize = 16;
 pub(super) async fn read(channel: &Channel, queue: &str) -> Result<Vec<Vec<u8>>, AdminError> {
     let name = short(queue)?;
     let action = format!("read the queue \"{queue}\"");
-    let mut bodies = Vec::new();
-    let mut last = None;
+    let (mut bodies, mut tags) = (Vec::new(), Vec::new());
     while bodies.len() < MOST {
         let got = bounded(&action, channel.basic_get(name.clone(), BasicGetOptions::default())).await?;
         let Some(message) = got else { break };
-        last = Some(message.delivery.delivery_tag);
+        tags.push(message.delivery.delivery_tag);
         bodies.push(message.delivery.data);
     }
-    if let Some(last) = last {
-        // All at once, so that they keep their order.
-        let put_back = BasicNackOptions { multiple: true, requeue: true };
-        bounded(&action, channel.basic_nack(last, put_back)).await?;
+    for tag in tags {
+        // One by one: between them there may be deliveries of the channel's consumers. Each goes back to its own place.
+        let put_back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        bounded(&action, channel.basic_nack(tag, put_back)).await?;
     }
     Ok(bodies)
 }

@@ -78,7 +78,6 @@ mod dialect {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dialect, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let known = Dialect::ALL.into_iter().find(|dialect| dialect.name() == name);
-        known.ok_or_else(|| D::Error::custom(format_args!("there is no dialect {name:?}")))
+        Dialect::of_name(&name).ok_or_else(|| D::Error::custom(format_args!("there is no dialect {name:?}")))
     }
 }

@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 
 use crate::amqp::topology::singyeong::is_reserved;
 use crate::discord::ids::ShardId;
-use crate::encoding::{self, Dialect, Encoding, ReadError, Value};
+use crate::encoding::convert::{self, Integers};
+use crate::encoding::{Dialect, Encoding, ReadError};
 
 /// The `t` of messages to and from the gateway itself.
 pub const OPCODE: &str = "gateway:opcode";
@@ -66,11 +67,11 @@ pub struct Topics {
 /// Bytes that are no message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Not in the encoding that it is declared as, or looks like.
-    #[error("it is no {}: {error}", name_of(*.encoding))]
+    /// Not in the dialect that it is declared as, or looks like.
+    #[error("it cannot be read as {dialect}: {error}")]
     Unreadable {
-        /// The encoding.
-        encoding: Encoding,
+        /// The dialect.
+        dialect: Dialect,
         /// What is wrong with it.
         error: ReadError,
     },
@@ -177,41 +178,23 @@ impl Opcode {
 }
 
 impl Message {
-    /// Reads a body, by its content type, else by its first bytes; and tells in which form it was.
+    /// Reads a body in this dialect.
     ///
     /// # Errors
     /// It is no message.
-    pub fn read(content_type: Option<&str>, body: &[u8]) -> Result<(Self, Dialect), Malformed> {
-        let encoding = Encoding::of_body(content_type, body);
-        if encoding == Encoding::Json {
-            return Ok((Self::read_json(body)?, Dialect::Plain(encoding)));
-        }
-        let value = encoding::read(encoding, body).map_err(|error| Malformed::Unreadable { encoding, error })?;
-        match value {
-            Value::String(text) if encoding == Encoding::Msgpack => {
-                Ok((Self::read_json(text.as_bytes())?, Dialect::MsgpackText))
-            }
-            value => {
-                let mut json = Vec::new();
-                encoding::write(Encoding::Json, &value, &mut json);
-                Ok((Self::read_json(&json)?, Dialect::Plain(encoding)))
-            }
-        }
+    pub fn read(dialect: Dialect, body: &[u8]) -> Result<Self, Malformed> {
+        let json = convert::to_json(dialect, body).map_err(|error| Malformed::Unreadable { dialect, error })?;
+        Self::read_json(&json)
     }
 
-    /// In this form.
-    pub fn to_dialect(&self, dialect: Dialect) -> Vec<u8> {
-        let json = self.to_json();
-        let (encoding, value) = match dialect {
-            Dialect::Plain(Encoding::Json) => return json,
-            Dialect::Plain(encoding) => (encoding, encoding::json::read(&json).expect("it was written as JSON")),
-            Dialect::MsgpackText => {
-                (Encoding::Msgpack, Value::String(String::from_utf8(json).expect("JSON is text").into()))
-            }
-        };
+    /// In this dialect.
+    ///
+    /// # Errors
+    /// It holds what the dialect has no form for, or too much of it. Nothing of ours does.
+    pub fn to_dialect(&self, dialect: Dialect) -> Result<Vec<u8>, ReadError> {
         let mut body = Vec::new();
-        encoding::write(encoding, &value, &mut body);
-        body
+        convert::convert(Encoding::Json, &self.to_json(), dialect, Integers::AsTheyAre, &mut body)?;
+        Ok(body)
     }
 
     /// Reads JSON.
@@ -381,7 +364,7 @@ struct Fields {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Number {
-    Number(u64),
+    Plain(u64),
     Text(String),
     Other(serde::de::IgnoredAny),
 }
@@ -389,7 +372,7 @@ enum Number {
 impl Number {
     fn get(&self) -> Option<u64> {
         match self {
-            Self::Number(number) => Some(*number),
+            Self::Plain(number) => Some(*number),
             // `parse` alone would take a sign.
             Self::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
             Self::Text(_) | Self::Other(_) => None,
@@ -414,14 +397,6 @@ fn shown(text: &str) -> Box<str> {
     const MOST: usize = 160;
     let end = (0..=text.len().min(MOST)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     if end == text.len() { text.into() } else { format!("{}…", &text[..end]).into() }
-}
-
-const fn name_of(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::Json => "JSON",
-        Encoding::Msgpack => "MessagePack",
-        Encoding::Etf => "ETF",
-    }
 }
 
 #[cfg(test)]
@@ -508,36 +483,38 @@ mod tests {
     fn what_it_carries_is_kept_byte_for_byte() {
         let d = r#"{ "id": 12345678901234567890123, "x":1.00,"x":"\u00e4 \ud800" }"#;
         let json = format!(r#" {{"x":1,"d":{d} , "t":"t", "s":"s"}} "#);
-        let (read, _) = Message::read(None, json.as_bytes()).expect("a message");
+        let read = Message::read(Dialect::of_body(None, json.as_bytes()), json.as_bytes()).expect("a message");
         assert_eq!(read.d.get(), d);
         assert_eq!(read.to_json(), format!(r#"{{"s":"s","t":"t","d":{d}}}"#).as_bytes());
     }
 
     #[test]
-    fn every_encoding_is_read_by_content_type_or_first_bytes() {
+    fn every_dialect_is_read_and_written() {
         let json = br#"{"s":"bot","t":"gateway:opcode","d":{"opcode":10}}"#;
         let message = Message::read_json(json).expect("a message");
         for dialect in Dialect::ALL {
-            let body = message.to_dialect(dialect);
-            for declared in [None, Some(dialect.content_type()), Some("application/octet-stream"), Some("text/x")] {
-                let (read, form) = Message::read(declared, &body).expect("a message");
-                assert_eq!((read.request(), form), (Ok(Request::ShardConnect), dialect), "{declared:?}");
+            let body = message.to_dialect(dialect).expect("plain");
+            for declared in [None, Some(dialect.content_type()), Some("application/octet-stream")] {
+                assert_eq!(Dialect::of_body(declared, &body), dialect, "{declared:?}");
             }
+            let read = Message::read(dialect, &body).expect("a message");
+            assert_eq!((read.request(), &*read.to_json()), (Ok(Request::ShardConnect), &json[..]), "{dialect}");
         }
     }
 
     #[test]
     fn what_is_no_message_says_why() {
+        const SHAPE: &str = "it is no message {\"s\",\"t\",\"d\"}: ";
         for (content_type, body, why) in [
-            (None, &b""[..], "it is no message {\"s\",\"t\",\"d\"}: EOF"),
-            (None, br#"{"s":"a","t":"b"}"#, "it is no message {\"s\",\"t\",\"d\"}: missing field `d`"),
-            (None, br#"{"s":1,"t":"b","d":1}"#, "it is no message {\"s\",\"t\",\"d\"}: invalid type"),
-            (Some("application/vnd.erlang.etf"), b"{}", "it is no ETF: "),
-            (Some("application/msgpack"), b"\xc1", "it is no MessagePack: "),
-            (None, b"\x83\x61", "it is no ETF: "),
+            (None, &b""[..], format!("{SHAPE}EOF")),
+            (None, br#"{"s":"a","t":"b"}"#, format!("{SHAPE}missing field `d`")),
+            (None, br#"{"s":1,"t":"b","d":1}"#, format!("{SHAPE}invalid type")),
+            (Some("application/vnd.erlang.etf"), b"x", "it cannot be read as Erlang's term format: ".to_owned()),
+            (Some("application/msgpack"), b"\xc1", "it cannot be read as MessagePack: ".to_owned()),
+            (None, b"\x83\x61", "it cannot be read as Erlang's term format: ".to_owned()),
         ] {
-            let error = Message::read(content_type, body).expect_err("no message").to_string();
-            assert!(error.starts_with(why), "{error}");
+            let error = Message::read(Dialect::of_body(content_type, body), body).expect_err("no message").to_string();
+            assert!(error.starts_with(&why), "{error}");
         }
     }
 

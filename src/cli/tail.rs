@@ -1,5 +1,6 @@
 //! `optic tail`: a worker that prints events as they come, for people.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,6 +11,8 @@ use optic::amqp::admin::Admin;
 use optic::amqp::error::AdminError;
 use optic::amqp::tail::{Delivery, Subscription, tail};
 use optic::config::{AmqpUrl, BrokerAccess, Log};
+use optic::encoding::Dialect;
+use optic::encoding::convert::to_json;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -191,8 +194,8 @@ fn line(style: Style, width: usize, now: SystemTime, delivery: &Delivery) -> Str
     let again = if *redelivered { " (again)" } else { "" };
     let size = size(body.len());
     let body = match style {
-        Style::Full => printable(body, usize::MAX),
-        _ => printable(body, 100),
+        Style::Full => printable(&readable(delivery), usize::MAX),
+        _ => printable(&readable(delivery), 100),
     };
     format!("{}  shard {shard:<4} {event:<width$} {size:>9}{again}  {body}\n", time_of_day(now))
 }
@@ -215,16 +218,23 @@ fn json_line(now: SystemTime, delivery: &Delivery) -> String {
         /// What is not JSON, as text.
         Text(String),
     }
-    let Delivery { event, shard, message_id, redelivered, body, .. } = delivery;
-    let data = match serde_json::from_slice(body) {
+    let Delivery { event, shard, message_id, redelivered, .. } = delivery;
+    let body = readable(delivery);
+    let data = match serde_json::from_slice(&body) {
         // A line break between tokens would end the line.
         Ok(json) if !body.contains(&b'\n') => Data::Json(json),
         Ok(json) => Data::Text(json.get().to_owned()),
-        Err(_) => Data::Text(String::from_utf8_lossy(body).into_owned()),
+        Err(_) => Data::Text(String::from_utf8_lossy(&body).into_owned()),
     };
     let time = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().try_into().unwrap_or(u64::MAX);
     let line = Line { time, event, shard: *shard, message_id: message_id.as_deref(), redelivered: *redelivered, data };
     serde_json::to_string(&line).expect("a line has only text keys") + "\n"
+}
+
+/// The body as JSON, whatever `BROKER_ENCODING` made of it; what cannot be read stays as it is.
+fn readable(delivery: &Delivery) -> Cow<'_, [u8]> {
+    let dialect = Dialect::of_body(delivery.content_type.as_deref(), &delivery.body);
+    to_json(dialect, &delivery.body).unwrap_or_else(|_| delivery.body.as_slice().into())
 }
 
 /// At most so many characters, none of which moves a terminal's cursor.
@@ -282,6 +292,14 @@ mod tests {
         let long = at(Style::Short, "é".repeat(2000).as_bytes(), true);
         assert!(long.ends_with(&format!("3.9 KiB (again)  {}…\n", "é".repeat(100))), "{long}");
         assert!(at(Style::Full, "é".repeat(2000).as_bytes(), false).ends_with(&("é".repeat(2000) + "\n")));
+    }
+
+    #[test]
+    fn a_body_in_another_encoding_is_shown_as_json() {
+        for body in [&b"\x81\xa2id\xa11"[..], b"\xaa{\"id\":\"1\"}", b"\x83t\0\0\0\x01d\0\x02idm\0\0\0\x011"] {
+            assert!(at(Style::Short, body, false).ends_with("  {\"id\":\"1\"}\n"));
+            assert!(at(Style::Json, body, false).ends_with(",\"data\":{\"id\":\"1\"}}\n"));
+        }
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl Form for Msgpack {
 pub(super) fn begin_text(out: &mut Vec<u8>, length: usize) {
     match length {
         ..0x20 => out.push(0xa0 | length as u8),
-        ..0x100 => out.extend([0xd9, length as u8]),
+        0x20..0x100 => out.extend([0xd9, length as u8]),
         _ => length16(out, 0xda, length),
     }
 }

@@ -79,7 +79,7 @@ fn head(bytes: &[u8], at: usize) -> Result<(usize, u64), EtfError> {
         FLOAT => return Ok((at + 31, 0)),
         LARGE_BIG => return Ok((behind(at + 5, len32(bytes, at)?), 0)),
         MAP => (at + 4, 4 * u64::from(len32(bytes, at)?)),
-        LIST => (at + 4, 2 * u64::from(len32(bytes, at)?) | 1),
+        LIST => (at + 4, 2 * u64::from(len32(bytes, at)?) + 1),
         SMALL_TUPLE => (at + 1, 2 * len8(bytes, at)? as u64),
         LARGE_TUPLE => (at + 4, 2 * u64::from(len32(bytes, at)?)),
         kind => return Err(EtfError::Kind(kind)),
@@ -87,6 +87,9 @@ fn head(bytes: &[u8], at: usize) -> Result<(usize, u64), EtfError> {
     // Each has a byte at least.
     if terms / 2 > (bytes.len() - at) as u64 { Err(EtfError::Incomplete) } else { Ok((at, terms)) }
 }
+
+/// A key's name and its value's term.
+pub type Entry<'a> = (&'a [u8], &'a [u8]);
 
 /// The entries of a map, one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +115,7 @@ impl<'a> Entries<'a> {
     ///
     /// # Errors
     /// What stands there is none.
-    pub fn next_entry(&mut self) -> Result<Option<(&'a [u8], &'a [u8])>, EtfError> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry<'a>>, EtfError> {
         if self.left == 0 {
             return Ok(None);
         }

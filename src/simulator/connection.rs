@@ -26,6 +26,7 @@ use super::websocket::{self, Decoder, FrameError, Incoming, Kind};
 use crate::discord::close_code::CloseCode;
 use crate::discord::compression::Encoding;
 use crate::discord::ids::{Seq, SessionId};
+use crate::encoding::etf::VERSION;
 
 /// What a connection may be told from outside.
 #[derive(Clone, Debug)]
@@ -596,11 +597,12 @@ impl Shared {
     }
 }
 
-/// A packet, which is made in JSON, in this encoding.
+/// A packet, which is made in JSON, in this encoding. An event that somebody gave us may hold what has no term (`1e999`): there is
+/// nothing of it behind the version byte then, and clients find it malformed.
 pub(super) fn encoded(encoding: Encoding, json: &[u8]) -> Cow<'_, [u8]> {
     match encoding {
         Encoding::Json => Cow::Borrowed(json),
-        Encoding::Etf => Cow::Owned(terms::packet(json).expect("packets are made in JSON")),
+        Encoding::Etf => Cow::Owned(terms::packet(json).unwrap_or_else(|| vec![VERSION])),
     }
 }
 

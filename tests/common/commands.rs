@@ -9,15 +9,17 @@ use super::{Bed, broker};
 
 const SHARDS: u32 = 2;
 
-/// Runs a worker beside Optic with two shards; `command` gets URL, group and number of shards as arguments, and the encoding of all
-/// bodies, events included, as `BROKER_ENCODING`. What all of them ask is looked at here; gives the whole of it.
-pub async fn worker_commands(mut command: Command, encoding: &str) -> Value {
+/// Runs a worker beside Optic with two shards, which Discord writes to in encoding `discord`; `command` gets URL, group and number of shards
+/// as arguments, and the encoding of all bodies, events included, as `BROKER_ENCODING`. What all of them ask is looked at here;
+/// gives the whole of it.
+pub async fn worker_commands(mut command: Command, discord: &str, encoding: &str) -> Value {
     let url = broker();
     // Both shards identify at once.
     let settings = Settings { recommended_shards: SHARDS, max_concurrency: SHARDS, ..Bed::settings() };
     let bed = Bed::new(&url, settings)
         .with("DISCORD_EVENTS", "GUILD_CREATE,GUILD_MEMBERS_CHUNK")
         .with("DISCORD_INTENTS", "GUILDS")
+        .with("DISCORD_ENCODING", discord)
         .with("BROKER_ENCODING", encoding);
     command.env("BROKER_ENCODING", encoding);
     let worker = WorkerProgram::start(command.args([&url, &bed.group, &SHARDS.to_string()])).await;

@@ -46,6 +46,7 @@ async function main() {
   console.log('bound');
 
   const guildId = await guild;
+  assert.strictEqual(typeof guildId, 'string', 'an id is a text, whatever Discord wrote');
   const shard = Number((BigInt(guildId) >> 22n) % BigInt(shards));
   const members = nonce => ({ op: 8, d: { guild_id: guildId, query: 'm', limit: 3, nonce } });
   const answers = {};

@@ -32,12 +32,15 @@ const JSON: Dialect = Dialect::Plain(Encoding::Json);
 
 /// So many messages at most have their effects stored together.
 const BATCH: usize = 64;
+/// Waits for a shard's turn.
+type Waiting<'a> = Pin<Box<dyn Future<Output = (ShardId, Pass)> + Send + 'a>>;
+
 pub(super) struct Books<'a> {
     term: &'a Term<'a>,
     intakes: [Intake; 3],
     found: mpsc::Receiver<Found>,
     carrier: mpsc::Sender<Parcel>,
-    turns: FuturesUnordered<Pin<Box<dyn Future<Output = (ShardId, Pass)> + Send + 'a>>>,
+    turns: FuturesUnordered<Waiting<'a>>,
     page: Page,
 }
 
@@ -122,16 +125,17 @@ impl<'a> Books<'a> {
         let properties = delivery.properties.clone();
         let group = self.term.group();
         let named = properties.reply_to.as_deref().filter(|queue| !queue.is_empty());
-        let read = Message::read(properties.content_type.as_deref(), &delivery.body);
+        let dialect = Dialect::of_body(properties.content_type.as_deref(), &delivery.body);
+        let read = Message::read(dialect, &delivery.body);
         let (refused, kind) = match (named, read) {
             (Some(queue), _) if is_ours(group, queue) => {
                 (format!("its \"reply_to\", {queue:?}, is a queue of Optic's own"), "reply_to")
             }
-            (Some(queue), Ok((message, dialect))) => {
+            (Some(queue), Ok(message)) => {
                 let address = Address::Queue(queue.to_owned());
                 return self.said(&address, dialect, &message, delivery).await;
             }
-            (None, Ok((message, dialect))) => match ServiceName::new(&message.s) {
+            (None, Ok(message)) => match ServiceName::new(&message.s) {
                 Ok(name) => {
                     let queue = queue_name(group, None, name.as_str());
                     return self.said(&Address::Key(name, queue), dialect, &message, delivery).await;
@@ -142,7 +146,7 @@ impl<'a> Books<'a> {
         };
         let letter = named.filter(|queue| !is_ours(group, queue)).map(|queue| Letter {
             to: Address::Queue(queue.to_owned()),
-            dialect: JSON,
+            dialect,
             correlation_id: properties.correlation_id.clone(),
             answer: Answer::Refused { opcode: None, reason: refused.clone() },
         });

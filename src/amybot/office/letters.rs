@@ -44,7 +44,7 @@ impl Term<'_> {
             correlation_id,
             ..Properties::default()
         };
-        let body = letter.answer.message().to_dialect(letter.dialect);
+        let body = letter.answer.message().to_dialect(letter.dialect).expect("it is plain data of ours");
         let (properties, body) = (&properties, body.as_slice());
         let publishing = Publishing { exchange, key, mandatory: !is_direct, persistent: true, properties, body };
         Ok(match self.seat.publish(&publishing).await? {

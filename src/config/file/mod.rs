@@ -68,6 +68,9 @@ pub enum FileError {
     },
 }
 
+/// Makes variables of settings.
+type Translate = fn(&mut Settings<'_>) -> Result<(), FileError>;
+
 /// These say together which shards run; whoever sets one of the one kind in the environment means none of the other.
 const SHARDS: [&str; 3] = ["DISCORD_SHARD_COUNT", "DISCORD_SHARD_IDS", "CLUSTER_MODE"];
 const CLUSTERS: [&str; 3] = ["CLUSTER_ID", "CLUSTER_COUNT", "CLUSTER_SHARDS"];
@@ -79,13 +82,12 @@ impl FileSettings {
     /// It is none that is known, or something in it is wrong.
     pub fn read(path: &Path, text: &str) -> Result<Self, FileError> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        let (value, translate): (_, fn(&mut Settings<'_>) -> Result<(), FileError>) =
-            match extension.to_ascii_lowercase().as_str() {
-                "yml" | "yaml" => (syntax::yaml(text)?, singateway::translate),
-                "json" => (syntax::json(text)?, singateway::translate),
-                "toml" => (syntax::toml(text)?, spectacles::translate),
-                _ => return Err(FileError::UnknownKind),
-            };
+        let (value, translate): (_, Translate) = match extension.to_ascii_lowercase().as_str() {
+            "yml" | "yaml" => (syntax::yaml(text)?, singateway::translate),
+            "json" => (syntax::json(text)?, singateway::translate),
+            "toml" => (syntax::toml(text)?, spectacles::translate),
+            _ => return Err(FileError::UnknownKind),
+        };
         let Value::Object(map) = value else { return Err(FileError::NotSettings) };
         let mut found = Self::default();
         let mut settings = Settings::new(map, &mut found);

@@ -41,8 +41,8 @@ pub(super) fn yaml(text: &str) -> Result<Value, FileError> {
         let at = error.location();
         let place = |place: Option<u64>| place.and_then(|place| usize::try_from(place).ok()).unwrap_or(1);
         FileError::Syntax {
-            line: place(at.map(|at| at.line().into())),
-            column: place(at.map(|at| at.column().into())),
+            line: place(at.map(|at| at.line())),
+            column: place(at.map(|at| at.column())),
             problem: format!("not YAML: {}", first_line(&error.to_string())),
         }
     })
