@@ -29,7 +29,7 @@ const OUTSIDE: [&str; 13] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 89] = [
+const SANS_IO: [&str; 85] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -97,11 +97,7 @@ const SANS_IO: [&str; 89] = [
     "singyeong/ids",
     "singyeong/limits",
     "singyeong/metadata",
-    "singyeong/outbound/dsn",
-    "singyeong/outbound/packet",
-    "singyeong/outbound/session",
-    "singyeong/outbound/suspicion",
-    "singyeong/outbound/window",
+    "singyeong/outbound",
     "singyeong/packet",
     "singyeong/passwords",
     "singyeong/query",
