@@ -27,6 +27,7 @@ pub mod cluster;
 pub mod encoding;
 pub mod forwarding;
 pub mod singyeong;
+pub mod websocket;
 
 // Services with shards of their own, and messages between them.
 pub mod amybot;
@@ -44,6 +45,7 @@ pub mod service;
 
 // Used by all.
 pub mod clock;
+pub mod passwords;
 pub mod secret;
 pub mod tls;
 

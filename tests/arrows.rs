@@ -8,11 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Knows no adapter.
-const CORE: [&str; 9] =
-    ["broker", "clock", "cluster", "discord", "encoding", "ledger", "secret", "session_store", "tls"];
+const CORE: [&str; 10] =
+    ["broker", "clock", "cluster", "discord", "encoding", "ledger", "passwords", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 13] = [
+const OUTSIDE: [&str; 14] = [
     "amqp",
     "amybot",
     "cli",
@@ -26,10 +26,11 @@ const OUTSIDE: [&str; 13] = [
     "singyeong",
     "spectacles",
     "stdio",
+    "websocket",
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 85] = [
+const SANS_IO: [&str; 89] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -44,6 +45,9 @@ const SANS_IO: [&str; 85] = [
     "amybot/message",
     "amybot/pool",
     "amybot/proxy",
+    "amybot/server/close_code",
+    "amybot/server/limits",
+    "amybot/server/session",
     "broker",
     "cluster/agreement",
     "cluster/announcement",
@@ -75,6 +79,7 @@ const SANS_IO: [&str; 85] = [
     "forwarding/rules",
     "forwarding/template",
     "ledger",
+    "passwords",
     "secret",
     "session_store",
     "simulator/compress",
@@ -99,7 +104,6 @@ const SANS_IO: [&str; 85] = [
     "singyeong/metadata",
     "singyeong/outbound",
     "singyeong/packet",
-    "singyeong/passwords",
     "singyeong/query",
     "singyeong/queues",
     "singyeong/registry",
@@ -115,16 +119,22 @@ const SANS_IO: [&str; 85] = [
     "spectacles/forward_id",
     "spectacles/route",
     "spectacles/tally",
+    "websocket/frames",
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 32] = [
+const DRIVERS: [&str; 40] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
     "amqp/publisher/transport",
+    "amybot/bridge",
     "amybot/office",
     "amybot/post",
+    "amybot/server/backlog",
+    "amybot/server/connection",
+    "amybot/server/line",
+    "amybot/server/outbox",
     "cluster/fence",
     "discord/commands",
     "discord/connect",
@@ -151,10 +161,14 @@ const DRIVERS: [&str; 32] = [
     "singyeong/rest",
     "singyeong/router",
     "singyeong/server",
+    "websocket/doors",
+    "websocket/http",
+    "websocket/server",
 ];
 
 /// In these folders everything is either sans-I/O or a driver.
-const SORTED: [&str; 7] = ["amqp/publisher", "amybot", "cluster", "discord", "session_store", "simulator", "singyeong"];
+const SORTED: [&str; 8] =
+    ["amqp/publisher", "amybot", "cluster", "discord", "session_store", "simulator", "singyeong", "websocket"];
 
 #[test]
 fn the_core_names_no_adapter() {

@@ -3,14 +3,14 @@
 //! It ends with its connection, and what was in it with it: then there is another one, and who waits for an answer to the
 //! former name waits in vain, which is told.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -25,7 +25,7 @@ const WAITING: usize = 256;
 
 /// Where answers are to be sent. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Replies(Arc<Mutex<Option<String>>>);
+pub struct Replies(Arc<watch::Sender<Option<String>>>);
 
 /// Keeps the queue: to be run by whoever owns the task.
 #[derive(Debug)]
@@ -59,11 +59,16 @@ impl Replies {
 
     /// The queue's name, while there is one.
     pub fn queue(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.borrow().clone()
+    }
+
+    /// The queue's name from now on, whenever there is another one, or none.
+    pub fn watch(&self) -> watch::Receiver<Option<String>> {
+        self.0.subscribe()
     }
 
     fn set(&self, queue: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = queue;
+        self.0.send_replace(queue);
     }
 }
 

@@ -5,10 +5,12 @@ mod demo;
 mod environment;
 mod exit;
 mod health;
+mod http;
 mod output;
 mod policies;
 mod reshard;
 mod run;
+mod service;
 mod signals;
 mod simulate;
 mod tail;
@@ -37,7 +39,8 @@ Examples:
   optic simulate --rate 100                          a Discord of your own, to work offline
   optic demo                                         all of it at work, with the RabbitMQ of AMQP_URL
   optic policies --max-length 100000 | sh            bound the queues of events
-  optic --env-file .env reshard 32                   another number of shards, while the bot runs";
+  optic --env-file .env reshard 32                   another number of shards, while the bot runs
+  optic --env-file .env service list                 amybot's services, and who has which shard";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -84,6 +87,8 @@ enum Command {
     Reshard(reshard::ReshardArgs),
     /// Ask a running Optic whether it is ready: exit code 0 or 1
     Health(health::HealthArgs),
+    /// Look at amybot's services, and have them stop or start anew
+    Service(service::ServiceArgs),
 }
 
 impl Cli {
@@ -106,6 +111,7 @@ impl Cli {
             Command::Policies(args) => policies::run(args, &environment),
             Command::Reshard(args) => reshard::run(args, &environment).await,
             Command::Health(args) => health::run(args, &environment).await,
+            Command::Service(args) => service::run(args, &environment).await,
         }
     }
 }

@@ -35,7 +35,7 @@ pub fn failed(error: ServiceError) -> anyhow::Error {
     let exit = match &error {
         ServiceError::Address(_) | ServiceError::Shards(_) => Exit::Configuration,
         ServiceError::Http(_)
-        | ServiceError::Singyeong(_)
+        | ServiceError::Websocket(_)
         | ServiceError::Discord(_)
         | ServiceError::GatewayUrl(_)
         | ServiceError::NoShardLeft(_) => Exit::Unavailable,

@@ -2,15 +2,11 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -18,16 +14,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::health::{Health, Report};
+use super::site::Site;
 
 /// Probes are few; more than these wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 32;
+const MOST_CONNECTIONS: usize = 64;
 
 /// Who has not sent the head of a request by then is let go.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 5 });
 
-/// Who has not read the answer by then, too.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Who has not read the answer by then, too. A wrong token's answer alone may take twenty seconds.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The pause after a failed accept: what makes it fail, such as too many open files, goes on for a while.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -77,7 +73,8 @@ impl Server {
     }
 
     /// Answers until `stop`. Requests under way then are dropped: whoever asks a probe asks again.
-    pub async fn run(self, health: Arc<dyn Health>, stop: CancellationToken) {
+    pub async fn run(self, site: Site, stop: CancellationToken) {
+        let site = Arc::new(site);
         let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
@@ -90,20 +87,20 @@ impl Server {
                 () = stop.cancelled() => break,
                 Some(ended) = connections.join_next() => {
                     if let Err(failure) = ended {
-                        error!(%failure, "answering a health request failed");
+                        error!(%failure, "answering a request failed");
                     }
                 }
                 // Dropped, it has accepted nothing yet.
                 (place, stream) = accepted => match stream {
-                    Ok((stream, _)) => {
-                        let health = Arc::clone(&health);
+                    Ok((stream, peer)) => {
+                        let site = Arc::clone(&site);
                         connections.spawn(async move {
-                            answer_one(stream, health).await;
+                            answer_one(stream, peer.ip(), site).await;
                             drop(place);
                         });
                     }
                     Err(failure) => {
-                        warn!(%failure, "cannot accept a health request");
+                        warn!(%failure, "cannot accept a request");
                         tokio::select! {
                             () = stop.cancelled() => break,
                             () = tokio::time::sleep(ACCEPT_PAUSE) => {}
@@ -116,10 +113,10 @@ impl Server {
     }
 }
 
-async fn answer_one(stream: TcpStream, health: Arc<dyn Health>) {
+async fn answer_one(stream: TcpStream, peer: IpAddr, site: Arc<Site>) {
     let service = service_fn(move |request| {
-        let response = respond(&request, health.as_ref());
-        async move { Ok::<_, Infallible>(response) }
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(site.respond(request, peer).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -129,36 +126,9 @@ async fn answer_one(stream: TcpStream, health: Arc<dyn Health>) {
         .serve_connection(TokioIo::new(stream), service);
     match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(failure)) => debug!(%failure, "a health request was not to be read"),
-        Err(_) => debug!("a health answer was not read in time"),
+        Ok(Err(failure)) => debug!(%failure, "a request was not to be read"),
+        Err(_) => debug!("an answer was not read in time"),
     }
-}
-
-fn respond(request: &Request<Incoming>, health: &dyn Health) -> Response<Full<Bytes>> {
-    let answer = |status, content_type, body: String| {
-        let mut response = Response::new(Full::new(Bytes::from(body)));
-        *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
-    };
-    const TEXT: &str = "text/plain; charset=utf-8";
-    let path = request.uri().path();
-    if !matches!(path, "/health/live" | "/health/ready") {
-        return answer(StatusCode::NOT_FOUND, TEXT, "not found: there are /health/live and /health/ready\n".to_owned());
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned());
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    if path == "/health/live" {
-        return answer(StatusCode::OK, TEXT, "alive\n".to_owned());
-    }
-    let report = Report::of(&health.snapshot());
-    let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::to_string(&report).expect("a report has only text keys");
-    answer(status, "application/json", body + "\n")
 }
 
 #[cfg(test)]
@@ -171,7 +141,7 @@ mod tests {
     use super::*;
     use crate::broker::BrokerState;
     use crate::discord::ids::ShardId;
-    use crate::http::{ShardHealth, Snapshot};
+    use crate::http::{Health, ShardHealth, Snapshot};
 
     struct Told(Mutex<BrokerState>);
 
@@ -194,7 +164,7 @@ mod tests {
             let server = Server::bind("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
             let (address, stop) = (server.address(), CancellationToken::new());
             let told = Arc::new(Told(Mutex::new(BrokerState::Connected)));
-            let task = tokio::spawn(server.run(told.clone(), stop.clone()));
+            let task = tokio::spawn(server.run(Site::new(told.clone()), stop.clone()));
             Self { address, told, stop, task }
         }
 

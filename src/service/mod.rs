@@ -30,6 +30,7 @@ mod amybot;
 mod cluster;
 mod descriptors;
 mod forwarding;
+mod fronts;
 mod join;
 mod leftovers;
 mod pool;
@@ -69,13 +70,13 @@ use crate::discord::rest_types::GatewayBot;
 use crate::discord::session::End;
 use crate::discord::shard::Shared;
 use crate::encoding::Dialect;
-use crate::http::{self, BindError, Health};
+use crate::http::{self, BindError};
 use crate::session_store::{FileSessionStore, MemorySessionStore, SessionStore};
-use crate::singyeong::server;
 use crate::spectacles::demand::Demand;
 use crate::spectacles::events::{Events, Feedback, Settings as EventSettings};
 use crate::stdio;
 use crate::tls;
+use crate::websocket;
 
 /// Events at the broker without a confirm: enough to keep it busy, and little to write again.
 const WINDOW: Window = Window { messages: 4096, bytes: 8 << 20 };
@@ -99,9 +100,9 @@ pub enum ServiceError {
     /// The address for health cannot be listened on.
     #[error(transparent)]
     Http(#[from] BindError),
-    /// The address for 신경 cannot be listened on.
+    /// An address for websockets cannot be listened on.
     #[error(transparent)]
-    Singyeong(#[from] server::BindError),
+    Websocket(#[from] websocket::BindError),
     /// Something about RabbitMQ's address is wrong.
     #[error("AMQP_URL: {0}")]
     Address(String),
@@ -192,9 +193,11 @@ impl Service {
         if let Some(address) = config.http {
             let server = http::Server::bind(address).await?;
             info!(address = %server.address(), "health is served at /health/live and /health/ready");
-            let (health, stop): (Arc<dyn Health>, _) = (self.view.clone(), self.carriers.clone());
+            let admin = http::Admin::new(config.http_token.clone(), self.view.clone());
+            let site = http::Site::new(self.view.clone()).with_admin(admin);
+            let stop = self.carriers.clone();
             self.tasks.spawn(async move {
-                server.run(health, stop).await;
+                server.run(site, stop).await;
                 Ok(())
             });
         }
@@ -208,7 +211,7 @@ impl Service {
                 let fence = Fence::closed(Instant::now());
                 let rabbit = self.start_amqp(config, bot, amqp, &fence)?;
                 // Its clients need no Discord, which may be long in answering.
-                self.start_singyeong(config, amqp, &rabbit.connections, &node).await?;
+                self.start_fronts(config, amqp, &rabbit.connections, &node)?;
                 self.start_forwarding(config, amqp.group.as_str(), &rabbit.connections, &node);
                 let Some(discord) = self.ask_discord(bot, stop).await? else { return Ok(()) };
                 self.run_in_cluster(config, amqp, &discord, &rabbit, fence, node, stop).await
@@ -216,7 +219,7 @@ impl Service {
             (config::Broker::Amqp(amqp), None) => {
                 let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let connections = self.connect(amqp)?;
-                self.start_singyeong(config, amqp, &connections, &node).await?;
+                self.start_fronts(config, amqp, &connections, &node)?;
                 self.start_amybot_alone(config, amqp, &connections);
                 info!("there is no DISCORD_TOKEN: no shard runs, and 신경 and amybot alone are served");
                 self.view.joined();

@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
 use super::view::View;
-use super::{Connections, SINGYEONG_GOODBYE, Service, ServiceError, descriptors};
+use super::{Connections, SINGYEONG_GOODBYE, Service};
 use crate::amqp::messenger::Messenger;
 use crate::clock::unix_millis;
 use crate::cluster::node::NodeId;
 use crate::config;
+use crate::passwords::Passwords;
 use crate::singyeong::hub::{Gateway, Hub};
 use crate::singyeong::ids::Application;
 use crate::singyeong::news::News;
-use crate::singyeong::passwords::Passwords;
 use crate::singyeong::queues::Queues;
 use crate::singyeong::rest::RestApi;
 use crate::singyeong::rest::proxy::address::Allowed;
 use crate::singyeong::router::{Dispatcher, Router};
-use crate::singyeong::server::{Services, SingyeongServer};
+use crate::singyeong::server::{Entrance, Services};
 use crate::singyeong::session::Rules;
+use crate::websocket::http::{Endpoint, Rest};
 
 /// So many messages are put into queues at a time: each waits until it is on disk.
 const LANES: usize = 32;
@@ -31,19 +31,16 @@ const LANES: usize = 32;
 const LOOK_AT_SHARDS: Duration = Duration::from_secs(1);
 
 impl Service {
-    /// Serves 신경, if that is asked for; with a bot, also as its gateway's application.
-    pub(super) async fn start_singyeong(
+    /// All that 신경's clients need, and what lets them in; with a bot, also its gateway's application.
+    pub(super) fn start_singyeong(
         &mut self,
-        config: &config::Config,
+        settings: &config::Singyeong,
+        has_bot: bool,
         amqp: &config::Amqp,
         connections: &Connections,
         node: &NodeId,
-    ) -> Result<(), ServiceError> {
-        let Some(settings) = &config.singyeong else { return Ok(()) };
+    ) -> (Arc<dyn Endpoint>, Arc<dyn Rest>) {
         let (limits, group) = (settings.limits, amqp.group.as_str());
-        descriptors::allow(limits.connections);
-        let server = SingyeongServer::bind(settings.address)?;
-        info!(address = %server.address(), "신경 is served at /gateway/websocket");
         let Connections { administration, consumption } = connections;
         let hub = Arc::new(Hub::new(node.clone()));
         let news = News::new(hub.clone(), consumption.clone(), administration.clone(), group);
@@ -62,7 +59,6 @@ impl Service {
         let services = Services {
             hub: hub.clone(),
             exchange: Arc::new(Dispatcher::new(router, queues.clone())),
-            rest: Arc::new(rest),
             rules: Arc::new(Rules { limits, passwords, gateway: Application::new(group) }),
         };
         let (stop, carriers) = (self.intake.clone(), self.carriers.clone());
@@ -77,14 +73,13 @@ impl Service {
             }
             news.run(carriers).await;
         });
-        if config.discord.is_some() {
+        if has_bot {
             let group = group.to_owned();
             let tell = move |gateway: &Gateway| hub.put_gateway(&group, gateway, unix_millis());
-            self.run(tell_of_shards(self.view.clone(), stop.clone(), tell));
+            self.run(tell_of_shards(self.view.clone(), stop, tell));
         }
         self.goodbye = SINGYEONG_GOODBYE;
-        self.front(server.run(services, stop));
-        Ok(())
+        (Arc::new(Entrance::new(services)), Arc::new(rest))
     }
 }
 

@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::amqp::admin::Admin;
 use crate::amqp::publisher::{Counters, Publisher};
+use crate::amybot::bridge::{AskError, Bridge};
+use crate::amybot::internal::{Internal, InternalAnswer};
 use crate::broker::{Broker, BrokerState};
 use crate::cluster::fence::Fence;
 use crate::discord::ids::ShardId;
 use crate::discord::session::State;
 use crate::discord::shard::status::Status;
-use crate::http::{Health, ShardHealth, Snapshot};
+use crate::http::{Health, Services, ShardHealth, Snapshot};
 
 /// What can be seen of a running service.
 #[derive(Default)]
@@ -26,6 +29,8 @@ pub struct View {
     pub(super) admin: OnceLock<Admin>,
     /// Where leases are held.
     pub(super) fence: OnceLock<Fence>,
+    /// The way to the coordinator of amybot's services.
+    pub(super) amybot: OnceLock<Bridge>,
     pub(super) stopping: CancellationToken,
 }
 
@@ -122,6 +127,13 @@ impl Health for View {
             also_missing.push("it is stopping".to_owned());
         }
         Snapshot { shards, broker: if blocked { BrokerState::Blocked } else { broker }, also_missing }
+    }
+}
+
+impl Services for View {
+    fn ask(&self, what: Internal) -> BoxFuture<'static, Result<InternalAnswer, AskError>> {
+        let bridge = self.amybot.get().cloned();
+        Box::pin(async move { bridge.ok_or(AskError::Off)?.ask(what).await })
     }
 }
 

@@ -3,6 +3,8 @@
 //! The original knows 1000 alone, after which some clients never come back. shinkei stays away after 1000, 4004, 4010 and
 //! 4011 and comes back after any other; the others come back always.
 
+use crate::websocket::frames::Fault;
+
 /// Why the server closes a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCode {
@@ -32,6 +34,16 @@ pub enum CloseCode {
     Gone,
 }
 
+impl From<Fault> for CloseCode {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::TooLarge(_) => Self::TooLarge,
+            Fault::NotText => Self::NotText,
+            Fault::Protocol(_) => Self::BadFrame,
+        }
+    }
+}
+
 impl CloseCode {
     /// The number.
     pub const fn number(self) -> u16 {
@@ -48,6 +60,18 @@ impl CloseCode {
             Self::BadFrame => 1002,
             Self::NotText => 1007,
             Self::Gone => 1006,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_breaks_the_websocket_protocol_is_closed_by_its_own_codes() {
+        for fault in [Fault::TooLarge(1), Fault::NotText, Fault::Protocol("")] {
+            assert_eq!(CloseCode::from(fault).number(), fault.close_code());
         }
     }
 }

@@ -24,7 +24,6 @@ pub mod news;
 pub mod outbound;
 pub mod outbox;
 pub mod packet;
-pub mod passwords;
 pub mod query;
 pub mod queues;
 pub mod registry;

@@ -28,7 +28,7 @@ use crate::amqp::topology::Queue;
 use crate::discord::connect::Stream;
 use crate::encoding::convert::{Integers, convert};
 use crate::encoding::{Dialect, Encoding, Term};
-use crate::singyeong::packet::incoming::FrameKind;
+use crate::websocket::frames::FrameKind;
 
 type Socket = WebSocketStream<Stream>;
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::encoding::{self, Encoding, Term, Value};
 use crate::secret::Secret;
-use crate::singyeong::packet::incoming::{FrameKind, Op, Packet};
+use crate::singyeong::packet::incoming::{Op, Packet};
+use crate::websocket::frames::FrameKind;
 
 /// Who we are at a server.
 #[derive(Clone, Debug)]

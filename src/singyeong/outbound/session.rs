@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::packet::{self, Heard, Identity, Message, Refused};
 use crate::encoding::{Encoding, Term, Value};
-use crate::singyeong::packet::incoming::FrameKind;
+use crate::websocket::frames::FrameKind;
 
 /// How long hello, and then ready, may take.
 const GREETING: Duration = Duration::from_secs(20);

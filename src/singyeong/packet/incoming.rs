@@ -4,6 +4,7 @@ use super::dispatch::Dispatch;
 use super::identify::Identify;
 use super::refusal::{Refusal, Refused, UNRECOVERABLE};
 use crate::encoding::{self, Encoding, ReadError, Value};
+use crate::websocket::frames::FrameKind;
 
 /// A packet of a client.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,25 +42,6 @@ pub enum Op {
     Error,
     /// Any other, or none.
     Unknown,
-}
-
-/// A frame's kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrameKind {
-    /// What JSON comes in.
-    Text,
-    /// What MessagePack and ETF come in.
-    Binary,
-}
-
-impl FrameKind {
-    /// The kind of an encoding's frames, both ways.
-    pub const fn of(encoding: Encoding) -> Self {
-        match encoding {
-            Encoding::Json => Self::Text,
-            Encoding::Msgpack | Encoding::Etf => Self::Binary,
-        }
-    }
 }
 
 impl Packet {

@@ -1,8 +1,8 @@
 //! What was refused, and why: in the original's words, which clients match on.
 
-use super::incoming::FrameKind;
 use crate::encoding::{Encoding, Value};
 use crate::singyeong::ids::ClientKey;
+use crate::websocket::frames::FrameKind;
 
 /// A packet that is none, and an identify or a query that is not well formed.
 pub const UNRECOVERABLE: &str = "decode: payload: unrecoverable";

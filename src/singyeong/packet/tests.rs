@@ -1,10 +1,11 @@
 use super::dispatch::{Dispatch, QueueName};
 use super::identify::Auth;
-use super::incoming::{FrameKind, Op, Packet};
+use super::incoming::{Op, Packet};
 use super::outgoing::Outgoing;
 use super::refusal::{Refusal, Refused};
 use crate::encoding::{Encoding, Value, read, write};
 use crate::singyeong::ids::{Application, ClientId, ClientKey};
+use crate::websocket::frames::FrameKind;
 
 const ALL: [Encoding; 3] = [Encoding::Json, Encoding::Msgpack, Encoding::Etf];
 const DEPTH: usize = 4;

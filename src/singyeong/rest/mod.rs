@@ -23,11 +23,11 @@ use super::client::Client;
 use super::exchange::Later;
 use super::hub::Hub;
 use super::limits::Limits;
-use super::passwords::{Passwords, Verdict};
 use super::query::{InvalidQuery, Query};
-use super::server::http::{Rest, not_found};
 use super::server::listing;
 use crate::encoding::{Encoding, Value, json, write};
+use crate::passwords::{Passwords, Verdict};
+use crate::websocket::http::{Rest, not_found};
 
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });

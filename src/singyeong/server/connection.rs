@@ -5,7 +5,6 @@
 
 use std::future::ready;
 use std::io;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,13 +18,11 @@ use tracing::debug;
 
 use super::Services;
 use super::answers::Answers;
-use super::frames::{self, Fault, Incoming, Reader};
-use super::http::Opened;
 use super::listing;
 use super::registration::Registered;
 use super::wire::Wire;
 use crate::clock;
-use crate::encoding::{Map, Value};
+use crate::encoding::{Encoding, Map, Value};
 use crate::singyeong::close_code::CloseCode;
 use crate::singyeong::exchange::Sender;
 use crate::singyeong::ids::ConnectionId;
@@ -34,6 +31,8 @@ use crate::singyeong::outbox::Outbox;
 use crate::singyeong::packet::outgoing::Outgoing;
 use crate::singyeong::query::Query;
 use crate::singyeong::session::{Action, Registration, Session};
+use crate::websocket::frames::{self, Fault, Incoming, Reader};
+use crate::websocket::http::Opened;
 
 /// So many frames are handled before others get their turn.
 const FRAMES_A_TURN: usize = 32;
@@ -104,23 +103,29 @@ impl From<io::Error> for End {
 }
 
 impl Connection {
-    /// Of a websocket that was just opened.
-    pub fn new(services: Arc<Services>, id: ConnectionId, peer: IpAddr, opened: Opened) -> Self {
+    /// Of a websocket that was just opened, by a client that speaks this.
+    pub fn new(
+        services: Arc<Services>,
+        id: ConnectionId,
+        encoding: Encoding,
+        place: OwnedSemaphorePermit,
+        opened: Opened,
+    ) -> Self {
         let limits = &services.rules.limits;
-        let session = Session::new(Arc::clone(&services.rules), opened.encoding, peer, Instant::now());
+        let session = Session::new(Arc::clone(&services.rules), encoding, opened.peer, Instant::now());
         Self {
             id,
             session,
             // Until it is known who that is.
             reader: Reader::new(limits.message.min(2 * limits.metadata + AROUND_METADATA), &opened.early),
-            wire: Wire::new(opened.encoding),
+            wire: Wire::new(encoding),
             outbox: Outbox::new(limits.client_buffer),
             answers: Answers::new(limits.client_buffer),
             registered: None,
             is_probed: false,
             is_paused: false,
             stream: opened.stream,
-            place: opened.place,
+            place,
             services,
         }
     }
@@ -314,7 +319,7 @@ impl Connection {
                 Err(Fault::TooLarge(most)) => return Turn::End(closing(self.session.too_large(most), false)),
                 Err(fault) => {
                     debug!(%fault, "a client breaks the websocket protocol");
-                    return Turn::End(End::Closing { last: None, code: fault.close_code(), says_all: false });
+                    return Turn::End(End::Closing { last: None, code: fault.into(), says_all: false });
                 }
             };
             match action {

@@ -1,18 +1,24 @@
 //! Over real sockets, with another library's client.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as Code;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::cluster::node::NodeId;
 use crate::encoding::{Encoding, Value};
+use crate::passwords::Passwords;
 use crate::secret::Secret;
 use crate::singyeong::exchange::{Later, Sender};
 use crate::singyeong::ids::{Application, ClientKey};
@@ -20,7 +26,8 @@ use crate::singyeong::limits::Limits;
 use crate::singyeong::outbox::Undeliverable;
 use crate::singyeong::packet::dispatch::Dispatch;
 use crate::singyeong::packet::outgoing::Outgoing;
-use crate::singyeong::passwords::Passwords;
+use crate::websocket::Listener;
+use crate::websocket::http::{Front, NoRest};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -70,15 +77,17 @@ impl Running {
     }
 
     fn with(limits: Limits, password: Option<&str>) -> Self {
-        let server = SingyeongServer::bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let server = Listener::bind("SINGYEONG_ADDRESS", "127.0.0.1:0".parse().expect("an address"));
+        let server = server.expect("a free port");
         let hub = Arc::new(Hub::new(NodeId::of_run("here", 1)));
         let ((dispatch, dispatched), (go, gone)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let exchange = Arc::new(Told { dispatched: dispatch, gone: go, told: Default::default() });
         let passwords = Arc::new(Passwords::new(password.map(Secret::new)));
         let rules = Arc::new(Rules { limits, passwords, gateway: Application::new("G") });
-        let services = Services { hub: Arc::clone(&hub), exchange, rest: Arc::new(NoRest), rules };
+        let services = Services { hub: Arc::clone(&hub), exchange, rules };
+        let front = Front::new(vec![Arc::new(Entrance::new(services))], Arc::new(NoRest));
         let (address, stop) = (server.address(), CancellationToken::new());
-        let task = tokio::spawn(server.run(services, stop.clone()));
+        let task = tokio::spawn(server.run(front, stop.clone()));
         Self { address, hub, dispatched, gone, stop, task }
     }
 
@@ -646,8 +655,26 @@ async fn five_hundred_clients_are_served() {
 #[tokio::test]
 async fn a_taken_port_is_told_by_its_variable() {
     let server = Running::start();
-    let error = SingyeongServer::bind(server.address).expect_err("the port is taken");
+    let error = Listener::bind("SINGYEONG_ADDRESS", server.address).expect_err("the port is taken");
     let expected = format!("SINGYEONG_ADDRESS={}: another program has this port; set another one", server.address);
     assert_eq!(error.to_string(), expected);
     server.stop().await;
+}
+
+#[test]
+fn an_encoding_is_taken_as_it_is_written() {
+    let cases = [
+        (None, Some(Encoding::Json)),
+        (Some(""), Some(Encoding::Json)),
+        (Some("v=1"), Some(Encoding::Json)),
+        (Some("encoding=msgpack&v=1"), Some(Encoding::Msgpack)),
+        (Some("encoding=%65tf"), Some(Encoding::Etf)),
+        (Some("encoding=json&encoding=etf"), Some(Encoding::Etf)),
+        (Some("encoding="), None),
+        (Some("encoding"), None),
+        (Some("encoding=JSON"), None),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(encoding(query), expected, "{query:?}");
+    }
 }

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use super::frames;
 use crate::clock;
 use crate::encoding::Encoding;
 use crate::singyeong::outbox::{PATIENCE, Parcel};
-use crate::singyeong::packet::incoming::FrameKind;
 use crate::singyeong::packet::outgoing::Outgoing;
+use crate::websocket::frames::{self, FrameKind};
 
 /// Nothing more is put in while so many bytes wait: the rest waits where it can still be given to others.
 const ENOUGH: usize = 16 << 10;

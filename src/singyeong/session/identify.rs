@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Rules;
 use crate::cluster::node::NodeId;
 use crate::encoding::{Encoding, Value};
+use crate::passwords::Verdict;
 use crate::singyeong::client::{Client, Kind};
 use crate::singyeong::close_code::CloseCode;
 use crate::singyeong::ids::ClientKey;
@@ -13,7 +14,6 @@ use crate::singyeong::metadata::{Changes, Metadata};
 use crate::singyeong::outbox::value_weight;
 use crate::singyeong::packet::identify::{Auth, Identify};
 use crate::singyeong::packet::refusal::{INTERNAL_ERROR, INVALID_INITIAL_METADATA, INVALID_METADATA, Refusal};
-use crate::singyeong::passwords::Verdict;
 
 /// Names have no more, and a port or a path may follow.
 const MOST_IP: usize = 255;

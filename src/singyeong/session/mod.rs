@@ -17,12 +17,13 @@ use super::ids::{Application, ClientKey};
 use super::limits::Limits;
 use super::metadata::Changes;
 use super::packet::dispatch::Dispatch;
-use super::packet::incoming::{FrameKind, Op, Packet};
+use super::packet::incoming::{Op, Packet};
 use super::packet::outgoing::Outgoing;
 use super::packet::refusal::{LATE_HEARTBEAT, NOT_IDENTIFIED, RESTRICTED_ETF, Refusal, Refused};
-use super::passwords::Passwords;
 use super::query::Query;
 use crate::encoding::{Encoding, Value};
+use crate::passwords::Passwords;
+use crate::websocket::frames::FrameKind;
 
 /// What holds for all connections.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The password of clients and of REST requests: compared in constant time, and failures slowed.
+//! A password, or another word that lets in, of websocket clients and of HTTP requests: compared in constant time, and failures slowed.
 //!
 //! Knows no clock and no timer. Who fails waits for the answer, the longer the more has failed from the same address before, one
 //! failure after the other. Where too many wait already, nothing more is compared: more connections try no more words. Who knows
@@ -128,7 +128,7 @@ impl Failures {
 }
 
 /// What belongs to one host: of IPv6 a whole /64.
-pub(super) fn network(peer: IpAddr) -> IpAddr {
+pub fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

@@ -1,4 +1,4 @@
-//! What a connection begins with: HTTP, which becomes a websocket at `/gateway/websocket`, or stays REST.
+//! What a connection begins with: HTTP, which becomes a websocket at an endpoint's path, or stays REST.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
@@ -22,17 +23,14 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::encoding::Encoding;
-use crate::singyeong::exchange::Later;
-
-/// Where the websocket is; a slash may follow.
-const WEBSOCKET_PATH: &str = "/gateway/websocket";
-
 /// Who has not sent the head of a request by then is let go.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// No further request is taken on a connection so old; what is under way then has as long again.
 const OLDEST: Duration = Duration::from_secs(60);
+
+/// REST requests at a time; to more of them is said that it is too much.
+const MOST_REQUESTS: usize = 256;
 
 /// For heads: they are small. A handshake's buffer does not outlive it.
 const BUFFER: usize = 16 << 10;
@@ -40,7 +38,7 @@ const BUFFER: usize = 16 << 10;
 /// What answers requests that are no websocket's.
 pub trait Rest: Send + Sync + 'static {
     /// Answers a request of this peer. How much of the body is read, and for how long, is its business.
-    fn respond(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Later<Response<Full<Bytes>>>;
+    fn respond(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> BoxFuture<'static, Answer>;
 }
 
 /// Answers that there is nothing.
@@ -48,20 +46,39 @@ pub trait Rest: Send + Sync + 'static {
 pub struct NoRest;
 
 impl Rest for NoRest {
-    fn respond(self: Arc<Self>, _request: Request<Incoming>, _peer: IpAddr) -> Later<Response<Full<Bytes>>> {
+    fn respond(self: Arc<Self>, _request: Request<Incoming>, _peer: IpAddr) -> BoxFuture<'static, Answer> {
         Box::pin(std::future::ready(not_found()))
     }
 }
 
-/// What there is to be done for requests.
-#[derive(Clone)]
+/// Serves clients by websocket, at a path of its own.
+pub trait Endpoint: Send + Sync + 'static {
+    /// Where; a slash may follow.
+    fn path(&self) -> &'static str;
+
+    /// Whether one more is let in who says this in the query of its URL; what is answered when not.
+    ///
+    /// # Errors
+    /// The answer in the websocket's place.
+    fn admit(self: Arc<Self>, query: Option<&str>) -> Result<Welcome, Box<Answer>>;
+}
+
+/// What is done with a websocket once it is open, until its end or that of the server. Dropped, it was not opened.
+pub type Welcome = Box<dyn FnOnce(Opened, CancellationToken) -> BoxFuture<'static, ()> + Send>;
+
+/// What there is for those who come.
 pub struct Front {
-    /// Answers whatever is no websocket.
-    pub rest: Arc<dyn Rest>,
-    /// Whether one more of them is answered at a time.
-    pub requests: Arc<Semaphore>,
-    /// Whether one more websocket is let in, and the place that it takes.
-    pub places: Arc<Semaphore>,
+    endpoints: Vec<Arc<dyn Endpoint>>,
+    rest: Arc<dyn Rest>,
+    /// Whether one more request is answered at a time.
+    requests: Semaphore,
+}
+
+impl Front {
+    /// Websockets for these, and an answer for all else. Who asks for `/` is sent to the first.
+    pub fn new(endpoints: Vec<Arc<dyn Endpoint>>, rest: Arc<dyn Rest>) -> Self {
+        Self { endpoints, rest, requests: Semaphore::new(MOST_REQUESTS) }
+    }
 }
 
 /// A websocket at its beginning.
@@ -69,36 +86,32 @@ pub struct Front {
 pub struct Opened {
     /// The connection, behind the handshake.
     pub stream: TcpStream,
+    /// Who is at the other end.
+    pub peer: IpAddr,
     /// What came behind the handshake already.
     pub early: Bytes,
-    /// What the client speaks.
-    pub encoding: Encoding,
-    /// Its place among the websockets.
-    pub place: OwnedSemaphorePermit,
 }
 
 /// What is answered: the text is a whole already.
-type Answer = Response<Full<Bytes>>;
-
-type Upgrade = (Encoding, OwnedSemaphorePermit);
+pub type Answer = Response<Full<Bytes>>;
 
 /// Answers requests until the connection ends, or becomes a websocket. `None` when it has ended. The turn is over once a head was
 /// read.
 pub async fn serve(
     stream: TcpStream,
     peer: IpAddr,
-    front: Front,
+    front: Arc<Front>,
     turn: OwnedSemaphorePermit,
     stop: &CancellationToken,
-) -> Option<Opened> {
+) -> Option<(Welcome, Opened)> {
     let turn = Mutex::new(Some(turn));
-    let upgrade: Arc<Mutex<Option<Upgrade>>> = Arc::default();
+    let upgrade: Arc<Mutex<Option<Welcome>>> = Arc::default();
     let service = {
         let upgrade = Arc::clone(&upgrade);
         service_fn(move |request| {
             drop(turn.lock().unwrap_or_else(PoisonError::into_inner).take());
-            let (front, upgrade) = (front.clone(), Arc::clone(&upgrade));
-            let answer: Later<_> =
+            let (front, upgrade) = (Arc::clone(&front), Arc::clone(&upgrade));
+            let answer: BoxFuture<'static, _> =
                 Box::pin(async move { Ok::<_, Infallible>(respond(request, peer, &front, &upgrade).await) });
             answer
         })
@@ -132,24 +145,28 @@ pub async fn serve(
         Pin::new(&mut connection).graceful_shutdown();
     }
     let parts = connection.into_parts();
-    let (encoding, place) = upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-    Some(Opened { stream: parts.io.into_inner(), early: parts.read_buf, encoding, place })
+    let welcome = upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    Some((welcome, Opened { stream: parts.io.into_inner(), peer, early: parts.read_buf }))
 }
 
-async fn respond(request: Request<Incoming>, peer: IpAddr, front: &Front, upgrade: &Mutex<Option<Upgrade>>) -> Answer {
+async fn respond(request: Request<Incoming>, peer: IpAddr, front: &Front, upgrade: &Mutex<Option<Welcome>>) -> Answer {
     let path = request.uri().path();
-    if path.strip_suffix('/').unwrap_or(path) == WEBSOCKET_PATH {
-        return match open(&request, front) {
-            Ok((response, opened)) => {
-                *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+    let bare = path.strip_suffix('/').unwrap_or(path);
+    if let Some(endpoint) = front.endpoints.iter().find(|endpoint| endpoint.path() == bare) {
+        return match open(&request, endpoint) {
+            Ok((response, welcome)) => {
+                *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(welcome);
                 response
             }
             Err(refusal) => *refusal,
         };
     }
-    if path == "/" && matches!(*request.method(), Method::GET | Method::HEAD) {
+    if path == "/"
+        && matches!(*request.method(), Method::GET | Method::HEAD)
+        && let Some(first) = front.endpoints.first()
+    {
         let mut response = empty(StatusCode::FOUND);
-        response.headers_mut().insert(LOCATION, HeaderValue::from_static(WEBSOCKET_PATH));
+        response.headers_mut().insert(LOCATION, HeaderValue::from_static(first.path()));
         return response;
     }
     let Ok(_request) = front.requests.try_acquire() else {
@@ -159,7 +176,7 @@ async fn respond(request: Request<Incoming>, peer: IpAddr, front: &Front, upgrad
 }
 
 /// The handshake of RFC 6455, 4.2. Origin, extensions and subprotocols are passed over.
-fn open<B>(request: &Request<B>, front: &Front) -> Result<(Answer, Upgrade), Box<Answer>> {
+fn open<B>(request: &Request<B>, endpoint: &Arc<dyn Endpoint>) -> Result<(Answer, Welcome), Box<Answer>> {
     let headers = request.headers();
     let wants_websocket = *request.method() == Method::GET
         && names(headers, &CONNECTION, "upgrade")
@@ -169,7 +186,6 @@ fn open<B>(request: &Request<B>, front: &Front) -> Result<(Answer, Upgrade), Box
         refusal.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
         return Err(refusal.into());
     }
-    let encoding = encoding(request.uri().query()).ok_or_else(|| Box::new(empty(StatusCode::FORBIDDEN)))?;
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         let mut refusal = empty(StatusCode::UPGRADE_REQUIRED);
         refusal.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
@@ -178,24 +194,18 @@ fn open<B>(request: &Request<B>, front: &Front) -> Result<(Answer, Upgrade), Box
     let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| Box::new(empty(StatusCode::BAD_REQUEST)))?;
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::try_from(accept).expect("base64 may be in a header");
-    let place = Arc::clone(&front.places)
-        .try_acquire_owned()
-        .map_err(|_| json(StatusCode::SERVICE_UNAVAILABLE, r#"{"errors":{"detail":"Too many connections"}}"#))?;
+    let welcome = Arc::clone(endpoint).admit(request.uri().query())?;
     let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    Ok((response, (encoding, place)))
+    Ok((response, welcome))
 }
 
-/// JSON when nothing is said. Of several `encoding`s the last holds.
-fn encoding(query: Option<&str>) -> Option<Encoding> {
-    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    match pairs.filter(|(name, _)| name == "encoding").last() {
-        Some((_, name)) => Encoding::of_name(&name),
-        None => Some(Encoding::Json),
-    }
+/// What is answered where all places are taken.
+pub fn no_place() -> Answer {
+    json(StatusCode::SERVICE_UNAVAILABLE, r#"{"errors":{"detail":"Too many connections"}}"#)
 }
 
 /// Whether a header's list has this word.
@@ -216,31 +226,9 @@ fn json(status: StatusCode, body: &'static str) -> Answer {
     response
 }
 
-fn empty(status: StatusCode) -> Answer {
+/// With nothing to say but the status.
+pub fn empty(status: StatusCode) -> Answer {
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = status;
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_encoding_is_taken_as_it_is_written() {
-        let cases = [
-            (None, Some(Encoding::Json)),
-            (Some(""), Some(Encoding::Json)),
-            (Some("v=1"), Some(Encoding::Json)),
-            (Some("encoding=msgpack&v=1"), Some(Encoding::Msgpack)),
-            (Some("encoding=%65tf"), Some(Encoding::Etf)),
-            (Some("encoding=json&encoding=etf"), Some(Encoding::Etf)),
-            (Some("encoding="), None),
-            (Some("encoding"), None),
-            (Some("encoding=JSON"), None),
-        ];
-        for (query, expected) in cases {
-            assert_eq!(encoding(query), expected, "{query:?}");
-        }
-    }
 }

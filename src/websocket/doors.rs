@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::singyeong::passwords::network;
+use crate::passwords::network;
 
 /// So many connections are no websockets yet, or never.
 const MOST: usize = 16 << 10;

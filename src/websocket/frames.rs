@@ -1,13 +1,31 @@
 //! Websocket frames, the server's side (RFC 6455), on bytes alone.
 //!
 //! Owned, and not a library's, for the sake of ten thousand clients at rest: here they hold no buffer at all, and what a large
-//! message took is given back after it. Extensions are not offered. Knows neither sockets nor packets.
+//! message took is given back after it. Extensions are not offered. Knows neither sockets nor what messages mean.
 
-use crate::singyeong::close_code::CloseCode;
-use crate::singyeong::packet::incoming::FrameKind;
+use crate::encoding::Encoding;
 
 /// A buffer larger than this is given back once it is empty.
 const KEPT: usize = 4 << 10;
+
+/// A message's kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameKind {
+    /// What JSON comes in.
+    Text,
+    /// What MessagePack and ETF come in.
+    Binary,
+}
+
+impl FrameKind {
+    /// The kind of an encoding's messages, both ways.
+    pub const fn of(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Json => Self::Text,
+            Encoding::Msgpack | Encoding::Etf => Self::Binary,
+        }
+    }
+}
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,11 +58,11 @@ pub enum Fault {
 
 impl Fault {
     /// With what such a connection is closed.
-    pub fn close_code(self) -> CloseCode {
+    pub const fn close_code(self) -> u16 {
         match self {
-            Self::TooLarge(_) => CloseCode::TooLarge,
-            Self::NotText => CloseCode::NotText,
-            Self::Protocol(_) => CloseCode::BadFrame,
+            Self::TooLarge(_) => 1009,
+            Self::NotText => 1007,
+            Self::Protocol(_) => 1002,
         }
     }
 }
@@ -249,6 +267,14 @@ pub fn write_close(out: &mut Vec<u8>, code: Option<u16>) {
     }
 }
 
+/// Appends a close with a code and as much of a reason as fits.
+pub fn write_close_with(out: &mut Vec<u8>, code: u16, reason: &str) {
+    // A control frame has 125 bytes at most.
+    const MOST: usize = 123;
+    let end = (0..=reason.len().min(MOST)).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or_default();
+    write_frame(out, CLOSE, &[&code.to_be_bytes(), &reason.as_bytes()[..end]].concat());
+}
+
 fn write_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.push(FINAL | opcode);
     match payload.len() {
@@ -359,7 +385,7 @@ mod tests {
         ];
         for (what, bytes, code) in cases {
             let fault = read(&bytes).expect_err(what);
-            assert_eq!(fault.close_code().number(), code, "{what}: {fault}");
+            assert_eq!(fault.close_code(), code, "{what}: {fault}");
         }
         // A character may be split over frames.
         assert!(read(&[masked(TEXT, &[0xc3]), masked(FINAL | CONTINUATION, &[0xbc])].concat()).is_ok());
