@@ -30,7 +30,7 @@ const OUTSIDE: [&str; 14] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 93] = [
+const SANS_IO: [&str; 89] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -102,11 +102,7 @@ const SANS_IO: [&str; 93] = [
     "singyeong/ids",
     "singyeong/limits",
     "singyeong/metadata",
-    "singyeong/outbound/dsn",
-    "singyeong/outbound/packet",
-    "singyeong/outbound/session",
-    "singyeong/outbound/suspicion",
-    "singyeong/outbound/window",
+    "singyeong/outbound",
     "singyeong/packet",
     "singyeong/query",
     "singyeong/queues",

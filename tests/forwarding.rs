@@ -26,6 +26,15 @@ fn rules(rules: &Value) -> String {
 
 #[tokio::test]
 async fn events_go_to_clients_of_the_built_in_server_by_their_metadata() {
+    events_go_to_clients_by_their_metadata("json").await;
+}
+
+#[tokio::test]
+async fn events_in_etf_are_forwarded_in_json() {
+    events_go_to_clients_by_their_metadata("etf").await;
+}
+
+async fn events_go_to_clients_by_their_metadata(encoding: &str) {
     let by_event = json!({ "application": "worker", "ops": [{ "path": "/wants", "op": "$contains", "to": { "value": "{{EVENT}}" } }] });
     let by_shard = json!({ "application": "log", "ops": [{ "shard-{{SHARD}}": { "$eq": "{{SHARD}}" } }] });
     let bed = Bed::new(&broker(), Bed::settings()).with(
@@ -35,6 +44,7 @@ async fn events_go_to_clients_of_the_built_in_server_by_their_metadata() {
             { "type": "Broadcast", "target": by_shard, "events": "MESSAGE_CREATE" },
         ])),
     );
+    let bed = bed.with("DISCORD_ENCODING", encoding);
     let server = SingyeongBed::of(&bed).start().await;
     let identify = |application: &str, client: &str, metadata: Value| json!({ "application_id": application, "client_id": client, "metadata": metadata });
     let wants = |event: &str| json!({ "wants": { "type": "list", "value": [event] } });

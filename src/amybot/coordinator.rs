@@ -122,7 +122,7 @@ pub enum Refused {
         said: ServiceName,
     },
     /// No shard is free.
-    #[error("no shard is free: services have all of the {shard_count}, or Optic runs them itself")]
+    #[error("no shard is free: services have all of the bot's {shard_count} that Optic does not run itself")]
     UsedUp {
         /// In how many shards the bot is split.
         shard_count: u32,

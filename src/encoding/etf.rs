@@ -114,7 +114,7 @@ impl Reader<'_, '_> {
                 "true" => Value::Bool(true),
                 "false" => Value::Bool(false),
                 "nil" | "null" => Value::Null,
-                _ => Value::String(name.into()),
+                _ => Value::String(name),
             }),
             BINARY => {
                 let length = self.len32()?;
@@ -168,7 +168,7 @@ impl Reader<'_, '_> {
                 // Also `nil` and `true`, as names.
                 ATOM | SMALL_ATOM | ATOM_UTF8 | SMALL_ATOM_UTF8 => {
                     self.count(1)?;
-                    self.atom(kind)?.into()
+                    self.atom(kind)?
                 }
                 kind => self.term_of(kind, depth)?.into_key().ok_or(EtfError::BadKey)?,
             };
@@ -216,18 +216,26 @@ impl<'a> Reader<'_, 'a> {
     }
 
     /// The name of an atom of this kind.
-    pub(super) fn atom(&mut self, kind: u8) -> Result<Cow<'a, str>, EtfError> {
+    fn atom(&mut self, kind: u8) -> Result<Box<str>, EtfError> {
+        let name = self.atom_utf8(kind)?;
+        Ok(std::str::from_utf8(&name).expect("that is what it gives").into())
+    }
+
+    /// The same in UTF-8.
+    pub(super) fn atom_utf8(&mut self, kind: u8) -> Result<Cow<'a, [u8]>, EtfError> {
         let length = match kind {
             SMALL_ATOM | SMALL_ATOM_UTF8 => self.len8()?,
             _ => self.len16()?,
         };
         let name = self.take(length)?;
-        match std::str::from_utf8(name) {
-            Ok(text) if text.is_ascii() || matches!(kind, ATOM_UTF8 | SMALL_ATOM_UTF8) => Ok(text.into()),
-            _ if matches!(kind, ATOM | SMALL_ATOM) => {
+        match kind {
+            _ if name.is_ascii() => Ok(name.into()),
+            ATOM | SMALL_ATOM => {
                 // Latin-1.
-                Ok(name.iter().map(|byte| char::from(*byte)).collect::<String>().into())
+                let name: String = name.iter().map(|byte| char::from(*byte)).collect();
+                Ok(name.into_bytes().into())
             }
+            _ if std::str::from_utf8(name).is_ok() => Ok(name.into()),
             _ => Err(EtfError::BadAtom),
         }
     }
@@ -305,14 +313,14 @@ impl Form for Etf {
         out.extend(value.to_be_bytes());
     }
 
-    fn text(out: &mut Vec<u8>, value: &str) {
-        Self::bytes(out, value.as_bytes());
+    fn utf8(out: &mut Vec<u8>, text: &[u8]) {
+        Self::bytes(out, text);
     }
 
     fn bytes(out: &mut Vec<u8>, value: &[u8]) {
-        out.push(BINARY);
-        length(out, value.len());
-        out.extend(value);
+        let [a, b, c, d] = u32::try_from(value.len()).expect("nothing here has 4 GiB").to_be_bytes();
+        out.extend_from_slice(&[BINARY, a, b, c, d]);
+        out.extend_from_slice(value);
     }
 
     /// As the oldest kind, which every decoder knows. Names are short and ASCII.

@@ -110,6 +110,27 @@ impl From<u64> for Value {
     }
 }
 
+/// The longest there are, with their sign.
+pub(super) const LONGEST: usize = 20;
+
+/// An integer in decimal, at the end of `digits`.
+pub(super) fn decimal(value: i64, digits: &mut [u8; LONGEST]) -> &[u8] {
+    let (mut rest, mut at) = (value.unsigned_abs(), LONGEST);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        at -= 1;
+        digits[at] = b'-';
+    }
+    &digits[at..]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +147,13 @@ mod tests {
         }
         assert_eq!(Value::from(7), Value::Integer(7));
         assert_eq!(decimal("-0"), Value::Integer(0));
+    }
+
+    #[test]
+    fn integers_are_written_in_decimal() {
+        for number in [0, 7, -7, 10, 41_771_983_423_143_937, i64::MAX, i64::MIN] {
+            assert_eq!(super::decimal(number, &mut [0; LONGEST]), number.to_string().as_bytes());
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use data_encoding::BASE64;
 
 use self::scan::{Number, Scanner, plain};
 use super::inspect::inspect;
-use super::integer::MOST_DIGITS;
+use super::integer::{LONGEST, MOST_DIGITS, decimal};
 use super::value::{BigInteger, Map, Value};
 use super::write::Form;
 use super::{MOST_DEPTH, MOST_VALUES};
@@ -140,7 +140,7 @@ impl Form for Json {
     }
 
     fn integer(out: &mut Vec<u8>, value: i64) {
-        write!(out, "{value}").expect("a Vec takes everything");
+        out.extend_from_slice(decimal(value, &mut [0; LONGEST]));
     }
 
     fn big(out: &mut Vec<u8>, value: &BigInteger) {
@@ -152,9 +152,9 @@ impl Form for Json {
         write!(out, "{value:?}").expect("a Vec takes everything");
     }
 
-    fn text(out: &mut Vec<u8>, value: &str) {
+    fn utf8(out: &mut Vec<u8>, text: &[u8]) {
         out.push(b'"');
-        let mut rest = value.as_bytes();
+        let mut rest = text;
         loop {
             let (plain, special) = rest.split_at(plain(rest));
             out.extend(plain);

@@ -190,9 +190,9 @@ impl Form for Msgpack {
         tagged(out, 0xcb, value.to_be_bytes());
     }
 
-    fn text(out: &mut Vec<u8>, value: &str) {
-        begin_text(out, value.len());
-        out.extend(value.as_bytes());
+    fn utf8(out: &mut Vec<u8>, text: &[u8]) {
+        begin_text(out, text.len());
+        out.extend_from_slice(text);
     }
 
     fn bytes(out: &mut Vec<u8>, value: &[u8]) {
@@ -225,7 +225,7 @@ impl Form for Msgpack {
 /// Before a text of so many bytes.
 pub(super) fn begin_text(out: &mut Vec<u8>, length: usize) {
     match length {
-        ..0x20 => out.push(0xa0 | length as u8),
+        0..0x20 => out.push(0xa0 | length as u8),
         0x20..0x100 => out.extend([0xd9, length as u8]),
         _ => length16(out, 0xda, length),
     }

@@ -33,8 +33,13 @@ pub(super) trait Form {
     fn integer(out: &mut Vec<u8>, value: i64);
     fn big(out: &mut Vec<u8>, value: &BigInteger);
     fn float(out: &mut Vec<u8>, value: f64);
-    fn text(out: &mut Vec<u8>, value: &str);
+    /// A text, given as its UTF-8.
+    fn utf8(out: &mut Vec<u8>, text: &[u8]);
     fn bytes(out: &mut Vec<u8>, value: &[u8]);
+
+    fn text(out: &mut Vec<u8>, value: &str) {
+        Self::utf8(out, value.as_bytes());
+    }
 
     fn atom(out: &mut Vec<u8>, name: &str) {
         Self::text(out, name);

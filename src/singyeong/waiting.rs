@@ -71,11 +71,11 @@ mod tests {
         let second = waiting.add(2, now + Duration::from_secs(1)).expect("room");
         waiting.add(3, now + Duration::from_secs(2)).expect("room");
         assert_eq!((waiting.take(first), waiting.take(first)), (Some(1), None));
-        assert_eq!(waiting.expired(now + LONGEST), [0_i32; 0]);
+        assert_eq!(waiting.expired(now + LONGEST), [0; 0]);
         assert_eq!(waiting.expired(now + LONGEST + Duration::from_secs(1)), [2]);
         assert_eq!(waiting.take(second), None);
         assert_eq!(waiting.take_all(), [3]);
-        assert_eq!(waiting.expired(now + LONGEST * 2), [0_i32; 0]);
+        assert_eq!(waiting.expired(now + LONGEST * 2), [0; 0]);
     }
 
     #[test]

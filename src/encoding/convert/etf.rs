@@ -25,11 +25,11 @@ impl Transcoder<'_, '_> {
     fn term<F: Open>(&mut self, depth: usize, out: &mut Vec<u8>) -> Result<(), EtfError> {
         match self.from.u8()? {
             BINARY => self.binary::<F>(out)?,
-            kind @ (ATOM | SMALL_ATOM | ATOM_UTF8 | SMALL_ATOM_UTF8) => match &*self.from.atom(kind)? {
-                "nil" | "null" => F::null(out),
-                "true" => F::bool(out, true),
-                "false" => F::bool(out, false),
-                name => F::text(out, name),
+            kind @ (ATOM | SMALL_ATOM | ATOM_UTF8 | SMALL_ATOM_UTF8) => match &*self.from.atom_utf8(kind)? {
+                b"nil" | b"null" => F::null(out),
+                b"true" => F::bool(out, true),
+                b"false" => F::bool(out, false),
+                name => F::utf8(out, name),
             },
             MAP => {
                 let (length, depth) = (self.from.len32()?, deeper(depth)?);
@@ -85,14 +85,11 @@ impl Transcoder<'_, '_> {
     /// A text, whatever it is. Atoms are names here, also `nil` and `true`.
     fn key<F: Open>(&mut self, out: &mut Vec<u8>) -> Result<(), EtfError> {
         match self.from.u8()? {
-            kind @ (ATOM | SMALL_ATOM | ATOM_UTF8 | SMALL_ATOM_UTF8) => F::text(out, &self.from.atom(kind)?),
+            kind @ (ATOM | SMALL_ATOM | ATOM_UTF8 | SMALL_ATOM_UTF8) => F::utf8(out, &self.from.atom_utf8(kind)?),
             BINARY => {
                 let length = self.from.len32()?;
                 let bytes = self.from.take(length)?;
-                match std::str::from_utf8(bytes) {
-                    Ok(text) => F::text(out, text),
-                    Err(_) => F::text(out, &BASE64.encode(bytes)),
-                }
+                if is_utf8(bytes) { F::utf8(out, bytes) } else { F::text(out, &BASE64.encode(bytes)) }
             }
             LIST | NIL | STRING | SMALL_TUPLE | LARGE_TUPLE | MAP => return Err(EtfError::BadKey),
             kind => F::text(out, &self.from.number(kind)?.into_key().expect("a number is a key")),
@@ -103,10 +100,16 @@ impl Transcoder<'_, '_> {
     fn binary<F: Open>(&mut self, out: &mut Vec<u8>) -> Result<(), EtfError> {
         let length = self.from.len32()?;
         let bytes = self.from.take(length)?;
-        match std::str::from_utf8(bytes) {
-            Ok(text) => F::text(out, text),
-            Err(_) => F::bytes(out, bytes),
+        if is_utf8(bytes) {
+            F::utf8(out, bytes)
+        } else {
+            F::bytes(out, bytes)
         }
         Ok(())
     }
+}
+
+/// Most texts are short and ASCII, which is known faster.
+fn is_utf8(bytes: &[u8]) -> bool {
+    bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
 }

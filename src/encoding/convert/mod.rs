@@ -6,7 +6,7 @@
 //! large as RabbitMQ takes it, costs no memory but what comes out, and keeps its order, and keys that come twice. What a value is in each
 //! encoding is decided once, by the pieces that both ways share.
 //!
-//! Nothing is reserved for what a length announces; what comes out is at most some six times what came in. Lists and maps are at most
+//! Nothing is reserved for what a length announces; what comes out is at most some eight times what came in. Lists and maps are at most
 //! [`MOST_DEPTH`](super::MOST_DEPTH) deep in each other. Rules: spec/encodings.md, "Conversion".
 
 mod etf;
@@ -20,6 +20,7 @@ mod tests;
 use std::borrow::Cow;
 
 use super::etf::{Etf, EtfError, VERSION};
+use super::integer::{LONGEST, decimal};
 use super::json::Json;
 use super::msgpack::{Msgpack, begin_text};
 use super::value::Value;
@@ -122,7 +123,7 @@ fn transcode<F: open::Open>(
 fn simple<F: Form>(value: &Value, integers: Integers, out: &mut Vec<u8>) {
     match value {
         Value::Integer(id) if integers == Integers::IdsAsText && id.unsigned_abs() > LARGEST_SAFE => {
-            F::text(out, &id.to_string());
+            F::utf8(out, decimal(*id, &mut [0; LONGEST]));
         }
         Value::Big(id) if integers == Integers::IdsAsText => F::text(out, &id.to_string()),
         Value::Integer(integer) => F::integer(out, *integer),

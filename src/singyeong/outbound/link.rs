@@ -67,6 +67,14 @@ struct Feed {
     over: CancellationToken,
 }
 
+/// A message that can never be sent, and why.
+struct Unsendable {
+    delivery: Delivery,
+    /// Taken out of it.
+    body: Vec<u8>,
+    reason: String,
+}
+
 /// Serves a connection until it ends, or until `stop`.
 pub(super) async fn serve(driver: &mut Driver, socket: Socket, stop: &CancellationToken) -> Ended {
     let session = driver.session(Instant::now());
@@ -87,13 +95,6 @@ pub(super) async fn serve(driver: &mut Driver, socket: Socket, stop: &Cancellati
         let _ = timeout(GIVE_BACK, consuming).await;
     }
     ended
-}
-
-/// A message that can never be sent, and why.
-struct Refused {
-    delivery: Delivery,
-    body: Vec<u8>,
-    reason: String,
 }
 
 impl Link<'_> {
@@ -196,7 +197,7 @@ impl Link<'_> {
                 () = consume(consuming) => return Ended::Lost("the queue's consumer has ended".to_owned()),
                 Some(answer) = self.driver.answers.recv(), if may_say => self.answer(&answer),
                 Some(delivery) = next(deliveries), if takes => {
-                    if let Err(Refused { delivery, body, reason }) = self.forward(delivery).map_err(|refused| *refused) {
+                    if let Some(Unsendable { delivery, body, reason }) = self.forward(delivery) {
                         self.driver.set_aside(&reason);
                         asides.push(put(aside.clone(), delivery, body, reason));
                     }
@@ -205,23 +206,23 @@ impl Link<'_> {
         }
     }
 
-    /// Sends a message out of the queue. What can never be sent comes back, with the reason.
-    fn forward(&mut self, mut delivery: Delivery) -> Result<(), Box<Refused>> {
+    /// Sends a message out of the queue. What can never be sent comes back.
+    fn forward(&mut self, mut delivery: Delivery) -> Option<Unsendable> {
         let body = std::mem::take(&mut delivery.body);
         if self.driver.suspicion.condemns(&body) {
             let reason = self.driver.why_condemned();
             self.driver.suspicion.taken(1);
-            return Err(Refused { delivery, body, reason }.into());
+            return Some(Unsendable { delivery, body, reason });
         }
         let frame = match self.encoded(&body) {
             Ok(frame) => frame,
-            Err(reason) => return Err(Refused { delivery, body, reason }.into()),
+            Err(reason) => return Some(Unsendable { delivery, body, reason }),
         };
         self.out.push_back(frame);
         let number = self.session.say(self.driver.suspicion.is_careful(), Instant::now());
         self.window.push(number, body, delivery);
         self.driver.counters.sent();
-        Ok(())
+        None
     }
 
     fn encoded(&self, body: &[u8]) -> Result<Frame, String> {
