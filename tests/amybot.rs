@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use common::{FaultyLink, Message, PrivateBroker, Worker, broker, must, unique_group};
 use futures_util::StreamExt;
 use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use optic::amqp::admin::Admin;
 use optic::amybot::internal::{Client, Internal, InternalAnswer, Order};
 use optic::amybot::message::{Message as AmybotMessage, ServiceName};
@@ -71,6 +72,9 @@ impl Service {
     async fn connect(url: &str, group: &str) -> Self {
         let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("RabbitMQ is there");
         let channel = connection.create_channel().await.expect("a channel");
+        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let declared = channel.exchange_declare(group.into(), ExchangeKind::Direct, durable, FieldTable::default());
+        declared.await.expect("declared");
         let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
         let queue = channel.queue_declare("".into(), exclusive, FieldTable::default()).await.expect("declared");
         let queue = queue.name().to_string();

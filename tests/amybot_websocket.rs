@@ -1,6 +1,6 @@
 //! spec/amybot.md, "Websocket" and "Admin interface", held by the program itself over a real RabbitMQ.
 //!
-//! `OPTIC_TEST_NODE` names a folder whose `node_modules` has ws and amqplib: those services are another library's.
+//! `OPTIC_TEST_NODE` names a folder whose `node_modules` has ws: those services are another library's.
 
 mod common;
 
@@ -335,7 +335,7 @@ async fn services_come_back_after_rabbitmq_was_away() {
 #[tokio::test]
 async fn services_of_another_library_in_another_language() {
     let modules = std::env::var("OPTIC_TEST_NODE")
-        .expect("OPTIC_TEST_NODE must name a folder with ws and others: scripts/setup node makes target/node");
+        .expect("OPTIC_TEST_NODE must name a folder with ws: scripts/setup node makes target/node");
     let bed = Bed::new(&broker());
     let (one, other) = (bed.start().await, bed.start().await);
     let mut node = Command::new("node");

@@ -123,7 +123,7 @@ const SANS_IO: [&str; 89] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 40] = [
+const DRIVERS: [&str; 37] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -131,10 +131,7 @@ const DRIVERS: [&str; 40] = [
     "amybot/bridge",
     "amybot/office",
     "amybot/post",
-    "amybot/server/backlog",
-    "amybot/server/connection",
-    "amybot/server/line",
-    "amybot/server/outbox",
+    "amybot/server",
     "cluster/fence",
     "discord/commands",
     "discord/connect",

@@ -84,6 +84,66 @@ async fn an_env_file_that_is_none_is_told_without_its_content() {
     assert_eq!(stderr, format!("optic: --env-file {path}: line 2 is neither KEY=VALUE nor a comment\n"));
 }
 
+/// As sinGateway's documentation shows its file, but for the comma behind a quoted value that stands there.
+const SINGATEWAY: &str = r#"
+token: "YOUR_BOT_TOKEN"
+redisDSN: "redis://localhost"
+singyeongDSN: "singyeong://gateway@localhost:4567"
+loggingLevel: "INFO"
+intents: 513
+clustering:
+  enabled: true
+  clusterCount: 2
+  clusterShards: 4
+forwarding:
+  - type: "send"
+    target:
+      application: "worker"
+      ops:
+        - path: "/events"
+          op: "$in"
+          to:
+            value: "{{EVENT}}"
+    events:
+      - "READY"
+      - "GUILD_CREATE"
+      - "MESSAGE_CREATE"
+"#;
+
+#[tokio::test]
+async fn singateways_file_serves_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("config.yml");
+    let file = path.to_str().expect("UTF-8");
+    std::fs::write(&path, SINGATEWAY).expect("written");
+    let mut command = optic(&["check", "--config", file, "--cluster", "1"]);
+    command.env("AMQP_URL", "amqp://nowhere.invalid");
+    let Done { code, stdout, stderr } = done(command).await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    for needed in [
+        "shards        4-7 of 8\n",
+        "intents       intents, as set: GUILDS | GUILD_MESSAGES\n",
+        "forwarded     by 1 rules to singyeong://gateway@localhost:4567",
+        "redisDSN: not needed, and not read",
+    ] {
+        assert!(stdout.contains(needed), "{needed}\n{stdout}");
+    }
+    assert!(!stdout.contains("YOUR_BOT_TOKEN"), "{stdout}");
+
+    let Done { code, stderr, .. } = done(optic(&["check", "--config", file, "--cluster", "0"])).await;
+    assert_eq!(code, Some(78));
+    let needed = format!("  forwarding in {file} (FORWARDING)=");
+    assert!(stderr.contains(&needed) && stderr.contains("set AMQP_URL"), "{stderr}");
+    assert!(stderr.contains("(warning) redisDSN: not needed"), "{stderr}");
+
+    std::fs::write(&path, SINGATEWAY.replace("\"/events\"", "\"/events\",")).expect("written");
+    let Done { code, stderr, .. } = done(optic(&["--config", file, "--cluster", "0"])).await;
+    let expected =
+        format!("optic: --config {file}: line 15, column 26: not YAML: a comma stands behind a quoted value");
+    assert_eq!(code, Some(78));
+    assert!(stderr.starts_with(&expected), "{stderr}");
+}
+
 #[tokio::test]
 async fn health_of_nobody_is_1() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");

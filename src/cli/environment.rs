@@ -93,17 +93,19 @@ impl File {
         };
         let text = read_file(path).map_err(|why| wrong(&why))?;
         let mut settings = FileSettings::read(path, &text).map_err(|why| wrong(&why))?;
-        settings.give_way(|name| vars.iter().any(|(set, text)| set == name && !text.trim().is_empty()));
+        // Of two with one name the later holds.
+        settings.give_way(|name| vars.iter().rev().find(|(set, _)| set == name).map(|(_, text)| text.as_str()));
         Ok(Self { path: path.to_owned(), settings })
     }
 
-    /// The mistakes, those in this file with the key that they stand under there.
+    /// The mistakes, those in this file with the key that they stand under there, and what is doubtful about the file.
     fn named(&self, mut errors: ConfigErrors) -> ConfigErrors {
         for mistake in &mut errors.mistakes {
             if let Some(variable) = self.settings.variables.iter().find(|variable| variable.name == mistake.variable) {
                 mistake.variable = format!("{} in {} ({})", variable.key, self.path.display(), variable.name);
             }
         }
+        errors.warnings.extend(self.settings.warnings.iter().cloned());
         errors
     }
 }

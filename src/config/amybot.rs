@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::broker::Broker;
 use super::report::Report;
 use super::shards::MOST_SHARDS;
+use super::singyeong::Singyeong;
 use super::values::{address, number};
 use super::variables::Raw;
 
@@ -27,7 +28,7 @@ pub(super) fn is_on(raw: &Raw) -> bool {
     wanted_address(raw).is_some() || raw.amybot_shard_count.is_some()
 }
 
-pub(super) fn parse(raw: &Raw, broker: &Broker, report: &mut Report) -> Option<Amybot> {
+pub(super) fn parse(raw: &Raw, broker: &Broker, singyeong: Option<&Singyeong>, report: &mut Report) -> Option<Amybot> {
     if !is_on(raw) {
         return None;
     }
@@ -45,6 +46,10 @@ pub(super) fn parse(raw: &Raw, broker: &Broker, report: &mut Report) -> Option<A
         && !address.ip().is_loopback()
     {
         let text = "everybody who reaches this address is a service: keep it inside your own network";
+        report.warn("AMYBOT_ADDRESS", text);
+    }
+    if singyeong.is_some_and(|singyeong| singyeong.auth.is_some() && Some(singyeong.address) == address) {
+        let text = "shares 신경's port, and its services need no password, whatever SINGYEONG_AUTH says";
         report.warn("AMYBOT_ADDRESS", text);
     }
     let shard_count =

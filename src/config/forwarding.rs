@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::broker::Broker;
 use super::file;
 use super::intents::doubt_about_event;
 use super::report::Report;
-use super::singyeong;
+use super::singyeong::{self, Singyeong};
 use super::variables::{Raw, UNREAD};
 use crate::forwarding::Rules;
 use crate::singyeong::outbound::Dsn;
@@ -73,19 +74,36 @@ pub(super) fn rules(
     }
 }
 
+/// Whether a server that listens at `address` is the one that is named: on this machine, at that port.
+fn is_at(dsn: &Dsn, address: SocketAddr) -> bool {
+    let url = dsn.address();
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let named = host.parse::<IpAddr>().ok();
+    let is_here =
+        host.eq_ignore_ascii_case("localhost") || named.is_some_and(|ip| ip.is_loopback() || ip == address.ip());
+    is_here && url.port_or_known_default() == Some(address.port())
+}
+
 /// The events that the rules list.
 pub(super) fn events(rules: Option<&Rules>) -> BTreeSet<&str> {
     rules.map(Rules::events).unwrap_or_default()
 }
 
-pub(super) fn parse(raw: &Raw, rules: Option<Arc<Rules>>, broker: &Broker, report: &mut Report) -> Option<Forwarding> {
-    let dsn = raw.singyeong_dsn.as_deref().filter(|text| *text != UNREAD);
-    let dsn = dsn.and_then(|text| {
+pub(super) fn parse(
+    raw: &Raw,
+    rules: Option<Arc<Rules>>,
+    broker: &Broker,
+    own: Option<&Singyeong>,
+    report: &mut Report,
+) -> Option<Forwarding> {
+    // To have a file's DSN not count.
+    let given = raw.singyeong_dsn.as_deref().filter(|text| !text.trim().eq_ignore_ascii_case("off"));
+    let dsn = given.filter(|text| *text != UNREAD).and_then(|text| {
         let remedy = "write singyeong://application:password@host:port/?encoding=json, or ssingyeong:// for TLS";
         Dsn::parse(text).map_err(|error| report.wrong_secret(DSN, error.to_string(), remedy)).ok()
     });
     if raw.forwarding.is_none() {
-        if raw.singyeong_dsn.is_some() {
+        if given.is_some() {
             report.warn(DSN, "has no effect: FORWARDING lists no events to forward");
         }
         return None;
@@ -96,12 +114,20 @@ pub(super) fn parse(raw: &Raw, rules: Option<Arc<Rules>>, broker: &Broker, repor
     } else if matches!(broker, Broker::Stdio) {
         report.warn(NAME, "has no effect: events go to standard output, since BROKER_TYPE is stdio");
     }
-    if raw.singyeong_dsn.is_none() && !singyeong::is_on(raw) {
+    if given.is_none() && !singyeong::is_on(raw) {
         let text = "nobody is here to forward to: set SINGYEONG_DSN or SINGYEONG_ADDRESS, unless another process of the \
                     group serves 신경";
         report.warn(NAME, text);
     }
     let cluster = raw.cluster_id.as_deref().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-    let to = dsn.map_or(ForwardTo::BuiltIn, ForwardTo::Another);
+    let to = match dsn {
+        Some(dsn) if own.is_some_and(|own| is_at(&dsn, own.address)) => {
+            report
+                .warn(DSN, "names this process's own 신경 server: events are forwarded to that, without a connection");
+            ForwardTo::BuiltIn
+        }
+        Some(dsn) => ForwardTo::Another(dsn),
+        None => ForwardTo::BuiltIn,
+    };
     Some(Forwarding { rules: rules?, cluster, to })
 }

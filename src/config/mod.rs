@@ -112,8 +112,8 @@ impl Config {
         let (broker, store) = broker::parse(&raw, &discord.events, &mut report);
         let singyeong = singyeong::parse(&raw, &broker, &mut report);
         let discord = Some(discord).filter(|_| discord::is_wanted(&raw, &mut report));
-        let forwarding = forwarding::parse(&raw, rules, &broker, &mut report);
-        let amybot = amybot::parse(&raw, &broker, &mut report);
+        let forwarding = forwarding::parse(&raw, rules, &broker, singyeong.as_ref(), &mut report);
+        let amybot = amybot::parse(&raw, &broker, singyeong.as_ref(), &mut report);
         let cluster = cluster::parse(&raw, host.as_deref(), &broker, &store, &mut report);
         let http = http_address(raw.http_address.as_deref(), &mut report);
         let http_token = http_token(&raw, &mut report);

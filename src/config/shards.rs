@@ -172,7 +172,8 @@ fn by_cluster(raw: &Raw, report: &mut Report) -> ShardPlan {
             report.missing(
                 variable,
                 "CLUSTER_ID, CLUSTER_COUNT and CLUSTER_SHARDS go together",
-                "set all three, or none",
+                "set all three, or none (--cluster NUMBER sets CLUSTER_ID; in sinGateway's file, with clustering.enabled, \
+                 clusterCount and clusterShards are the others)",
             );
             None
         }

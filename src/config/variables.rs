@@ -127,7 +127,7 @@ variables! {
     singyeong_client_buffer "SINGYEONG_CLIENT_BUFFER": "`8m`",
         "How many bytes may wait for a client that reads slowly, before it is closed.";
     singyeong_dsn "SINGYEONG_DSN" secret: "none: forwarded events go to the 신경 server of this group",
-        "Another 신경 server to forward events to: `singyeong://app:password@host:port/?encoding=json`, or `ssingyeong://`.";
+        "Another 신경 server to forward events to: `singyeong://app:password@host:port/?encoding=json`, or `ssingyeong://`; `off` for none.";
     forwarding "FORWARDING": "none",
         "Rules by which events are forwarded to 신경 clients: JSON, or the path of a file with it (spec/forwarding.md).";
     amybot_address "AMYBOT_ADDRESS": "not set",

@@ -97,13 +97,20 @@ impl FileSettings {
     }
 
     /// Leaves out what the environment says itself: the same variable, also by its file, or another one in its place.
-    pub fn give_way(&mut self, is_set: impl Fn(&str) -> bool) {
+    pub fn give_way<'a>(&mut self, said: impl Fn(&str) -> Option<&'a str>) {
+        let is_set = |name: &str| match said(name).map(str::trim) {
+            None | Some("") => false,
+            // The default, spelt out, leaves it to the others which shards run.
+            Some(mode) if name == "CLUSTER_MODE" => !mode.eq_ignore_ascii_case("static"),
+            Some(_) => true,
+        };
         let says = |names: &[&str]| names.iter().any(|name| is_set(name));
         let (shards, clusters) = (says(&SHARDS), says(&CLUSTERS));
         self.variables.retain(|variable| {
             let name = variable.name;
             let instead = match name {
                 "DISCORD_INTENTS" => is_set("DISCORD_RAW_INTENTS"),
+                "DISCORD_RAW_INTENTS" => is_set("DISCORD_INTENTS"),
                 _ if SHARDS.contains(&name) => clusters,
                 _ if CLUSTERS.contains(&name) => shards,
                 _ => false,

@@ -30,14 +30,14 @@ pub(super) fn toml(text: &str) -> Result<Value, FileError> {
 }
 
 pub(super) fn yaml(text: &str) -> Result<Value, FileError> {
-    if let Some(comma) = comma(text) {
-        return Err(comma);
-    }
     let options = serde_saphyr::options! {
         strict_booleans: true,
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error: serde_saphyr::Error| {
+        if let Some(comma) = comma(text) {
+            return comma;
+        }
         let at = error.location();
         let place = |place: Option<u64>| place.and_then(|place| usize::try_from(place).ok()).unwrap_or(1);
         FileError::Syntax {
@@ -53,8 +53,8 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// A comma behind a quoted value, as sinGateway's own example has it. YAML's readers tell of something else then, a line
-/// further down.
+/// A comma behind a quoted value, as sinGateway's own example has it: YAML's readers tell of something else then, a line
+/// further down. In a text that they can read it is right.
 fn comma(text: &str) -> Option<FileError> {
     for (index, line) in text.lines().enumerate() {
         let Some(before) = line.trim_end().strip_suffix(',') else { continue };

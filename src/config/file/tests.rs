@@ -166,7 +166,12 @@ fn spectacles_file_says_what_variables_say() {
 fn the_environment_goes_before_the_file() {
     let left = |set: &[&str]| {
         let mut read = read("config.yml", SINGATEWAY).expect("a good file");
-        read.give_way(|name| set.contains(&name));
+        read.give_way(|name| {
+            set.iter().find_map(|set| match set.split_once('=') {
+                Some((known, text)) => (known == name).then_some(text),
+                None => (*set == name).then_some("x"),
+            })
+        });
         read.variables.iter().map(|variable| variable.name).collect::<Vec<_>>()
     };
     assert_eq!(left(&[]).len(), 7);
@@ -174,5 +179,18 @@ fn the_environment_goes_before_the_file() {
     assert!(!left(&["DISCORD_RAW_INTENTS"]).contains(&"DISCORD_INTENTS"));
     let others = left(&["DISCORD_SHARD_COUNT"]);
     assert!(!others.contains(&"CLUSTER_COUNT") && !others.contains(&"CLUSTER_SHARDS"));
-    assert_eq!(left(&["CLUSTER_ID"]).len(), 7);
+    for set in ["CLUSTER_ID", "CLUSTER_MODE=static", "DISCORD_TOKEN= "] {
+        assert_eq!(left(&[set]).len(), 7, "{set}");
+    }
+    assert!(!left(&["CLUSTER_MODE=leased"]).contains(&"CLUSTER_COUNT"));
+    let mut raw = read("gateway.toml", "raw_intents = 513").expect("a good file");
+    raw.give_way(|name| (name == "DISCORD_INTENTS").then_some("GUILDS"));
+    assert_eq!(pairs(&raw), []);
+}
+
+#[test]
+fn a_comma_that_yaml_allows_is_no_mistake() {
+    let text = "forwarding:\n  target: {\n    application: \"worker\",\n    optional: true\n  }\n  events: [READY]\n";
+    let read = read("c.yml", text).expect("YAML");
+    assert_eq!(read.variables[0].name, "FORWARDING");
 }

@@ -267,7 +267,10 @@ fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
         ),
         (
             &[("CLUSTER_ID", "0"), ("CLUSTER_COUNT", "4")],
-            "CLUSTER_SHARDS is not set: CLUSTER_ID, CLUSTER_COUNT and CLUSTER_SHARDS go together; set all three, or none".into(),
+            "CLUSTER_SHARDS is not set: CLUSTER_ID, CLUSTER_COUNT and CLUSTER_SHARDS go together; set all three, or none \
+             (--cluster NUMBER sets CLUSTER_ID; in sinGateway's file, with clustering.enabled, clusterCount and \
+             clusterShards are the others)"
+                .into(),
         ),
         (
             &[("CLUSTER_ID", "0"), ("CLUSTER_COUNT", "60000"), ("CLUSTER_SHARDS", "60000")],

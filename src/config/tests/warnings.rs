@@ -71,6 +71,24 @@ fn what_is_doubtful_is_warned_about_and_kept() {
             "FORWARDING: nobody is here to forward to: set SINGYEONG_DSN or SINGYEONG_ADDRESS, unless another process of \
              the group serves 신경",
         ),
+        (
+            &[
+                AMQP,
+                ("FORWARDING", r#"{"target":{"application":"worker"},"events":["MESSAGE_CREATE"]}"#),
+                ("SINGYEONG_ADDRESS", "127.0.0.1:4567"),
+                ("SINGYEONG_DSN", "singyeong://gateway@localhost:4567"),
+            ],
+            "SINGYEONG_DSN: names this process's own 신경 server: events are forwarded to that, without a connection",
+        ),
+        (
+            &[
+                AMQP,
+                ("SINGYEONG_ADDRESS", "127.0.0.1:4567"),
+                ("SINGYEONG_AUTH", "x"),
+                ("AMYBOT_ADDRESS", "127.0.0.1:4567"),
+            ],
+            "AMYBOT_ADDRESS: shares 신경's port, and its services need no password, whatever SINGYEONG_AUTH says",
+        ),
         (&[("HTTP_TOKEN", "short")], "HTTP_TOKEN: it has less than 16 characters, and may be guessed"),
         (
             &[AMQP, ("AMYBOT_ADDRESS", ":4001")],

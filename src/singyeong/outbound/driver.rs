@@ -296,6 +296,11 @@ impl std::fmt::Display for Ended {
         match self {
             Self::Stopped => f.write_str("it was stopped"),
             Self::Session(end) => end.fmt(f),
+            // The original's, which writes no refusal for such a target.
+            Self::Closed(Some((1011, _))) => f.write_str(
+                "it closed the websocket with 1011, as servers do that fail: the original also when nobody matches a target \
+                 with \"ops\" or a \"selector\", unless \"droppable\": true is in it",
+            ),
             Self::Closed(None) => f.write_str("it closed the websocket"),
             Self::Closed(Some((code, reason))) if reason.is_empty() => write!(f, "it closed the websocket with {code}"),
             Self::Closed(Some((code, reason))) => write!(f, "it closed the websocket with {code}: {reason}"),
