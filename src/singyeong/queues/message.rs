@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::Source;
 use crate::amqp::delivery::Properties;
-use crate::encoding::convert::{Taking, convert, to_json};
+use crate::encoding::convert::{Taking, convert, mended, to_json};
 use crate::encoding::{self, Dialect, Encoding, ReadError, Value, etf};
 use crate::singyeong::limits::MOST_QUERY_DEPTH;
 use crate::singyeong::packet::dispatch::Queued;
@@ -120,14 +120,21 @@ fn payload(source: &Source, content_type: Option<&str>, body: &[u8]) -> Value {
     std::str::from_utf8(&rest).map_or_else(|_| Value::Bytes((*rest).into()), Value::string)
 }
 
-/// A body's value. Of a term by way of MessagePack, which has all that it has: ids become texts on that way.
+/// A body's value. Of a term by way of MessagePack, which has all that it has: ids become texts on that way. In events half a character
+/// is no reason to hand on the whole as text.
 fn read(encoding: Encoding, body: &[u8]) -> Result<Value, ReadError> {
-    let (Encoding::Etf, Some((&etf::VERSION, term))) = (encoding, body.split_first()) else {
-        return encoding::read(encoding, body);
-    };
-    let mut packed = Vec::new();
-    convert(encoding, term, Dialect::Plain(Encoding::Msgpack), taking(encoding), &mut packed)?;
-    encoding::read(Encoding::Msgpack, &packed)
+    match (encoding, body.split_first()) {
+        (Encoding::Etf, Some((&etf::VERSION, term))) => {
+            let mut packed = Vec::new();
+            convert(encoding, term, Dialect::Plain(Encoding::Msgpack), taking(encoding), &mut packed)?;
+            encoding::read(Encoding::Msgpack, &packed)
+        }
+        (Encoding::Json, _) => encoding::read(encoding, body).or_else(|error| match mended(body) {
+            Cow::Owned(json) => encoding::read(encoding, &json),
+            Cow::Borrowed(_) => Err(error),
+        }),
+        _ => encoding::read(encoding, body),
+    }
 }
 
 /// Events of a link in ETF have ids as integers, which clients in JavaScript would round.
@@ -200,6 +207,8 @@ mod tests {
         for undeclared in [&b"{\"a\":1}"[..], b"\x81\xa1a\x01", b"\x83t\0\0\0\x01m\0\0\0\x01aa\x01"] {
             assert_eq!(payload(None, undeclared), map);
         }
+        let half = payload(Some("application/json"), br#"{"a":"\ud83d"}"#);
+        assert_eq!(half, Value::map([("a", Value::string("\u{fffd}"))]));
         assert_eq!(payload(None, b"hi"), Value::string("hi"));
         assert_eq!(payload(Some("application/json"), b"{\"a\":"), Value::string("{\"a\":"));
         assert_eq!(payload(Some("application/vnd.erlang.etf"), b"\x83\xff"), Value::Bytes(b"\x83\xff"[..].into()));
