@@ -19,7 +19,7 @@ use optic::discord::ids::Seq;
 use optic::discord::inflate::{Buffer, Inflater};
 use optic::discord::intents::Intents;
 use optic::discord::wire;
-use optic::encoding::convert::{Integers, convert};
+use optic::encoding::convert::{Taking, convert};
 use optic::encoding::{self, Dialect, Value};
 use optic::ledger::Ledger;
 use optic::simulator::{Settings, Simulator, Start};
@@ -142,12 +142,10 @@ fn conversion(c: &mut Criterion) {
         let dispatched = scanned.filter(|packet| packet.event.as_deref().is_some_and(|name| name != "GUILD_CREATE"));
         let events: Vec<&[u8]> = dispatched.map(|packet| packet.data).collect();
         group.throughput(Throughput::Elements(events.len() as u64));
-        let (others, integers) = match from {
-            Encoding::Json => {
-                ([Dialect::Plain(encoding::Encoding::Msgpack), dialect(Encoding::Etf)], Integers::AsTheyAre)
-            }
+        let (others, taking) = match from {
+            Encoding::Json => ([Dialect::Plain(encoding::Encoding::Msgpack), dialect(Encoding::Etf)], Taking::EXACT),
             Encoding::Etf => {
-                ([Dialect::Plain(encoding::Encoding::Msgpack), dialect(Encoding::Json)], Integers::IdsAsText)
+                ([Dialect::Plain(encoding::Encoding::Msgpack), dialect(Encoding::Json)], Taking::IDS_AS_TEXT)
             }
         };
         for to in others.into_iter().chain([Dialect::MsgpackText]) {
@@ -156,7 +154,7 @@ fn conversion(c: &mut Criterion) {
                 b.iter(|| {
                     for event in &events {
                         out.clear();
-                        convert(from.into(), black_box(event), to, integers, &mut out).expect("an event");
+                        convert(from.into(), black_box(event), to, taking, &mut out).expect("an event");
                         black_box(out.len());
                     }
                 });

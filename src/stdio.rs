@@ -4,23 +4,25 @@
 //! shard's number and `data` the packet, or `event` is `SEND` and `data` is `{"guild_id":ID,"packet":PACKET}`.
 //! Spec: spec/stdio.md.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use data_encoding::BASE64;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, GapReason, Position, Wait};
-use crate::clock::unix_millis;
+use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, Position, Wait};
 use crate::discord::command::{self, Rejected};
 use crate::discord::commands::{Commands, NotRun};
 use crate::discord::ids::ShardId;
-use crate::encoding::convert::{Integers, convert};
-use crate::encoding::{Dialect, Encoding, ReadError};
+use crate::encoding::convert::{Taking, convert};
+use crate::encoding::{Dialect, Encoding, ReadError, etf};
+use crate::spectacles::tally::Count;
 
 /// Lines waiting beyond this many bytes stop the shards' reading.
 const WINDOW: usize = 4 << 20;
@@ -45,6 +47,8 @@ struct Lines {
     settled: Position,
     /// Nobody reads any more: what is not settled never will be.
     closed: bool,
+    /// Of events that are not in JSON.
+    unconverted: Count,
 }
 
 impl Output {
@@ -87,20 +91,25 @@ impl Output {
         }
     }
 
-    /// Writes a line; nothing of it where its data cannot be had in JSON.
-    fn write(&self, name: &str, encoding: Encoding, data: &[u8]) -> Result<Position, ReadError> {
+    /// Writes a line. A term that cannot be had in JSON is in it as it came, and why it cannot is given.
+    fn write(&self, name: &str, encoding: Encoding, data: &[u8]) -> (Position, Result<(), ReadError>) {
         let mut lines = self.lines();
         let out = &mut lines.waiting;
-        let line = out.len();
         out.extend_from_slice(b"{\"event\":");
         serde_json::to_writer(&mut *out, name).expect("a Vec takes it");
         out.extend_from_slice(b",\"data\":");
         let start = out.len();
-        if encoding == Encoding::Json {
-            out.extend_from_slice(data);
-        } else if let Err(error) = convert(encoding, data, Dialect::Plain(Encoding::Json), Integers::IdsAsText, out) {
-            out.truncate(line);
-            return Err(error);
+        let json = Dialect::Plain(Encoding::Json);
+        let converted = match encoding {
+            Encoding::Json => {
+                out.extend_from_slice(data);
+                Ok(())
+            }
+            encoding => convert(encoding, data, json, Taking::event_in(encoding), out),
+        };
+        if converted.is_err() {
+            let whole = [&[etf::VERSION], data].concat();
+            write!(out, "null,\"etf\":\"{}\"", BASE64.encode(&whole)).expect("a Vec takes it");
         }
         // Inside strings JSON has no raw line breaks; between tokens they are white space, and would break the line.
         for byte in &mut out[start..] {
@@ -113,7 +122,7 @@ impl Output {
         lines.next = position.next();
         drop(lines);
         self.work.notify_one();
-        Ok(position)
+        (position, converted)
     }
 
     async fn wait_until(&self, reached: impl Fn(&Lines) -> bool) {
@@ -137,32 +146,21 @@ impl Broker for Output {
         if self.events.as_ref().is_some_and(|events| !events.iter().any(|name| name == event.name)) {
             return None;
         }
-        let &Event { shard, session, seq, name, encoding, data } = event;
-        match self.write(name, encoding, data) {
-            Ok(position) => Some(position),
-            Err(reason) => {
-                error!(shard = %shard.id(), event = name, %seq, %reason, "an event cannot be written in JSON");
-                // Not what nobody wants, but a loss: settled once that is told.
-                let now = unix_millis();
-                self.publish_gap(&Gap {
-                    shard,
-                    reason: GapReason::Refused,
-                    old_session: Some(session.clone()),
-                    new_session: None,
-                    last_committed: seq,
-                    from: now,
-                    to: now,
-                    event: Some(name.to_owned()),
-                    rule: None,
-                })
-            }
+        let &Event { shard, seq, name, encoding, data, .. } = event;
+        let (position, converted) = self.write(name, encoding, data);
+        if let Err(reason) = converted
+            && let Some(more) = self.lines().unconverted.count(Instant::now())
+        {
+            let shard = shard.id();
+            warn!(%shard, event = name, %seq, %reason, more, "an event cannot be written in JSON: its line has it as it came");
         }
+        Some(position)
     }
 
     fn publish_gap(&self, gap: &Gap) -> Option<Position> {
         warn!(shard = %gap.shard.id(), reason = ?gap.reason, "events were lost: told by {GAP_EVENT}");
         let gap = serde_json::to_vec(gap).expect("a gap is plain data");
-        Some(self.write(GAP_EVENT, Encoding::Json, &gap).expect("JSON stays as it is"))
+        Some(self.write(GAP_EVENT, Encoding::Json, &gap).0)
     }
 
     fn discard(&self, _: ShardId) {
@@ -316,7 +314,7 @@ mod tests {
     use crate::discord::ids::{Seq, SessionId, Shard};
 
     #[test]
-    fn a_term_is_a_line_of_json_and_what_is_none_is_told_as_a_gap() {
+    fn a_term_is_a_line_of_json_and_what_json_has_not_is_in_its_line_as_it_came() {
         let output = Output::new(None);
         let shard = Shard::new(ShardId::new(0), 1).expect("the only one");
         let (session, seq, encoding) = (SessionId::new("s"), Seq::new(7), Encoding::Etf);
@@ -326,12 +324,17 @@ mod tests {
         assert_eq!(output.publish(&event), Some(Position::new(0)));
         // Not a number is nothing that JSON has.
         let nan = b"\x46\x7f\xf8\0\0\0\0\0\0";
-        assert_eq!(output.publish(&Event { data: nan, ..event }), Some(Position::new(1)), "the notice's place");
+        assert_eq!(output.publish(&Event { data: nan, ..event }), Some(Position::new(1)));
+        let half = br#"{"a":"\ud83d"}"#;
+        assert_eq!(output.publish(&Event { encoding: Encoding::Json, data: half, ..event }), Some(Position::new(2)));
         let lines = String::from_utf8(output.lines().waiting.clone()).expect("text");
-        let (first, gap) = lines.split_once('\n').expect("two lines");
-        assert_eq!(first, r#"{"event":"MESSAGE_CREATE","data":{"id":"9007199254740992","n":[1,2]}}"#);
-        let gap: serde_json::Value = serde_json::from_str(gap).expect("JSON");
-        assert_eq!((&gap["event"], &gap["data"]["reason"]), (&GAP_EVENT.into(), &"refused".into()));
-        assert_eq!((&gap["data"]["event"], &gap["data"]["last_committed"]), (&"MESSAGE_CREATE".into(), &7.into()));
+        let expected = [
+            r#"{"event":"MESSAGE_CREATE","data":{"id":"9007199254740992","n":[1,2]}}"#,
+            // 131 before it.
+            r#"{"event":"MESSAGE_CREATE","data":null,"etf":"g0Z/+AAAAAAAAA=="}"#,
+            r#"{"event":"MESSAGE_CREATE","data":{"a":"\ud83d"}}"#,
+        ];
+        assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
+        assert_eq!(output.lines().unconverted.total(), 1);
     }
 }

@@ -17,7 +17,7 @@ use optic::cluster::fence::Fence;
 use optic::discord::commands::Commands;
 use optic::discord::ids::ShardId;
 use optic::discord::shard::Command;
-use optic::encoding::convert::{Integers, convert, to_json};
+use optic::encoding::convert::{Taking, convert, to_json};
 use optic::encoding::{Dialect, Encoding};
 use optic::secret::Secret;
 use optic::spectacles::answers::Answers;
@@ -321,7 +321,7 @@ async fn an_answer_into_a_queue_of_optics_own_is_not_given() {
 /// A body in this dialect.
 fn in_dialect(dialect: Dialect, json: &str) -> Vec<u8> {
     let mut body = Vec::new();
-    convert(Encoding::Json, json.as_bytes(), dialect, Integers::AsTheyAre, &mut body).expect("JSON");
+    convert(Encoding::Json, json.as_bytes(), dialect, Taking::EXACT, &mut body).expect("JSON");
     body
 }
 
@@ -334,7 +334,7 @@ async fn commands_are_taken_in_every_dialect_and_answered_in_the_same() {
     let said = |message: &Message, dialect: Dialect| -> Value {
         assert_eq!(message.content_type.as_deref(), Some(dialect.content_type()));
         assert_eq!(Dialect::of_body(None, &message.bytes), dialect);
-        serde_json::from_slice(&to_json(dialect, &message.bytes).expect("it is in that")).expect("JSON")
+        serde_json::from_slice(&to_json(dialect, &message.bytes, Taking::EXACT).expect("it is in that")).expect("JSON")
     };
     let json = |text: &str| -> Value { serde_json::from_str(text).expect("JSON") };
     let done = json!({"ok": true, "shard": 1});

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use data_encoding::HEXLOWER;
 use fastrand::Rng;
-use optic::encoding::convert::{Integers, convert, to_json};
+use optic::encoding::convert::{Taking, convert, to_json};
 use optic::encoding::{self, Dialect, Encoding, Map, Value};
 use serde::Deserialize;
 
@@ -66,7 +66,8 @@ fn hold_against(command: &mut Command, values: &[Value], numbers: impl Fn(&Value
         for (encoding, packed) in packed {
             let Some(packed) = packed else { continue };
             let bytes = HEXLOWER.decode(packed.as_bytes()).expect("hexadecimal digits");
-            let read = to_json(Dialect::Plain(encoding), &bytes).unwrap_or_else(|error| panic!("{packed}: {error}"));
+            let read = to_json(Dialect::Plain(encoding), &bytes, Taking::EXACT)
+                .unwrap_or_else(|error| panic!("{packed}: {error}"));
             assert_eq!(numbers(&json(&read)), value, "{packed}");
         }
     }
@@ -78,7 +79,7 @@ fn line(value: &Value) -> String {
     encoding::write(Encoding::Json, value, &mut json);
     let in_dialect = |dialect| {
         let mut body = Vec::new();
-        convert(Encoding::Json, &json, dialect, Integers::AsTheyAre, &mut body).expect("JSON");
+        convert(Encoding::Json, &json, dialect, Taking::EXACT, &mut body).expect("JSON");
         HEXLOWER.encode(&body)
     };
     let [etf, msgpack] = [Encoding::Etf, Encoding::Msgpack].map(|encoding| in_dialect(Dialect::Plain(encoding)));
@@ -104,7 +105,7 @@ fn examples() -> impl Iterator<Item = Value> {
 enum Numbers {
     /// Of 64 bits.
     All,
-    /// Doubles, of which some are integers.
+    /// Doubles, of which some are taking.
     OfJavaScript,
 }
 

@@ -1,5 +1,5 @@
 //! spec/encodings.md, "Discord's link", end to end: the real program on connections in ETF, between the simulator and a real
-//! RabbitMQ. What arrives is read by another's decoder.
+//! RabbitMQ. What arrives is read by another's decoder. And "Bodies in RabbitMQ", where an event is none that can be converted.
 
 mod common;
 
@@ -130,6 +130,38 @@ async fn data_of_every_kind_arrives_as_the_term_that_it_is() {
         assert_eq!(decoded(&message.body), with_texts(serde_json::from_str(data).expect("JSON")), "{data}");
     }
     stop(optic, &bed).await;
+}
+
+#[tokio::test]
+async fn what_is_no_text_and_what_cannot_be_converted_arrives_in_every_dialect_and_is_no_gap() {
+    let (half, huge) = (br#"{"a":"\ud83d"}"#, br#"{"a":1e400}"#);
+    for (dialect, content_type, mended) in [
+        ("json", "application/json", half.to_vec()),
+        ("etf", "application/vnd.erlang.etf", b"\x83t\0\0\0\x01m\0\0\0\x01am\0\0\0\x03\xef\xbf\xbd".to_vec()),
+        ("msgpack", "application/msgpack", b"\xde\0\x01\xa1a\xa3\xef\xbf\xbd".to_vec()),
+        ("msgpack-text", "application/msgpack", [&[0xae], &half[..]].concat()),
+    ] {
+        let bed = Bed::new(&broker(), Bed::settings());
+        let bed = bed.with("BROKER_ENCODING", dialect).with("DISCORD_EVENTS", "A_NEW_EVENT");
+        let consumer = Consumer::start(&broker(), &bed.group, &["A_NEW_EVENT", "OPTIC_GAP"]).await;
+        let optic = bed.optic();
+        bed.gateway.connected(1).await;
+        for data in [&half[..], huge, b"{}"] {
+            bed.gateway.event("A_NEW_EVENT", data);
+        }
+        let received = consumer.wait_for(3).await;
+        assert!(received.iter().all(|message| message.routing_key == "A_NEW_EVENT"), "{dialect}");
+        let said = |n: usize| (received[n].content_type.as_deref(), received[n].body.clone());
+        assert_eq!(said(0), (Some(content_type), mended), "{dialect}");
+        // JSON in a MessagePack text is not looked at.
+        let huge = match dialect {
+            "msgpack-text" => (Some(content_type), [&[0xab], &huge[..]].concat()),
+            _ => (Some("application/json"), huge.to_vec()),
+        };
+        assert_eq!(said(1), huge, "{dialect}");
+        assert_eq!(received[2].content_type.as_deref(), Some(content_type), "{dialect}");
+        stop(optic, &bed).await;
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use optic::encoding::convert::{self, Integers, convert};
+use optic::encoding::convert::{self, Taking, convert};
 use optic::encoding::{self, Dialect, Encoding, Value};
 
 const ALL: [Encoding; 3] = [Encoding::Json, Encoding::Msgpack, Encoding::Etf];
@@ -12,10 +12,10 @@ fuzz_target!(|input: (u8, bool, &[u8])| {
     let from = ALL[usize::from(from) % ALL.len()];
     let version: &[u8] = if from == Encoding::Etf { &[131] } else { &[] };
     let tree = encoding::read(from, &[version, bytes].concat());
-    let integers = if ids { Integers::IdsAsText } else { Integers::AsTheyAre };
+    let taking = if ids { Taking::IDS_AS_TEXT } else { Taking::EXACT };
     for to in Dialect::ALL.into_iter().filter(|to| *to != Dialect::Plain(from)) {
         let mut out = Vec::new();
-        let converted = convert(from, bytes, to, integers, &mut out);
+        let converted = convert(from, bytes, to, taking, &mut out);
         if to == Dialect::MsgpackText && from == Encoding::Json && !ids {
             // It is not looked at.
             continue;
@@ -40,7 +40,7 @@ fuzz_target!(|input: (u8, bool, &[u8])| {
 
 /// The tree of what it is as JSON: bytes are texts there, and so are integers that MessagePack has not.
 fn as_json(dialect: Dialect, body: &[u8]) -> Value {
-    let json = convert::to_json(dialect, body).expect("it was read");
+    let json = convert::to_json(dialect, body, Taking::EXACT).expect("it was read");
     texts(encoding::read(Encoding::Json, &json).expect("JSON"))
 }
 

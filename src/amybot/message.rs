@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::amqp::topology::singyeong::is_reserved;
 use crate::discord::ids::ShardId;
-use crate::encoding::convert::{self, Integers};
+use crate::encoding::convert::{self, Taking};
 use crate::encoding::{Dialect, Encoding, ReadError};
 
 /// The `t` of messages to and from the gateway itself.
@@ -183,7 +183,8 @@ impl Message {
     /// # Errors
     /// It is no message.
     pub fn read(dialect: Dialect, body: &[u8]) -> Result<Self, Malformed> {
-        let json = convert::to_json(dialect, body).map_err(|error| Malformed::Unreadable { dialect, error })?;
+        let json =
+            convert::to_json(dialect, body, Taking::EXACT).map_err(|error| Malformed::Unreadable { dialect, error })?;
         Self::read_json(&json)
     }
 
@@ -193,7 +194,7 @@ impl Message {
     /// It holds what the dialect has no form for, or too much of it. Nothing of ours does.
     pub fn to_dialect(&self, dialect: Dialect) -> Result<Vec<u8>, ReadError> {
         let mut body = Vec::new();
-        convert::convert(Encoding::Json, &self.to_json(), dialect, Integers::AsTheyAre, &mut body)?;
+        convert::convert(Encoding::Json, &self.to_json(), dialect, Taking::EXACT, &mut body)?;
         Ok(body)
     }
 

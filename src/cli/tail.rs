@@ -11,8 +11,8 @@ use optic::amqp::admin::Admin;
 use optic::amqp::error::AdminError;
 use optic::amqp::tail::{Delivery, Subscription, tail};
 use optic::config::{AmqpUrl, BrokerAccess, Log};
-use optic::encoding::Dialect;
-use optic::encoding::convert::to_json;
+use optic::encoding::convert::{Taking, to_json};
+use optic::encoding::{Dialect, Encoding};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -234,7 +234,9 @@ fn json_line(now: SystemTime, delivery: &Delivery) -> String {
 /// The body as JSON, whatever `BROKER_ENCODING` made of it; what cannot be read stays as it is.
 fn readable(delivery: &Delivery) -> Cow<'_, [u8]> {
     let dialect = Dialect::of_body(delivery.content_type.as_deref(), &delivery.body);
-    to_json(dialect, &delivery.body).unwrap_or_else(|_| delivery.body.as_slice().into())
+    // Ids are integers there: what else reads the line rounds them.
+    let taking = if dialect == Dialect::Plain(Encoding::Etf) { Taking::IDS_AS_TEXT } else { Taking::EXACT };
+    to_json(dialect, &delivery.body, taking).unwrap_or_else(|_| delivery.body.as_slice().into())
 }
 
 /// At most so many characters, none of which moves a terminal's cursor.
@@ -299,6 +301,16 @@ mod tests {
         for body in [&b"\x81\xa2id\xa11"[..], b"\xaa{\"id\":\"1\"}", b"\x83t\0\0\0\x01d\0\x02idm\0\0\0\x011"] {
             assert!(at(Style::Short, body, false).ends_with("  {\"id\":\"1\"}\n"));
             assert!(at(Style::Json, body, false).ends_with(",\"data\":{\"id\":\"1\"}}\n"));
+        }
+    }
+
+    #[test]
+    fn an_id_of_a_term_is_a_text_as_it_is_in_discords_json() {
+        // {id: 2^53 + 1, n: 1}
+        let term = b"\x83t\0\0\0\x02d\0\x02idn\x07\0\x01\0\0\0\0\0\x20d\0\x01na\x01";
+        for style in [Style::Short, Style::Json] {
+            let line = at(style, term, false);
+            assert!(line.contains(r#"{"id":"9007199254740993","n":1}"#), "{line}");
         }
     }
 

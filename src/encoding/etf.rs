@@ -24,9 +24,15 @@ pub enum EtfError {
     /// Something is behind it.
     #[error("{0} bytes behind the term")]
     Excess(usize),
-    /// A term of a kind that is not taken.
+    /// A compressed term.
+    #[error("compressed terms are not taken")]
+    Compressed,
+    /// A term of another kind that is not taken.
     #[error("a term of the kind {0}, which is not taken")]
     Kind(u8),
+    /// A binary that is not UTF-8, for a reader of JSON.
+    #[error("it holds bytes that are no text, which JSON has not")]
+    NoText,
     /// An atom that is not UTF-8.
     #[error("an atom that is not UTF-8")]
     BadAtom,
@@ -53,11 +59,22 @@ pub enum EtfError {
     TooLong,
 }
 
+impl EtfError {
+    /// Of a term of a kind that is not taken.
+    pub(super) const fn of_kind(kind: u8) -> Self {
+        match kind {
+            COMPRESSED => Self::Compressed,
+            kind => Self::Kind(kind),
+        }
+    }
+}
+
 /// What a term alone begins with.
 pub const VERSION: u8 = 131;
 
 // The kinds of terms, by the names that Erlang's documentation has for them.
 pub(crate) const NEW_FLOAT: u8 = 70;
+pub(crate) const COMPRESSED: u8 = 80;
 pub(crate) const SMALL_INTEGER: u8 = 97;
 pub(crate) const INTEGER: u8 = 98;
 pub(crate) const FLOAT: u8 = 99;
@@ -193,7 +210,7 @@ impl<'a> Reader<'_, 'a> {
             LARGE_BIG => self.len32().and_then(|length| self.big(length)),
             NEW_FLOAT => float(f64::from_be_bytes(self.array()?)),
             FLOAT => self.old_float(),
-            kind => Err(EtfError::Kind(kind)),
+            kind => Err(EtfError::of_kind(kind)),
         }
     }
 

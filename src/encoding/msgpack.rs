@@ -24,6 +24,9 @@ pub enum MsgpackError {
     /// An application's own type.
     #[error("extension types are not supported, first byte: {0}")]
     Extension(u8),
+    /// Bytes that are not UTF-8, for a reader of JSON.
+    #[error("it holds bytes that are no text, which JSON has not")]
+    NoText,
     /// A list or a map as a key.
     #[error("a list or a map as a key")]
     BadKey,

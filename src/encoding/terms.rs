@@ -82,7 +82,7 @@ fn head(bytes: &[u8], at: usize) -> Result<(usize, u64), EtfError> {
         LIST => (at + 4, 2 * u64::from(len32(bytes, at)?) + 1),
         SMALL_TUPLE => (at + 1, 2 * len8(bytes, at)? as u64),
         LARGE_TUPLE => (at + 4, 2 * u64::from(len32(bytes, at)?)),
-        kind => return Err(EtfError::Kind(kind)),
+        kind => return Err(EtfError::of_kind(kind)),
     };
     // Each has a byte at least.
     if terms / 2 > (bytes.len() - at) as u64 { Err(EtfError::Incomplete) } else { Ok((at, terms)) }
@@ -107,7 +107,7 @@ impl<'a> Entries<'a> {
         match *bytes {
             [MAP, a, b, c, d, ref rest @ ..] => Ok(Self { rest, left: u32::from_be_bytes([a, b, c, d]) }),
             [] | [MAP, ..] => Err(EtfError::Incomplete),
-            [kind, ..] => Err(EtfError::Kind(kind)),
+            [kind, ..] => Err(EtfError::of_kind(kind)),
         }
     }
 

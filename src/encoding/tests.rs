@@ -380,7 +380,7 @@ fn terms_that_are_not_taken_are_refused() {
         ("82 6a", Version),
         ("83", Incomplete),
         ("83 6a 6a", Excess(1)),
-        ("83 50 00 00 00 01 78 9c", Kind(80)),
+        ("83 50 00 00 00 01 78 9c", Compressed),
         ("83 67", Kind(103)),
         ("83 6c 00 00 00 01 61 01 61 02", ImproperList),
         ("83 6c ff ff ff ff", Incomplete),

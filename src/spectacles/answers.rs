@@ -15,7 +15,7 @@ use super::route::Rejected;
 use crate::amqp::delivery::Properties;
 use crate::amqp::messenger::{Message, Messenger};
 use crate::discord::ids::ShardId;
-use crate::encoding::convert::{Integers, convert};
+use crate::encoding::convert::{Taking, convert};
 use crate::encoding::{Dialect, Encoding};
 
 /// Answers that wait for RabbitMQ; more are dropped, for their askers have most likely gone.
@@ -96,7 +96,7 @@ impl Outcome<'_> {
         };
         let json = serde_json::to_vec(&body).expect("it is plain data");
         let mut body = Vec::new();
-        convert(Encoding::Json, &json, dialect, Integers::AsTheyAre, &mut body).expect("serde_json writes JSON");
+        convert(Encoding::Json, &json, dialect, Taking::EXACT, &mut body).expect("serde_json writes JSON");
         body
     }
 }
@@ -164,7 +164,8 @@ mod tests {
             let json = |outcome: Outcome<'_>| {
                 let body = outcome.encode(dialect);
                 assert_eq!(Dialect::of_body(Some(dialect.content_type()), &body), dialect);
-                String::from_utf8(to_json(dialect, &body).expect("it is in that").into_owned()).expect("text")
+                String::from_utf8(to_json(dialect, &body, Taking::EXACT).expect("it is in that").into_owned())
+                    .expect("text")
             };
             assert_eq!(json(Outcome::Sent(ShardId::new(3))), r#"{"ok":true,"shard":3}"#);
             assert_eq!(

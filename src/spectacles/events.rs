@@ -10,11 +10,12 @@ use tracing::{debug, error, warn};
 use super::demand::{Demand, Wanted};
 use super::dialect::{Body, Speaker};
 use super::forward_id::ForwardId;
+use super::tally::Count;
 use crate::amqp::publisher::{Abandoned, Field, Message, Observer, Properties, Publisher};
 use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, GapReason, Position, Wait};
 use crate::clock::unix_millis;
 use crate::discord::ids::{Seq, SessionId, Shard, ShardId};
-use crate::encoding::{Dialect, Encoding};
+use crate::encoding::{Dialect, Encoding, ReadError};
 
 /// What all events of a process have in common.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct Events {
     expiration: Option<String>,
     demand: Arc<Mutex<Demand>>,
     speaker: Speaker,
+    /// Of events that cannot be converted.
+    unconverted: Mutex<Count>,
     /// How many shards the bot has in all; 0 until that is known.
     shard_count: AtomicU32,
     /// Reused for each `message_id`.
@@ -48,8 +51,8 @@ impl Events {
     pub fn new(publisher: Publisher, settings: Settings, demand: Arc<Mutex<Demand>>) -> Self {
         let expiration = settings.message_timeout.map(|timeout| timeout.as_millis().to_string());
         let speaker = Speaker::new(settings.dialect);
-        let (shard_count, message_id) = (AtomicU32::new(0), Mutex::default());
-        Self { publisher, settings, expiration, demand, speaker, shard_count, message_id }
+        let (unconverted, shard_count, message_id) = (Mutex::default(), AtomicU32::new(0), Mutex::default());
+        Self { publisher, settings, expiration, demand, speaker, unconverted, shard_count, message_id }
     }
 
     /// The bot has so many shards from now on.
@@ -57,8 +60,12 @@ impl Events {
         self.shard_count.store(shard_count, Ordering::Relaxed);
     }
 
-    /// Publishes a body of ours or Discord's, a term without its version byte, in our dialect; `None` when it cannot be put into that, or
-    /// AMQP cannot carry it.
+    /// How many events went out as they were received, because they cannot be converted.
+    pub fn unconverted(&self) -> u64 {
+        lock(&self.unconverted).total()
+    }
+
+    /// Publishes a body of ours or Discord's, a term without its version byte, in our dialect; `None` when AMQP cannot carry it.
     fn send(
         &self,
         name: &str,
@@ -68,11 +75,19 @@ impl Events {
         mandatory: bool,
         (encoding, bytes): (Encoding, &[u8]),
     ) -> Option<Position> {
-        let publish = |body: Body<'_>| self.send_body(name, shard, seq, message_id, mandatory, body);
-        self.speaker.say(encoding, bytes, publish).unwrap_or_else(|reason| {
-            error!(shard = %shard.id(), event = name, %seq, %reason, "an event cannot be converted");
-            None
+        self.speaker.say(encoding, bytes, |body| {
+            if let Some(reason) = body.unconverted {
+                self.tell_unconverted(name, shard, seq, reason);
+            }
+            self.send_body(name, shard, seq, message_id, mandatory, body)
         })
+    }
+
+    fn tell_unconverted(&self, name: &str, shard: Shard, seq: Seq, reason: &ReadError) {
+        if let Some(more) = lock(&self.unconverted).count(Instant::now()) {
+            let shard = shard.id();
+            warn!(%shard, event = name, %seq, %reason, more, "an event cannot be converted: it is published as it was received");
+        }
     }
 
     fn send_body(
@@ -436,14 +451,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_converted_is_told_too() {
+    fn what_cannot_be_converted_is_published_as_it_came_and_counted() {
         let events = events(&["MESSAGE_CREATE"], Some(Dialect::Plain(Encoding::Msgpack)));
         let shard = Shard::new(ShardId::new(0), 1).expect("the only one");
         let session = SessionId::new("s".to_owned());
         let (seq, name, encoding) = (Seq::new(7), "MESSAGE_CREATE", Encoding::Json);
-        let event = Event { shard, session: &session, seq, name, encoding, data: b"{\"a\":}" };
-        assert_eq!(events.publish(&event), Some(Position::new(0)), "the notice's place");
-        assert_eq!(events.publish(&Event { data: b"{}", ..event }), Some(Position::new(1)));
-        assert_eq!(events.publisher.counters().outbox.published, 2);
+        let event = Event { shard, session: &session, seq, name, encoding, data: b"{\"a\":1e400}" };
+        assert_eq!(events.try_publish(&event), Ok(Some(Position::new(0))), "no gap");
+        assert_eq!(events.try_publish(&Event { data: b"{}", ..event }), Ok(Some(Position::new(1))));
+        assert_eq!((events.publisher.counters().outbox.published, events.unconverted()), (2, 1));
     }
 }

@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 use crate::discord::command;
 use crate::discord::compression::Encoding as Link;
 use crate::discord::ids::ShardId;
-use crate::encoding::{Dialect, ReadError, convert};
+use crate::encoding::convert::{self, Taking};
+use crate::encoding::{Dialect, ReadError};
 
 /// A body in another encoding than JSON may have so many bytes: no command needs them, and as JSON it may be several times as large.
 const MOST_CONVERTED: usize = 1 << 20;
@@ -175,7 +176,7 @@ fn as_json(dialect: Dialect, body: &[u8]) -> Result<Cow<'_, [u8]>, Rejected> {
     if !dialect.is_json() && body.len() > MOST_CONVERTED {
         return Err(Rejected::TooMuch { bytes: body.len(), dialect });
     }
-    convert::to_json(dialect, body).map_err(|error| Rejected::Unreadable { dialect, error })
+    convert::to_json(dialect, body, Taking::NO_BYTES).map_err(|error| Rejected::Unreadable { dialect, error })
 }
 
 /// The kinds of rejection: what is counted, and what the log tells once a minute each.
@@ -272,7 +273,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::encoding::convert::Integers;
     use crate::encoding::{Encoding, etf};
 
     const PACKET: &str = r#"{ "op": 8, "d": {"guild_id": "1", "query": "", "limit": 0} }"#;
@@ -352,7 +352,7 @@ mod tests {
     /// A body in this dialect.
     fn in_dialect(dialect: Dialect, json: &str) -> Vec<u8> {
         let mut body = Vec::new();
-        convert::convert(Encoding::Json, json.as_bytes(), dialect, Integers::AsTheyAre, &mut body).expect(json);
+        convert::convert(Encoding::Json, json.as_bytes(), dialect, Taking::EXACT, &mut body).expect(json);
         body
     }
 
@@ -425,6 +425,32 @@ mod tests {
             assert_eq!(said(&large, Some(dialect.content_type())).1, Kind::TooLarge);
         }
         assert_eq!(said(b"\xa5hello", None).1, Kind::NotJson, "a text that is no JSON");
+    }
+
+    #[test]
+    fn bytes_of_message_pack_are_the_text_that_they_are() {
+        let command =
+            |id: &[u8]| [b"\x82\xc4\x08guild_id", id, b"\xa6packet\x82\xa2op\x08\xa1d\x81\xc4\x01q\xc4\x02hi"].concat();
+        let expected = Send { guild_id: 42, packet: r#"{"op":8,"d":{"q":"hi"}}"#.into() };
+        for id in [&b"\xc4\x0242"[..], b"\xa242", b"\x2a"] {
+            assert_eq!(read(&command(id), None, Link::Json).as_ref(), Ok(&expected));
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_and_not_made_one() {
+        for (dialect, packet) in [
+            (Dialect::Plain(Encoding::Msgpack), &b"\x82\xa2op\x03\xa1d\x81\xa1a\xc4\x01\xff"[..]),
+            (Dialect::Plain(Encoding::Msgpack), b"\x82\xa2op\x03\xa1d\x81\xc4\x01\xff\x01"),
+            (Dialect::Plain(Encoding::Msgpack), b"\x82\xa2op\x03\xa1d\x81\xa1a\xa1\xff"),
+            (Dialect::Plain(Encoding::Etf), b"\x83t\0\0\0\x02d\0\x02opa\x03d\0\x01dm\0\0\0\x01\xff"),
+            (Dialect::Plain(Encoding::Etf), b"\x83t\0\0\0\x02d\0\x02opa\x03m\0\0\0\x01\xffa\x01"),
+        ] {
+            let rejected = check(packet, None, ShardId::new(0), 1, Link::Json).expect_err("no text");
+            let reason =
+                format!("the body cannot be read as {dialect}: it holds bytes that are no text, which JSON has not");
+            assert_eq!((rejected.to_string(), rejected.kind()), (reason, Kind::Encoding));
+        }
     }
 
     #[test]

@@ -34,6 +34,11 @@ impl Tally {
 }
 
 impl Count {
+    /// How many there were in all.
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+
     /// Counts one. When the log is to tell of it: how many there were since the last that it told of.
     pub fn count(&mut self, now: Instant) -> Option<u64> {
         self.total += 1;

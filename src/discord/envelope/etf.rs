@@ -59,7 +59,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::encoding::etf::EtfError::{Excess, Incomplete, Kind, TooDeep, Version};
+    use crate::encoding::etf::EtfError::{Compressed, Excess, Incomplete, Kind, TooDeep, Version};
     use crate::encoding::{self, Encoding, MOST_DEPTH, Map, Value, etf};
 
     /// The bytes of `83 6a` and the like; letters in quotes stand for themselves.
@@ -126,7 +126,7 @@ mod tests {
             ("83 74 00000001 640002 'op' 46 3ff0000000000000", NoOpcode),
             ("83 74 00000001 640002 'op' 6e 09 00 000000000000000001", NoOpcode),
             ("83 74 ffffffff 640002 'op' 6100", NotATerm(Incomplete)),
-            ("83 50 00000010 789c", NotATerm(Kind(80))),
+            ("83 50 00000010 789c", NotATerm(Compressed)),
             (&format!("83 74 00000001 {op} 6a"), NotATerm(Excess(1))),
             (&format!("83 74 00000002 {op} 640001 's' 62 ffffffff"), BadSequence),
             (&format!("83 74 00000002 {op} 640001 't' 6107"), BadEventName),

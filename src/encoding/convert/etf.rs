@@ -3,22 +3,22 @@
 use data_encoding::BASE64;
 
 use super::open::Open;
-use super::{Integers, items, simple};
+use super::{Taking, Texts, items, simple};
 use crate::encoding::cursor::Cursor;
 use crate::encoding::etf::{
     ATOM, ATOM_UTF8, BINARY, EtfError, LARGE_TUPLE, LIST, MAP, NIL, Reader, SMALL_ATOM, SMALL_ATOM_UTF8, SMALL_TUPLE,
     STRING, deeper, end,
 };
 
-pub(super) fn transcode<F: Open>(bytes: &[u8], integers: Integers, out: &mut Vec<u8>) -> Result<(), EtfError> {
+pub(super) fn transcode<F: Open>(bytes: &[u8], taking: Taking, out: &mut Vec<u8>) -> Result<(), EtfError> {
     let mut cursor = Cursor::new(bytes);
-    Transcoder { from: Reader(&mut cursor), integers }.term::<F>(0, out)?;
+    Transcoder { from: Reader(&mut cursor), taking }.term::<F>(0, out)?;
     end(&cursor)
 }
 
 struct Transcoder<'c, 'a> {
     from: Reader<'c, 'a>,
-    integers: Integers,
+    taking: Taking,
 }
 
 impl Transcoder<'_, '_> {
@@ -69,7 +69,7 @@ impl Transcoder<'_, '_> {
                 })?;
                 F::end_list(out);
             }
-            kind => simple::<F>(&self.from.number(kind)?, self.integers, out),
+            kind => simple::<F>(&self.from.number(kind)?, self.taking.integers, out),
         }
         Ok(())
     }
@@ -89,7 +89,10 @@ impl Transcoder<'_, '_> {
             BINARY => {
                 let length = self.from.len32()?;
                 let bytes = self.from.take(length)?;
-                if is_utf8(bytes) { F::utf8(out, bytes) } else { F::text(out, &BASE64.encode(bytes)) }
+                match self.is_text(bytes)? {
+                    true => F::utf8(out, bytes),
+                    false => F::text(out, &BASE64.encode(bytes)),
+                }
             }
             LIST | NIL | STRING | SMALL_TUPLE | LARGE_TUPLE | MAP => return Err(EtfError::BadKey),
             kind => F::text(out, &self.from.number(kind)?.into_key().expect("a number is a key")),
@@ -100,12 +103,19 @@ impl Transcoder<'_, '_> {
     fn binary<F: Open>(&mut self, out: &mut Vec<u8>) -> Result<(), EtfError> {
         let length = self.from.len32()?;
         let bytes = self.from.take(length)?;
-        if is_utf8(bytes) {
-            F::utf8(out, bytes)
-        } else {
-            F::bytes(out, bytes)
+        match self.is_text(bytes)? {
+            true => F::utf8(out, bytes),
+            false => F::bytes(out, bytes),
         }
         Ok(())
+    }
+
+    /// Whether a binary is one, where it may be something else.
+    fn is_text(&self, bytes: &[u8]) -> Result<bool, EtfError> {
+        match is_utf8(bytes) {
+            false if self.taking.texts == Texts::NoBytes => Err(EtfError::NoText),
+            is_text => Ok(is_text),
+        }
     }
 }
 

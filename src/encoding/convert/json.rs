@@ -1,12 +1,24 @@
 //! From JSON, which has no lengths.
 
 use super::open::Open;
-use super::{Integers, simple};
+use super::{Integers, Taking, Texts, simple};
 use crate::encoding::json::JsonError;
 use crate::encoding::json::scan::Scanner;
 
-pub(super) fn transcode<F: Open>(bytes: &[u8], integers: Integers, out: &mut Vec<u8>) -> Result<(), JsonError> {
-    let mut transcoder = Transcoder { from: Scanner::new(bytes), scratch: String::new(), integers, out };
+pub(super) fn transcode<F: Open>(bytes: &[u8], taking: Taking, out: &mut Vec<u8>) -> Result<(), JsonError> {
+    let from = Scanner::new(bytes);
+    if taking.texts != Texts::Lossy {
+        return scanned::<F>(from, taking.integers, out);
+    }
+    if from.is_utf8() {
+        return scanned::<F>(from.lossy(), taking.integers, out);
+    }
+    let text = String::from_utf8_lossy(bytes);
+    scanned::<F>(Scanner::new(text.as_bytes()).lossy(), taking.integers, out)
+}
+
+fn scanned<F: Open>(from: Scanner<'_>, integers: Integers, out: &mut Vec<u8>) -> Result<(), JsonError> {
+    let mut transcoder = Transcoder { from, scratch: String::new(), integers, out };
     transcoder.value::<F>(0)?;
     transcoder.from.end()
 }

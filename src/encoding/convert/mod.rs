@@ -27,6 +27,15 @@ use super::value::Value;
 use super::write::{self, Form};
 use super::{Dialect, Encoding, ReadError};
 
+/// How what is not the same everywhere is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taking {
+    /// Integers.
+    pub integers: Integers,
+    /// Texts, and bytes that are none.
+    pub texts: Texts,
+}
+
 /// What becomes of integers that not every reader of JSON takes exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Integers {
@@ -34,6 +43,35 @@ pub enum Integers {
     AsTheyAre,
     /// Those beyond ±(2^53 - 1) become texts, as Discord itself writes ids in JSON.
     IdsAsText,
+}
+
+/// What becomes of texts that are none everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Texts {
+    /// JSON has to be one, and bytes stay bytes.
+    Strict,
+    /// In JSON, U+FFFD stands for half a character, and for bytes that are not UTF-8: an event is not lost by that.
+    Lossy,
+    /// Bytes are the text that they are; those that are none are refused. JSON has no bytes, and what comes of them there nobody means.
+    NoBytes,
+}
+
+impl Taking {
+    /// Everything is what it is.
+    pub const EXACT: Self = Self { integers: Integers::AsTheyAre, texts: Texts::Strict };
+    /// The same, but that ids are texts.
+    pub const IDS_AS_TEXT: Self = Self { integers: Integers::IdsAsText, ..Self::EXACT };
+    /// Out of an encoding that has bytes, for a reader of JSON.
+    pub const NO_BYTES: Self = Self { texts: Texts::NoBytes, ..Self::EXACT };
+
+    /// For events as Discord writes them: in ETF it has ids as integers, which they are not in its JSON. No reader of that shall
+    /// have to round them.
+    pub const fn event_in(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Json => Self { texts: Texts::Lossy, ..Self::EXACT },
+            Encoding::Etf | Encoding::Msgpack => Self::IDS_AS_TEXT,
+        }
+    }
 }
 
 /// The largest integer that a double holds with all its neighbours.
@@ -44,16 +82,10 @@ const LARGEST_SAFE: u64 = (1 << 53) - 1;
 ///
 /// # Errors
 /// The bytes are no value of that encoding, or none that is taken; `out` is then as it was.
-pub fn convert(
-    from: Encoding,
-    bytes: &[u8],
-    to: Dialect,
-    integers: Integers,
-    out: &mut Vec<u8>,
-) -> Result<(), ReadError> {
+pub fn convert(from: Encoding, bytes: &[u8], to: Dialect, taking: Taking, out: &mut Vec<u8>) -> Result<(), ReadError> {
     let begin = out.len();
     out.reserve(bytes.len());
-    let copied = integers == Integers::AsTheyAre;
+    let copied = taking.integers == Integers::AsTheyAre;
     let converted = match to {
         Dialect::Plain(to) => {
             if to == Encoding::Etf {
@@ -64,17 +96,20 @@ pub fn convert(
                     out.extend(bytes);
                     Ok(())
                 }
-                Encoding::Json => transcode::<Json>(from, bytes, integers, out),
-                Encoding::Etf => transcode::<Etf>(from, bytes, integers, out),
-                Encoding::Msgpack => transcode::<Msgpack>(from, bytes, integers, out),
+                Encoding::Json => transcode::<Json>(from, bytes, taking, out),
+                Encoding::Etf => transcode::<Etf>(from, bytes, taking, out),
+                Encoding::Msgpack => transcode::<Msgpack>(from, bytes, taking, out),
             }
         }
         Dialect::MsgpackText if copied && from == Encoding::Json => {
-            begin_text(out, bytes.len());
-            out.extend(bytes);
+            // A MessagePack text is UTF-8. Half a character is none of its business: the escape of one is a text.
+            let lossy = (taking.texts == Texts::Lossy).then(|| String::from_utf8_lossy(bytes));
+            let text = lossy.as_ref().map_or(bytes, |lossy| lossy.as_bytes());
+            begin_text(out, text.len());
+            out.extend(text);
             Ok(())
         }
-        Dialect::MsgpackText => transcode::<Json>(from, bytes, integers, out).map(|()| {
+        Dialect::MsgpackText => transcode::<Json>(from, bytes, taking, out).map(|()| {
             let mut head = Vec::with_capacity(5);
             begin_text(&mut head, out.len() - begin);
             out.splice(begin..begin, head);
@@ -89,8 +124,8 @@ pub fn convert(
 /// A whole body as JSON. What JSON it has in it already is not looked at.
 ///
 /// # Errors
-/// It is not in this dialect.
-pub fn to_json(from: Dialect, body: &[u8]) -> Result<Cow<'_, [u8]>, ReadError> {
+/// It is not in this dialect, or has what is not taken so.
+pub fn to_json(from: Dialect, body: &[u8], taking: Taking) -> Result<Cow<'_, [u8]>, ReadError> {
     let (from, bytes) = match from {
         Dialect::Plain(Encoding::Json) => return Ok(body.into()),
         Dialect::MsgpackText => return Ok(msgpack::text(body)?.into()),
@@ -102,20 +137,29 @@ pub fn to_json(from: Dialect, body: &[u8]) -> Result<Cow<'_, [u8]>, ReadError> {
         },
     };
     let mut json = Vec::new();
-    convert(from, bytes, Dialect::Plain(Encoding::Json), Integers::AsTheyAre, &mut json)?;
+    convert(from, bytes, Dialect::Plain(Encoding::Json), taking, &mut json)?;
     Ok(json.into())
 }
 
-fn transcode<F: open::Open>(
-    from: Encoding,
-    bytes: &[u8],
-    integers: Integers,
-    out: &mut Vec<u8>,
-) -> Result<(), ReadError> {
+/// JSON whose texts are all texts, [`Texts::Lossy`] where they are not. What is not JSON stays as it is, whatever is wrong with it.
+pub fn mended(json: &[u8]) -> Cow<'_, [u8]> {
+    // Whether an escape is half a character only a reader knows.
+    let has_surrogate = |text: &str| text.contains("\\ud") || text.contains("\\uD");
+    if std::str::from_utf8(json).is_ok_and(|text| !has_surrogate(text)) {
+        return json.into();
+    }
+    let mut out = Vec::with_capacity(json.len());
+    match transcode::<Json>(Encoding::Json, json, Taking::event_in(Encoding::Json), &mut out) {
+        Ok(()) => out.into(),
+        Err(_) => json.into(),
+    }
+}
+
+fn transcode<F: open::Open>(from: Encoding, bytes: &[u8], taking: Taking, out: &mut Vec<u8>) -> Result<(), ReadError> {
     match from {
-        Encoding::Json => Ok(json::transcode::<F>(bytes, integers, out)?),
-        Encoding::Etf => Ok(etf::transcode::<F>(bytes, integers, out)?),
-        Encoding::Msgpack => Ok(msgpack::transcode::<F>(bytes, integers, out)?),
+        Encoding::Json => Ok(json::transcode::<F>(bytes, taking, out)?),
+        Encoding::Etf => Ok(etf::transcode::<F>(bytes, taking, out)?),
+        Encoding::Msgpack => Ok(msgpack::transcode::<F>(bytes, taking, out)?),
     }
 }
 

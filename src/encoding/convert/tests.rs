@@ -15,16 +15,16 @@ fn body(encoding: Encoding, value: &Value) -> Vec<u8> {
     bytes
 }
 
-fn converted(from: Encoding, bytes: &[u8], to: Dialect, integers: Integers) -> Result<Vec<u8>, ReadError> {
+fn converted(from: Encoding, bytes: &[u8], to: Dialect, taking: Taking) -> Result<Vec<u8>, ReadError> {
     let mut out = b"before".to_vec();
-    let result = convert(from, bytes, to, integers, &mut out);
+    let result = convert(from, bytes, to, taking, &mut out);
     assert!(out.starts_with(b"before"));
     let converted = out.split_off(6);
     result.map(|()| converted).inspect_err(|_| assert_eq!(out, b"before"))
 }
 
 fn plainly(from: Encoding, bytes: &[u8], to: Encoding) -> Result<Vec<u8>, ReadError> {
-    converted(from, bytes, Dialect::Plain(to), Integers::AsTheyAre)
+    converted(from, bytes, Dialect::Plain(to), Taking::EXACT)
 }
 
 /// There and back again, as text.
@@ -198,10 +198,10 @@ fn ids_become_texts_where_that_is_wanted_and_nothing_else_does() {
             from => plainly(Encoding::Json, text.as_bytes(), from).expect("well formed"),
         };
         let bytes = &bytes[usize::from(from == Encoding::Etf)..];
-        let ids = converted(from, bytes, Dialect::Plain(Encoding::Json), Integers::IdsAsText).expect("well formed");
+        let ids = converted(from, bytes, Dialect::Plain(Encoding::Json), Taking::IDS_AS_TEXT).expect("well formed");
         assert_eq!(String::from_utf8(ids).expect("text"), expected, "{from:?}");
         let packed =
-            converted(from, bytes, Dialect::Plain(Encoding::Msgpack), Integers::IdsAsText).expect("well formed");
+            converted(from, bytes, Dialect::Plain(Encoding::Msgpack), Taking::IDS_AS_TEXT).expect("well formed");
         assert_eq!(read(Encoding::Msgpack, &packed), Ok(json(expected)), "{from:?}");
     }
 }
@@ -264,7 +264,7 @@ fn terms_that_are_not_taken_are_refused() {
     for (bytes, error) in [
         ("", Incomplete),
         ("6a 6a", Excess(1)),
-        ("50 00 00 00 01 78 9c", Kind(80)),
+        ("50 00 00 00 01 78 9c", Compressed),
         ("67", Kind(103)),
         ("6c 00 00 00 01 61 01 61 02", ImproperList),
         ("6c ff ff ff ff", Incomplete),
@@ -296,12 +296,56 @@ fn keys_are_texts() {
 }
 
 #[test]
+fn half_characters_and_other_bytes_are_a_sign_of_their_own_where_that_is_wanted() {
+    for (text, expected) in [
+        (&br#""\ud83d""#[..], "\u{fffd}"),
+        (br#""\udc00 \uDBFFx""#, "\u{fffd} \u{fffd}x"),
+        (br#""\ud83d\ud83d\ude00\n""#, "\u{fffd}\u{1f600}\n"),
+        (br#""\ud83d\u00e9""#, "\u{fffd}é"),
+        (br#""\ud83d\n""#, "\u{fffd}\n"),
+        (b"\"a\xff\xf0\x9f\"", "a\u{fffd}\u{fffd}"),
+        (b"\"\xe9\\ud83d\"", "\u{fffd}\u{fffd}"),
+    ] {
+        let text = [b"{\"k\":", text, b"}"].concat();
+        let expected = Value::map([("k", Value::string(expected))]);
+        for to in [Encoding::Etf, Encoding::Msgpack] {
+            assert!(plainly(Encoding::Json, &text, to).is_err(), "{text:?}");
+            let taking = Taking::event_in(Encoding::Json);
+            let bytes = converted(Encoding::Json, &text, Dialect::Plain(to), taking).expect("it is mended");
+            assert_eq!(read(to, &bytes), Ok(expected.clone()));
+        }
+        assert_eq!(read(Encoding::Json, &mended(&text)), Ok(expected));
+    }
+    for text in [&b"\"\xff"[..], b"\xff", b"\"\\ud83d\\u12\"", b"[\"\\ud83d\",1e400]"] {
+        let taking = Taking::event_in(Encoding::Json);
+        assert!(converted(Encoding::Json, text, Dialect::Plain(Encoding::Etf), taking).is_err());
+        assert_eq!(mended(text), text, "what is no JSON stays");
+    }
+    for text in [&b" { \"a\":1e400, "[..], br#"["\\ud83d", "\ud83d\ude00"]"#, "\"é\"".as_bytes()] {
+        assert_eq!(read(Encoding::Json, &mended(text)), read(Encoding::Json, text));
+    }
+}
+
+#[test]
+fn bytes_are_the_text_that_they_are_or_refused_where_nobody_wants_them() {
+    let json = |from, bytes: &str| converted(from, &hex(bytes), Dialect::Plain(Encoding::Json), Taking::NO_BYTES);
+    assert_eq!(json(Encoding::Msgpack, "82 c4 01 61 c4 02 c3a9 a1 62 c4 00"), Ok("{\"a\":\"é\",\"b\":\"\"}".into()));
+    for bytes in ["c4 01 ff", "a1 ff", "81 c4 01 ff 01", "91 c4 01 ff"] {
+        assert_eq!(json(Encoding::Msgpack, bytes), Err(MsgpackError::NoText.into()), "{bytes}");
+    }
+    assert_eq!(json(Encoding::Etf, "6d 00000001 61"), Ok("\"a\"".into()));
+    for bytes in ["6d 00000001 ff", "74 00000001 6d 00000001 ff 6a"] {
+        assert_eq!(json(Encoding::Etf, bytes), Err(EtfError::NoText.into()), "{bytes}");
+    }
+}
+
+#[test]
 fn message_pack_text_holds_json() {
     let value = json(r#"{"a":[1,"é\n"],"b":1.5}"#);
     let text = written(Encoding::Json, &value);
     for from in ALL {
-        for integers in [Integers::AsTheyAre, Integers::IdsAsText] {
-            let bytes = converted(from, &body(from, &value), Dialect::MsgpackText, integers).expect("well formed");
+        for taking in [Taking::EXACT, Taking::IDS_AS_TEXT] {
+            let bytes = converted(from, &body(from, &value), Dialect::MsgpackText, taking).expect("well formed");
             assert_eq!(read(Encoding::Msgpack, &bytes).expect("a text").as_str().map(str::as_bytes), Some(&*text));
             assert_eq!(bytes[0], 0xa0 | text.len() as u8, "the shortest form");
         }
@@ -322,18 +366,22 @@ fn bodies_of_all_dialects_become_json() {
     let value = json(r#"{"a":[1,"é"]}"#);
     let text = written(Encoding::Json, &value);
     for dialect in Dialect::ALL {
-        let body = converted(Encoding::Json, &text, dialect, Integers::AsTheyAre).expect("JSON");
+        let body = converted(Encoding::Json, &text, dialect, Taking::EXACT).expect("JSON");
         assert_eq!(Dialect::of_body(Some(dialect.content_type()), &body), dialect);
         assert_eq!(Dialect::of_body(None, &body), dialect);
-        assert_eq!(to_json(dialect, &body).as_deref(), Ok(&*text), "{dialect}");
+        assert_eq!(to_json(dialect, &body, Taking::EXACT).as_deref(), Ok(&*text), "{dialect}");
         let short = &body[..body.len() - 1];
-        assert_eq!(to_json(dialect, short).is_ok(), dialect == Dialect::Plain(Encoding::Json), "{dialect}");
+        assert_eq!(
+            to_json(dialect, short, Taking::EXACT).is_ok(),
+            dialect == Dialect::Plain(Encoding::Json),
+            "{dialect}"
+        );
     }
     for (body, error) in [("", EtfError::Incomplete), ("74 00000000", EtfError::Version)] {
-        assert_eq!(to_json(Dialect::Plain(Encoding::Etf), &hex(body)), Err(error.into()));
+        assert_eq!(to_json(Dialect::Plain(Encoding::Etf), &hex(body), Taking::EXACT), Err(error.into()));
     }
     for body in ["", "a1 7b 7d", "80", "c0"] {
-        assert!(to_json(Dialect::MsgpackText, &hex(body)).is_err(), "{body}");
+        assert!(to_json(Dialect::MsgpackText, &hex(body), Taking::EXACT).is_err(), "{body}");
     }
 }
 
@@ -376,7 +424,7 @@ fn a_length_that_lies_reserves_nothing() {
     let lies = [(Encoding::Msgpack, "dd ff ff ff ff c0"), (Encoding::Etf, "74 ff ff ff ff 6d 00000000 6a")];
     for (from, bytes) in lies {
         let mut out = Vec::new();
-        convert(from, &hex(bytes), Dialect::Plain(Encoding::Json), Integers::AsTheyAre, &mut out).expect_err("a lie");
+        convert(from, &hex(bytes), Dialect::Plain(Encoding::Json), Taking::EXACT, &mut out).expect_err("a lie");
         assert!(out.is_empty() && out.capacity() < 1024, "{}", out.capacity());
     }
 }

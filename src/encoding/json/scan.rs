@@ -9,6 +9,8 @@ pub(in crate::encoding) struct Scanner<'a> {
     /// As much of the bytes, from their beginning, as is UTF-8.
     text: &'a str,
     at: usize,
+    /// Half a character stands for U+FFFD.
+    lossy: bool,
 }
 
 /// A number as it is written.
@@ -30,7 +32,17 @@ impl<'a> Scanner<'a> {
             Ok(text) => text,
             Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).expect("valid so far"),
         };
-        Self { bytes, text, at: 0 }
+        Self { bytes, text, at: 0, lossy: false }
+    }
+
+    /// The same, and half a character, which an escape may be, stands for U+FFFD.
+    pub(in crate::encoding) const fn lossy(self) -> Self {
+        Self { lossy: true, ..self }
+    }
+
+    /// Whether all of it is.
+    pub(in crate::encoding) const fn is_utf8(&self) -> bool {
+        self.text.len() == self.bytes.len()
     }
 
     pub(in crate::encoding) const fn position(&self) -> usize {
@@ -235,16 +247,21 @@ impl<'a> Scanner<'a> {
         match first {
             0xD800..=0xDBFF => {
                 if !self.bytes[self.at..].starts_with(b"\\u") {
-                    return Err(self.unexpected());
+                    return self.half(|| self.unexpected());
                 }
                 let second = self.unit(self.at)?;
-                let (0xDC00..=0xDFFF) = second else { return Err(self.meaningless(begin, 12)) };
+                let (0xDC00..=0xDFFF) = second else { return self.half(|| self.meaningless(begin, 12)) };
                 self.at += 6;
                 let code = 0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00);
                 Ok(char::from_u32(code).expect("a pair of surrogates is a character"))
             }
-            code => char::from_u32(code).ok_or_else(|| self.meaningless(begin, 6)),
+            code => char::from_u32(code).map_or_else(|| self.half(|| self.meaningless(begin, 6)), Ok),
         }
+    }
+
+    /// What half a character is.
+    fn half(&self, error: impl FnOnce() -> JsonError) -> Result<char, JsonError> {
+        if self.lossy { Ok(char::REPLACEMENT_CHARACTER) } else { Err(error()) }
     }
 
     /// The four hexadecimal digits of the escape at `at`.

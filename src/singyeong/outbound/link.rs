@@ -26,7 +26,7 @@ use crate::amqp::consumer::Consumer;
 use crate::amqp::delivery::Delivery;
 use crate::amqp::topology::Queue;
 use crate::discord::connect::Stream;
-use crate::encoding::convert::{Integers, convert};
+use crate::encoding::convert::{Taking, convert};
 use crate::encoding::{Dialect, Encoding, Term};
 use crate::websocket::frames::FrameKind;
 
@@ -233,7 +233,7 @@ impl Link<'_> {
             }
             encoding @ (Encoding::Msgpack | Encoding::Etf) => {
                 let mut out = Vec::new();
-                convert(Encoding::Json, body, Dialect::Plain(encoding), Integers::AsTheyAre, &mut out)
+                convert(Encoding::Json, body, Dialect::Plain(encoding), Taking::EXACT, &mut out)
                     .map_err(|error| format!("it is no JSON: {error}"))?;
                 Ok(Frame::binary(out))
             }

@@ -2,13 +2,15 @@
 //!
 //! Workers publish without our headers, and in whatever form they like: such a message is for anybody, and is handed on.
 
+use std::borrow::Cow;
 use std::sync::Once;
 
 use tracing::warn;
 
 use super::Source;
 use crate::amqp::delivery::Properties;
-use crate::encoding::{self, Encoding, Value};
+use crate::encoding::convert::{Taking, convert, mended, to_json};
+use crate::encoding::{self, Dialect, Encoding, ReadError, Value, etf};
 use crate::singyeong::limits::MOST_QUERY_DEPTH;
 use crate::singyeong::packet::dispatch::Queued;
 use crate::singyeong::packet::outgoing::Outgoing;
@@ -94,7 +96,8 @@ pub fn again(properties: &Properties, id: &str) -> Properties {
     again
 }
 
-/// A body is never a reason to lose a message: what cannot be read is handed on as text, or else as bytes.
+/// A body is never a reason to lose a message: what cannot be read is handed on as text, as JSON if it is more than a message may hold,
+/// or else as bytes.
 fn payload(source: &Source, content_type: Option<&str>, body: &[u8]) -> Value {
     static TOLD: Once = Once::new();
     let encoding = match content_type {
@@ -102,7 +105,7 @@ fn payload(source: &Source, content_type: Option<&str>, body: &[u8]) -> Value {
         Some(declared) => Encoding::of_content_type(declared),
     };
     let why = match encoding {
-        Some(encoding) => match encoding::read(encoding, body) {
+        Some(encoding) => match read(encoding, body) {
             Ok(value) => return value,
             Err(error) => error.to_string(),
         },
@@ -112,7 +115,34 @@ fn payload(source: &Source, content_type: Option<&str>, body: &[u8]) -> Value {
         let queue = &source.queue.0;
         warn!(%queue, content_type, %why, "a message's body cannot be read: it is handed on as text, or bytes");
     });
-    std::str::from_utf8(body).map_or_else(|_| Value::Bytes(body.into()), Value::string)
+    let converted = encoding.and_then(|encoding| to_json(Dialect::Plain(encoding), body, taking(encoding)).ok());
+    let rest = converted.unwrap_or(Cow::Borrowed(body));
+    std::str::from_utf8(&rest).map_or_else(|_| Value::Bytes((*rest).into()), Value::string)
+}
+
+/// A body's value. Of a term by way of MessagePack, which has all that it has: ids become texts on that way. In events half a character
+/// is no reason to hand on the whole as text.
+fn read(encoding: Encoding, body: &[u8]) -> Result<Value, ReadError> {
+    match (encoding, body.split_first()) {
+        (Encoding::Etf, Some((&etf::VERSION, term))) => {
+            let mut packed = Vec::new();
+            convert(encoding, term, Dialect::Plain(Encoding::Msgpack), taking(encoding), &mut packed)?;
+            encoding::read(Encoding::Msgpack, &packed)
+        }
+        (Encoding::Json, _) => encoding::read(encoding, body).or_else(|error| match mended(body) {
+            Cow::Owned(json) => encoding::read(encoding, &json),
+            Cow::Borrowed(_) => Err(error),
+        }),
+        _ => encoding::read(encoding, body),
+    }
+}
+
+/// Events of a link in ETF have ids as integers, which clients in JavaScript would round.
+const fn taking(encoding: Encoding) -> Taking {
+    match encoding {
+        Encoding::Etf => Taking::IDS_AS_TEXT,
+        Encoding::Json | Encoding::Msgpack => Taking::EXACT,
+    }
 }
 
 fn json(value: &Value) -> String {
@@ -133,6 +163,7 @@ fn holds_bytes(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding::MOST_VALUES;
     use crate::singyeong::packet::dispatch::QueueName;
 
     fn queued(target: &Value, nonce: Value, payload: Value) -> Queued {
@@ -176,10 +207,35 @@ mod tests {
         for undeclared in [&b"{\"a\":1}"[..], b"\x81\xa1a\x01", b"\x83t\0\0\0\x01m\0\0\0\x01aa\x01"] {
             assert_eq!(payload(None, undeclared), map);
         }
+        let half = payload(Some("application/json"), br#"{"a":"\ud83d"}"#);
+        assert_eq!(half, Value::map([("a", Value::string("\u{fffd}"))]));
         assert_eq!(payload(None, b"hi"), Value::string("hi"));
         assert_eq!(payload(Some("application/json"), b"{\"a\":"), Value::string("{\"a\":"));
         assert_eq!(payload(Some("application/vnd.erlang.etf"), b"\x83\xff"), Value::Bytes(b"\x83\xff"[..].into()));
         assert_eq!(payload(Some("text/plain; charset=utf-8"), b"hi"), Value::string("hi"));
+    }
+
+    #[test]
+    fn an_id_of_a_term_is_a_text_whatever_the_client_reads() {
+        let term = b"\x83t\0\0\0\x03d\0\x02idn\x08\0\x01\0\0\0\0\0\0\x80d\0\x01na\x01m\0\0\0\x01bm\0\0\0\x01\xff";
+        let expected = Value::map([
+            ("id", Value::string("9223372036854775809")),
+            ("n", Value::Integer(1)),
+            ("b", Value::Bytes([0xff].into())),
+        ]);
+        for content_type in [None, Some("application/octet-stream"), Some("application/vnd.erlang.etf")] {
+            assert_eq!(payload(&source(), content_type, term), expected, "{content_type:?}");
+        }
+    }
+
+    #[test]
+    fn more_than_a_message_may_hold_is_handed_on_as_json() {
+        let list = format!("[{}0]", "0,".repeat(MOST_VALUES));
+        for encoding in [Encoding::Json, Encoding::Msgpack, Encoding::Etf] {
+            let mut body = Vec::new();
+            convert(Encoding::Json, list.as_bytes(), Dialect::Plain(encoding), Taking::EXACT, &mut body).expect("JSON");
+            assert_eq!(payload(&source(), Some(encoding.content_type()), &body), Value::string(&list), "{encoding:?}");
+        }
     }
 
     #[test]

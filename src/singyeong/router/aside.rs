@@ -10,7 +10,7 @@ use super::mail::{self, Letter, Undone};
 use crate::amqp::delivery::{Delivery, From, Properties};
 use crate::amqp::messenger::brief;
 use crate::amqp::topology::{Queue, is_ours};
-use crate::encoding::convert::{Integers, convert};
+use crate::encoding::convert::{Taking, convert};
 use crate::encoding::{Dialect, Encoding};
 
 /// The key under which it is set aside.
@@ -68,7 +68,7 @@ impl Shared {
             Properties { correlation_id: asked.correlation_id.clone(), ..mail::of_type(dialect.content_type()) };
         let (since, json) = (Instant::now(), body.to_string());
         let mut body = Vec::new();
-        convert(Encoding::Json, json.as_bytes(), dialect, Integers::AsTheyAre, &mut body).expect("it is JSON");
+        convert(Encoding::Json, json.as_bytes(), dialect, Taking::EXACT, &mut body).expect("it is JSON");
         let letter = Letter { properties: &properties, body: &body };
         let answered = self.mail.to_asker(to, letter, || since.elapsed() < PATIENCE).await;
         if let Err(undone) = answered {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::targets::Targets;
-use crate::encoding::convert::to_json;
+use crate::encoding::convert::{Taking, to_json};
 use crate::encoding::{self, Dialect, Encoding, Map, ReadError, Term, Value};
 use crate::singyeong::ids::ClientKey;
 use crate::singyeong::packet::outgoing::{Contents, Outgoing};
@@ -66,7 +66,7 @@ impl Envelope {
         let unreadable = |error| Malformed::Encoding(dialect, error);
         match dialect {
             Dialect::Plain(Encoding::Json) => Self::of_json(body, targets),
-            Dialect::MsgpackText => Self::of_json(&to_json(dialect, body).map_err(unreadable)?, targets),
+            Dialect::MsgpackText => Self::of_json(&to_json(dialect, body, Taking::EXACT).map_err(unreadable)?, targets),
             // JSON has no bytes.
             Dialect::Plain(encoding) => Self::of_value(encoding::read(encoding, body).map_err(unreadable)?, targets),
         }
@@ -210,7 +210,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::encoding::convert::{Integers, convert};
+    use crate::encoding::convert::convert;
 
     fn read(body: &[u8], content_type: Option<&str>) -> Result<Envelope, Malformed> {
         Envelope::read(body, content_type, &mut Targets::new(32))
@@ -223,7 +223,7 @@ mod tests {
         let json_text = br#"{"payload":[1],"nonce":"n","target":{"application":"app"},"sender":"me"}"#;
         let others = Dialect::ALL.map(|dialect| {
             let mut body = Vec::new();
-            convert(Encoding::Json, json_text, dialect, Integers::AsTheyAre, &mut body).expect("JSON");
+            convert(Encoding::Json, json_text, dialect, Taking::EXACT, &mut body).expect("JSON");
             read(&body, None)
         });
         let said = [json, read(pack, Some("application/msgpack")), read(pack, None)];
