@@ -348,6 +348,30 @@ async fn another_process_goes_on_where_one_was_killed_and_a_lost_rabbitmq_loses_
 }
 
 #[tokio::test]
+async fn a_process_that_is_stopped_in_a_flood_hands_over_in_order() {
+    const EVENTS: u64 = 3000;
+    let mut two = TwoGroups::new(Settings { recommended_shards: 2, ..Bed::settings() }, "json");
+    two.bed = two.bed.with("CLUSTER_MODE", "leased");
+    let server = two.server().await;
+    let sink = Sink::start(&two.address, "sink", "p@ss").await;
+    let mut fleet = Fleet::of(&two.bed);
+    fleet.start("one");
+    two.bed.gateway.connected(2).await;
+    let worker = Worker::connect(&broker(), &two.bed.group).await;
+    worker.sees("optic:forward", (0, 1)).await;
+    fleet.start("two");
+    fleet.shared_as(&[1, 1]).await;
+    worker.sees("optic:forward", (0, 2)).await;
+
+    two.bed.gateway.flood(EVENTS);
+    sink.has(200).await;
+    fleet.stop("one").await;
+    eventually("the flood's end", || two.bed.gateway.sent().len() as u64 >= 2 * EVENTS).await;
+    all_arrive_in_order(&two.bed.gateway, &sink).await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn clients_of_the_other_server_see_the_shards_and_command_discord() {
     let two = TwoGroups::new(Bed::settings(), "etf");
     let server = two.server().await;
@@ -416,6 +440,7 @@ async fn mistakes_in_rules_and_dsn_are_told_at_the_start_and_no_password_with_th
         (r#"[{"target":{},"events":["ready"]}]"#, "singyeong://a@b", "such as READY"),
         (RULES, "ws://a:s3cret@b", "singyeong://"),
         (RULES, "singyeong://a:s3c/ret@b", "write / as %2f"),
+        (RULES, "singyeong://a:p@s/s3cret@b", "write / as %2f"),
         (RULES, "singyeong://a:s3cret@b/?encoding=xml", "write json, msgpack or etf"),
     ] {
         let (code, said) = check(rules, dsn).await;
