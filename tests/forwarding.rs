@@ -290,6 +290,31 @@ async fn events_wait_in_rabbitmq_while_the_password_is_wrong_or_nobody_is_there(
 }
 
 #[tokio::test]
+async fn a_queue_that_is_deleted_is_there_again_with_every_event_since() {
+    let two = TwoGroups::new(Bed::settings(), "json");
+    let mut optic = two.bed.optic();
+    two.bed.gateway.connected(1).await;
+    numbered(&two.bed.gateway, 1..=3);
+    let worker = Worker::connect(&broker(), &two.bed.group).await;
+    worker.sees("optic:forward", (3, 0)).await;
+    worker.delete("optic:forward").await;
+    numbered(&two.bed.gateway, 4..=20);
+    let line = optic.wait_for_line("a queue was gone").await;
+    assert!(line.contains("WARN") && line.contains(&format!("{}:optic:forward", two.bed.group)), "{line}");
+    worker.sees("optic:forward", (17, 0)).await;
+
+    let server = two.server().await;
+    let sink = Sink::start(&two.address, "sink", "p@ss").await;
+    let received = sink.wait_until("4 to 20", |received| received.len() >= 17).await;
+    let mut had = numbers(&received);
+    had.sort_unstable();
+    assert_eq!(had, (4..=20).collect::<Vec<u64>>(), "of those the first may come behind the others");
+    optic.terminate().await;
+    assert_eq!(optic.wait().await.code(), Some(0));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_the_other_server_never_takes_is_set_aside_and_holds_up_nothing() {
     let mut two = TwoGroups::new(Bed::settings(), "json");
     two.there = two.there.with("SINGYEONG_MAX_MESSAGE", "20k");
