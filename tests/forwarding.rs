@@ -290,6 +290,31 @@ async fn events_wait_in_rabbitmq_while_the_password_is_wrong_or_nobody_is_there(
 }
 
 #[tokio::test]
+async fn a_queue_that_is_deleted_is_there_again_with_every_event_since() {
+    let two = TwoGroups::new(Bed::settings(), "json");
+    let mut optic = two.bed.optic();
+    two.bed.gateway.connected(1).await;
+    numbered(&two.bed.gateway, 1..=3);
+    let worker = Worker::connect(&broker(), &two.bed.group).await;
+    worker.sees("optic:forward", (3, 0)).await;
+    worker.delete("optic:forward").await;
+    numbered(&two.bed.gateway, 4..=20);
+    let line = optic.wait_for_line("a queue was gone").await;
+    assert!(line.contains("WARN") && line.contains(&format!("{}:optic:forward", two.bed.group)), "{line}");
+    worker.sees("optic:forward", (17, 0)).await;
+
+    let server = two.server().await;
+    let sink = Sink::start(&two.address, "sink", "p@ss").await;
+    let received = sink.wait_until("4 to 20", |received| received.len() >= 17).await;
+    let mut had = numbers(&received);
+    had.sort_unstable();
+    assert_eq!(had, (4..=20).collect::<Vec<u64>>(), "of those the first may come behind the others");
+    optic.terminate().await;
+    assert_eq!(optic.wait().await.code(), Some(0));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_the_other_server_never_takes_is_set_aside_and_holds_up_nothing() {
     let mut two = TwoGroups::new(Bed::settings(), "json");
     two.there = two.there.with("SINGYEONG_MAX_MESSAGE", "20k");
@@ -342,6 +367,30 @@ async fn another_process_goes_on_where_one_was_killed_and_a_lost_rabbitmq_loses_
     link.cut();
     let had = sink.received.borrow().len() as u64;
     assert!(had < 2 * EVENTS, "the flood is over before the connection is cut: {had}");
+    eventually("the flood's end", || two.bed.gateway.sent().len() as u64 >= 2 * EVENTS).await;
+    all_arrive_in_order(&two.bed.gateway, &sink).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_that_is_stopped_in_a_flood_hands_over_in_order() {
+    const EVENTS: u64 = 3000;
+    let mut two = TwoGroups::new(Settings { recommended_shards: 2, ..Bed::settings() }, "json");
+    two.bed = two.bed.with("CLUSTER_MODE", "leased");
+    let server = two.server().await;
+    let sink = Sink::start(&two.address, "sink", "p@ss").await;
+    let mut fleet = Fleet::of(&two.bed);
+    fleet.start("one");
+    two.bed.gateway.connected(2).await;
+    let worker = Worker::connect(&broker(), &two.bed.group).await;
+    worker.sees("optic:forward", (0, 1)).await;
+    fleet.start("two");
+    fleet.shared_as(&[1, 1]).await;
+    worker.sees("optic:forward", (0, 2)).await;
+
+    two.bed.gateway.flood(EVENTS);
+    sink.has(200).await;
+    fleet.stop("one").await;
     eventually("the flood's end", || two.bed.gateway.sent().len() as u64 >= 2 * EVENTS).await;
     all_arrive_in_order(&two.bed.gateway, &sink).await;
     server.stop().await;
@@ -416,6 +465,7 @@ async fn mistakes_in_rules_and_dsn_are_told_at_the_start_and_no_password_with_th
         (r#"[{"target":{},"events":["ready"]}]"#, "singyeong://a@b", "such as READY"),
         (RULES, "ws://a:s3cret@b", "singyeong://"),
         (RULES, "singyeong://a:s3c/ret@b", "write / as %2f"),
+        (RULES, "singyeong://a:p@s/s3cret@b", "write / as %2f"),
         (RULES, "singyeong://a:s3cret@b/?encoding=xml", "write json, msgpack or etf"),
     ] {
         let (code, said) = check(rules, dsn).await;

@@ -11,7 +11,9 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
 use optic::amqp::address::Address;
-use optic::amqp::publisher::{Abandoned, Message, Observer, Properties, Publisher, PublisherSettings, Window};
+use optic::amqp::publisher::{
+    Abandoned, Message, Observer, Properties, Publisher, PublisherSettings, Returned, Window,
+};
 use optic::broker::{BrokerState, Position};
 use optic::cluster::fence::Fence;
 use optic::discord::ids::ShardId;
@@ -41,8 +43,9 @@ struct Seen {
 }
 
 impl Observer for Seen {
-    fn returned(&self, routing_key: &str) {
+    fn returned(&self, routing_key: &str, _: Option<&str>) -> Returned {
         self.returned.lock().expect("no panic").push(routing_key.to_owned());
+        Returned::Settled
     }
 
     fn abandoned(&self, message: &Abandoned) -> Option<Position> {

@@ -52,7 +52,8 @@ impl Consumer {
     }
 
     /// The same, with a time between `enough`, from when on nothing more is delivered, and `stop`, until when what was can be
-    /// settled.
+    /// settled. Not for a queue with a single active consumer: another would get what follows before what is not settled goes
+    /// back.
     pub async fn run_until(self, enough: CancellationToken, stop: CancellationToken) {
         let mut last_failure = None;
         loop {

@@ -17,6 +17,7 @@ pub mod record;
 pub mod replies;
 pub mod seat;
 pub mod session_store;
+pub mod standing;
 mod stored;
 pub mod tail;
 pub mod taker;

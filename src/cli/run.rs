@@ -36,6 +36,7 @@ pub fn failed(error: ServiceError) -> anyhow::Error {
         ServiceError::Address(_) | ServiceError::Shards(_) => Exit::Configuration,
         ServiceError::Http(_)
         | ServiceError::Websocket(_)
+        | ServiceError::Forwarding(_)
         | ServiceError::Discord(_)
         | ServiceError::GatewayUrl(_)
         | ServiceError::NoShardLeft(_) => Exit::Unavailable,

@@ -11,9 +11,7 @@ use tracing::error;
 use super::json;
 use super::rules::{Kind, Rule, Rules};
 use super::template::Variables;
-use crate::amqp::admin::Admin;
-use crate::amqp::error::AdminError;
-use crate::amqp::topology::{self, FORWARD, Queue, singyeong};
+use crate::amqp::topology::{FORWARD, Queue, singyeong};
 use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, Position, Wait};
 use crate::clock::unix_millis;
 use crate::discord::ids::{Seq, SessionId, Shard, ShardId};
@@ -67,20 +65,12 @@ impl Destination {
         }
     }
 
-    /// The queues that have to be there before the first event.
-    fn queues(self, group: &str) -> Vec<Queue> {
+    /// The queues that have to be there before the first event, and then.
+    pub fn queues(self, group: &str) -> Vec<Queue> {
         match self {
             Self::BuiltIn => vec![Queue::singyeong_send(group), Queue::singyeong_broadcast(group)],
             Self::Elsewhere => vec![Queue::forward(group)],
         }
-    }
-
-    /// Declares the queues into which events are forwarded: before the first event.
-    ///
-    /// # Errors
-    /// What RabbitMQ said.
-    pub async fn declare(self, admin: &Admin, group: &str) -> Result<(), AdminError> {
-        topology::declare_queues(admin, group, &self.queues(group)).await
     }
 }
 

@@ -51,6 +51,7 @@ use self::pool::Pool;
 pub use self::view::View;
 use crate::amqp::address::Address;
 use crate::amqp::admin::{Admin, AdminDriver};
+use crate::amqp::error::AdminError;
 use crate::amqp::identify_gate::{AmqpTurnstile, Rules};
 use crate::amqp::publisher::{Publisher, PublisherSettings, Window};
 use crate::amqp::session_store::AmqpSessionStore;
@@ -103,6 +104,9 @@ pub enum ServiceError {
     /// An address for websockets cannot be listened on.
     #[error(transparent)]
     Websocket(#[from] websocket::BindError),
+    /// What is forwarded would have nowhere to go.
+    #[error("the queue of forwarded events cannot be declared: {0}")]
+    Forwarding(AdminError),
     /// Something about RabbitMQ's address is wrong.
     #[error("AMQP_URL: {0}")]
     Address(String),
@@ -317,10 +321,10 @@ impl Service {
                 let _ = state.wait_for(|state| *state != BrokerState::Disconnected).await;
             }
             declare(administration, amqp).await;
-            forwarding::declare(administration, group, config.forwarding.as_ref()).await;
+            forwarding::declare(administration, group, config.forwarding.as_ref()).await
         };
         let ending = stop.child_token();
-        if self.beside(async { Ok(until(&ending, ready).await) }, &ending).await?.is_none() {
+        if self.beside(async { until(&ending, ready).await.transpose() }, &ending).await?.is_none() {
             return Ok(());
         }
         let queue = IdentifyQueue::new(discord.told.session_start_limit, identify_queue::PACE, Instant::now());
@@ -410,16 +414,13 @@ impl Service {
         };
         let events = Arc::new(Events::new(publisher, settings, demand));
         feedback.tell(&events);
-        let broker = forwarding::broker(&events, &feedback, config.forwarding.as_ref());
+        let broker = self.broker(config, group, &events, &feedback, &connections.administration);
         // Seen from now on: who asks for readiness is told what is missing.
         let _ = self.view.broker.set(broker.clone());
         Ok(Amqp { events, broker, connections })
     }
 
-    fn start_admin(
-        &mut self,
-        made: Result<(Admin, AdminDriver), crate::amqp::error::AdminError>,
-    ) -> Result<Admin, ServiceError> {
+    fn start_admin(&mut self, made: Result<(Admin, AdminDriver), AdminError>) -> Result<Admin, ServiceError> {
         let (admin, driver) = made.map_err(|error| ServiceError::Address(error.to_string()))?;
         let stop = self.links.clone();
         self.connections.spawn(async move {

@@ -11,7 +11,8 @@ use super::demand::{Demand, Wanted};
 use super::dialect::{Body, Speaker};
 use super::forward_id::ForwardId;
 use super::tally::Count;
-use crate::amqp::publisher::{Abandoned, Field, Message, Observer, Properties, Publisher};
+use crate::amqp::publisher::{Abandoned, Field, Message, Observer, Properties, Publisher, Returned};
+use crate::amqp::standing::Standing;
 use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, GapReason, Position, Wait};
 use crate::clock::unix_millis;
 use crate::discord::ids::{Seq, SessionId, Shard, ShardId};
@@ -44,6 +45,8 @@ pub struct Events {
     shard_count: AtomicU32,
     /// Reused for each `message_id`.
     message_id: Mutex<String>,
+    /// Events that a rule did not forward: there may be as many as there are events.
+    not_forwarded: Mutex<Count>,
 }
 
 impl Events {
@@ -51,8 +54,9 @@ impl Events {
     pub fn new(publisher: Publisher, settings: Settings, demand: Arc<Mutex<Demand>>) -> Self {
         let expiration = settings.message_timeout.map(|timeout| timeout.as_millis().to_string());
         let speaker = Speaker::new(settings.dialect);
-        let (unconverted, shard_count, message_id) = (Mutex::default(), AtomicU32::new(0), Mutex::default());
-        Self { publisher, settings, expiration, demand, speaker, unconverted, shard_count, message_id }
+        let (unconverted, not_forwarded) = Default::default();
+        let (shard_count, message_id) = (AtomicU32::new(0), Mutex::default());
+        Self { publisher, settings, expiration, demand, speaker, unconverted, shard_count, message_id, not_forwarded }
     }
 
     /// The bot has so many shards from now on.
@@ -165,7 +169,8 @@ impl Events {
         let message = Message {
             exchange: &self.settings.group,
             routing_key: key,
-            mandatory: false,
+            // Should its queue be gone, it comes back: see `Feedback`.
+            mandatory: true,
             properties: Properties {
                 content_type: Some("application/json"),
                 headers: &[("shard", Field::Int(i64::from(shard.id().get())))],
@@ -213,12 +218,21 @@ impl Broker for Events {
     }
 
     fn publish_gap(&self, gap: &Gap) -> Option<Position> {
-        warn!(
-            shard = %gap.shard.id(), reason = ?gap.reason, last_committed = %gap.last_committed,
-            old_session = gap.old_session.as_ref().map(SessionId::as_str),
-            new_session = gap.new_session.as_ref().map(SessionId::as_str),
-            "events were lost: workers are told by {GAP_EVENT}"
-        );
+        let (shard, last_committed) = (gap.shard.id(), gap.last_committed);
+        match gap.rule {
+            None => warn!(
+                %shard, reason = ?gap.reason, %last_committed,
+                old_session = gap.old_session.as_ref().map(SessionId::as_str),
+                new_session = gap.new_session.as_ref().map(SessionId::as_str),
+                "events were lost: workers are told by {GAP_EVENT}"
+            ),
+            Some(rule) => {
+                let event = gap.event.as_deref();
+                if let Some(more) = lock(&self.not_forwarded).count(Instant::now()) {
+                    warn!(%shard, rule, event, %last_committed, more, "an event was not forwarded: workers are told by {GAP_EVENT}");
+                }
+            }
+        }
         let body = serde_json::to_vec(gap).expect("a gap is plain data");
         let id = format!("gap:{}:{}:{}", gap.shard.id(), gap.last_committed, gap.to);
         self.send(GAP_EVENT, gap.shard, gap.last_committed, &id, false, (Encoding::Json, &body))
@@ -256,12 +270,15 @@ pub struct Feedback {
     events: OnceLock<Weak<Events>>,
     /// By whom gaps are told, where it is not the events' own broker.
     gaps: OnceLock<Weak<dyn Broker>>,
+    /// The queues of forwarded events.
+    forwarded: OnceLock<Standing>,
 }
 
 impl Feedback {
     /// Feedback for this demand.
     pub fn new(demand: Arc<Mutex<Demand>>) -> Self {
-        Self { demand, events: OnceLock::new(), gaps: OnceLock::new() }
+        let (events, gaps, forwarded) = Default::default();
+        Self { demand, events, gaps, forwarded }
     }
 
     /// Where gaps are to be told.
@@ -274,13 +291,23 @@ impl Feedback {
     pub fn tell_by(&self, broker: Weak<dyn Broker>) {
         let _ = self.gaps.set(broker);
     }
+
+    /// Who declares the queues of forwarded events when one is gone.
+    pub fn forward_to(&self, queues: Standing) {
+        let _ = self.forwarded.set(queues);
+    }
 }
 
 impl Observer for Feedback {
-    fn returned(&self, routing_key: &str) {
+    fn returned(&self, routing_key: &str, message_id: Option<&str>) -> Returned {
+        // Whoever wants an event declares its queue; that of a forwarded one is ours.
+        if message_id.and_then(ForwardId::of).is_some() {
+            return self.forwarded.get().map_or(Returned::Again, Standing::missed);
+        }
         if lock(&self.demand).returned(routing_key, Instant::now()) {
             debug!(event = routing_key, "no queue for this event: it is tried once a second");
         }
+        Returned::Settled
     }
 
     fn abandoned(&self, message: &Abandoned) -> Option<Position> {
@@ -436,6 +463,15 @@ mod tests {
                 ("READY", Some(1), None, 7)
             ]
         );
+    }
+
+    #[test]
+    fn of_what_no_queue_took_only_what_was_forwarded_is_tried_again() {
+        let feedback = Feedback::new(Arc::new(Mutex::new(Demand::auto())));
+        assert_eq!(feedback.returned("MESSAGE_CREATE", Some("2a41:7")), Returned::Settled);
+        assert_eq!(feedback.returned("READY", None), Returned::Settled);
+        assert_eq!(feedback.returned("optic:forward", Some("forward:1:READY:2a41:7")), Returned::Again);
+        assert_eq!(lock(&feedback.demand).unrouted().len(), 2);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use super::codec::frame::{Frame, FrameKind};
 use super::codec::method::{self, CloseReason, Method};
+use super::codec::publish;
 use super::codec::{CHANNEL, ProtocolError};
 use super::outbox::{Confirm, Verb};
 
@@ -14,8 +15,13 @@ pub enum News<'a> {
     Nothing,
     /// A confirm.
     Confirm(Confirm),
-    /// No queue took a mandatory message; this is its routing key. Its confirm follows.
-    Returned(&'a str),
+    /// No queue took a mandatory message. Its confirm follows.
+    Returned {
+        /// Its routing key.
+        routing_key: &'a str,
+        /// Its message id, if it has one.
+        message_id: Option<&'a str>,
+    },
     /// The broker takes nothing for now, and why.
     Blocked(&'a str),
     /// It takes messages again.
@@ -42,6 +48,8 @@ enum Content {
 #[derive(Debug, Default)]
 pub struct Incoming {
     content: Content,
+    /// The routing key of the message that is being returned.
+    returned: String,
 }
 
 impl Incoming {
@@ -49,7 +57,7 @@ impl Incoming {
     ///
     /// # Errors
     /// When it has no business here.
-    pub fn handle<'a>(&mut self, frame: Frame<'a>) -> Result<News<'a>, ProtocolError> {
+    pub fn handle<'a>(&'a mut self, frame: Frame<'a>) -> Result<News<'a>, ProtocolError> {
         let unexpected = |what: &dyn std::fmt::Debug| {
             Err(ProtocolError::Unexpected {
                 what: format!("{what:?} on channel {}", frame.channel),
@@ -61,7 +69,8 @@ impl Incoming {
             (FrameKind::Header, CHANNEL, Content::Header) => {
                 let size = method::content_body_size(frame.payload)?;
                 self.content = if size == 0 { Content::None } else { Content::Body(size) };
-                Ok(News::Nothing)
+                let message_id = publish::message_id_in(frame.payload);
+                Ok(News::Returned { routing_key: &self.returned, message_id })
             }
             (FrameKind::Body, CHANNEL, Content::Body(missing)) => {
                 self.content = match missing.checked_sub(frame.payload.len() as u64) {
@@ -84,7 +93,9 @@ impl Incoming {
                 Method::Nack { tag, multiple } => Ok(News::Confirm(Confirm { verb: Verb::Nack, tag, multiple })),
                 Method::Return { routing_key, .. } => {
                     self.content = Content::Header;
-                    Ok(News::Returned(routing_key))
+                    self.returned.clear();
+                    self.returned.push_str(routing_key);
+                    Ok(News::Nothing)
                 }
                 Method::ChannelFlow(active) => Ok(News::Flow(active)),
                 Method::ChannelClose(reason) => Ok(News::ChannelClose(reason)),
@@ -112,8 +123,14 @@ mod tests {
     #[test]
     fn a_returned_message_is_stepped_over() {
         let mut incoming = Incoming::default();
-        assert_eq!(incoming.handle(frame(FrameKind::Method, RETURN)), Ok(News::Returned("READY")));
-        assert_eq!(incoming.handle(frame(FrameKind::Header, &header(5))), Ok(News::Nothing));
+        let returned = |message_id| Ok(News::Returned { routing_key: "READY", message_id });
+        assert_eq!(incoming.handle(frame(FrameKind::Method, RETURN)), Ok(News::Nothing));
+        let mut with_id = header(0);
+        with_id.truncate(12);
+        with_id.extend_from_slice(b"\x80\x80\x04text\x032:7");
+        assert_eq!(incoming.handle(frame(FrameKind::Header, &with_id)), returned(Some("2:7")));
+        assert_eq!(incoming.handle(frame(FrameKind::Method, RETURN)), Ok(News::Nothing));
+        assert_eq!(incoming.handle(frame(FrameKind::Header, &header(5))), returned(None));
         let heartbeat = Frame { kind: FrameKind::Heartbeat, channel: 0, payload: b"" };
         assert_eq!(incoming.handle(heartbeat), Ok(News::Nothing), "between any two frames");
         assert_eq!(incoming.handle(frame(FrameKind::Body, b"abc")), Ok(News::Nothing));

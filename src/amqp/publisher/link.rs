@@ -12,15 +12,15 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use super::Observer;
 use super::codec::frame::FrameDecoder;
 use super::codec::method;
 use super::error::ConnectionError;
 use super::handle::Shared;
 use super::handshake::Ready;
 use super::incoming::{Incoming, News};
-use super::outbox::Confirm;
+use super::outbox::{AbandonReason, Confirm};
 use super::transport::Transport;
+use super::{Observer, Returned};
 use crate::broker::BrokerState;
 
 /// After a write, confirms are read when the last read is this long ago …
@@ -252,9 +252,13 @@ impl Link {
                 match self.incoming.handle(frame)? {
                     News::Nothing => {}
                     News::Confirm(confirm) => self.confirms.push(confirm),
-                    News::Returned(routing_key) => {
-                        shared.lock().returned += 1;
-                        observer.returned(routing_key);
+                    News::Returned { routing_key, message_id } => {
+                        let becomes = observer.returned(routing_key, message_id);
+                        let mut queue = shared.lock();
+                        queue.returned += 1;
+                        if let (Returned::Again | Returned::GivenUp, Some(id)) = (becomes, message_id) {
+                            queue.outbox.returned(id, becomes == Returned::Again);
+                        }
                     }
                     News::Blocked(reason) => {
                         tracing::warn!(reason, "RabbitMQ takes no messages for now (connection.blocked)");
@@ -389,13 +393,14 @@ const FAR: Duration = Duration::from_secs(3600);
 /// Tells of each message given up, outside the lock: the observer may publish the news.
 pub(super) fn tell_abandoned(abandoned: Vec<super::outbox::Abandoned>, shared: &Shared, observer: &dyn Observer) {
     for message in abandoned {
-        tracing::error!(
-            event = message.routing_key,
-            shard = message.shard,
-            seq = message.seq,
-            reason = ?message.reason,
-            "a message was given up"
-        );
+        let (event, shard, seq, reason) = (&message.routing_key, message.shard, message.seq, message.reason);
+        match reason {
+            // There may be as many as there are messages: whoever knows the queue tells of it.
+            AbandonReason::Unroutable => {
+                tracing::debug!(event, shard, seq, "no queue takes a message: it was given up")
+            }
+            _ => tracing::error!(event, shard, seq, ?reason, "a message was given up"),
+        }
         let notice = observer.abandoned(&message);
         shared.lock().outbox.told(message.position, notice);
     }

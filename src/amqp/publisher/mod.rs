@@ -42,10 +42,22 @@ pub use self::connection::{Driver, PublisherSettings};
 pub use self::handle::{Counters, Publisher};
 pub use self::outbox::{AbandonReason, Abandoned, Window};
 
+/// What becomes of a message that no queue took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returned {
+    /// It is settled: whoever wanted it would have a queue.
+    Settled,
+    /// It is written again, as one that was refused. Only for a message that is known by its message id.
+    Again,
+    /// It is given up. For such a message, too.
+    GivenUp,
+}
+
 /// Who wants to know what became of single messages. Called by the driver, outside its lock; must not wait.
 pub trait Observer: Send + Sync + 'static {
-    /// No queue took a mandatory message with this routing key. It is confirmed all the same.
-    fn returned(&self, routing_key: &str);
+    /// No queue took a mandatory message with this routing key and this message id. It is confirmed all the same; this says what
+    /// becomes of it then.
+    fn returned(&self, routing_key: &str, message_id: Option<&str>) -> Returned;
 
     /// A message was given up for good. Where a notice of it was published: the message counts as settled with that, so that
     /// nobody passes a loss whose notice may still be lost, too. Without a notice it does so now.

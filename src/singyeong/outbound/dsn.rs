@@ -33,9 +33,10 @@ pub enum DsnError {
     /// Not a URL behind that.
     #[error("it is no address: {0}; write singyeong://application:password@host:port")]
     NotAUrl(url::ParseError),
-    /// No host, maybe.
+    /// What stands before it would be taken for the host, and the rest of a password for a path, which is shown.
     #[error(
-        "an @ stands behind the first /, ? or #: in application and password write / as %2f, ? as %3f, # as %23, @ as %40"
+        "an @ stands behind the first /, ? or #: in application and password write / as %2f, ? as %3f, # as %23, \\ as %5c, \
+         and an @ that is not the last before the host as %40"
     )]
     Unescaped,
     /// Who are we there?
@@ -73,8 +74,9 @@ impl Dsn {
             "ssingyeong" => "wss",
             _ => return Err(DsnError::Scheme),
         };
-        let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        if !authority.contains('@') && behind.contains('@') {
+        // For a URL of this kind a \ is a /.
+        let authority = rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len());
+        if rest[authority..].contains('@') {
             return Err(DsnError::Unescaped);
         }
         let mut url = Url::parse(&format!("{scheme}://{rest}")).map_err(DsnError::NotAUrl)?;
@@ -136,9 +138,7 @@ fn encoding(url: &Url) -> Result<Encoding, DsnError> {
     let mut found = None;
     for (name, value) in url.query_pairs() {
         if name != "encoding" {
-            // It may be what is behind an unescaped `?` in a password.
-            let name = if url.query().is_some_and(|query| query.contains('@')) { "…" } else { &name };
-            return Err(DsnError::Parameter(name.to_owned()));
+            return Err(DsnError::Parameter(name.into_owned()));
         }
         let encoding = Encoding::of_name(&value).ok_or_else(|| DsnError::Encoding(value.into_owned()))?;
         if found.replace(encoding).is_some() {
@@ -204,13 +204,16 @@ mod tests {
             ("singyeong://bot:hunter2/x@host", "an @ stands behind the first /"),
             ("singyeong://bot:hunter2?x@host", "an @ stands behind the first /"),
             ("singyeong://bot:hunter2#x@host", "an @ stands behind the first /"),
+            ("singyeong://bot:p@ss/hunter2@host", "an @ stands behind the first /"),
+            ("singyeong://bot:p@ss?hunter2@host", "an @ stands behind the first /"),
+            ("singyeong://bot:p@ss\\hunter2@host", "\\ as %5c"),
             ("singyeong://:hunter2@host", "no application is named"),
             ("singyeong://host:80", "no application is named"),
             ("singyeong://bot:hunter2%ff@host", "the password is not UTF-8"),
             ("singyeong://bot:hunter2@host/?encoding=JSON", "encoding is \"JSON\": write json"),
             ("singyeong://bot:hunter2@host/?encoding=", "encoding is \"\": write json"),
             ("singyeong://bot:hunter2@host/?encode=json", "\"encode\" is no parameter"),
-            ("singyeong://bot@host/?hunter2@b=1", "\"…\" is no parameter"),
+            ("singyeong://bot@host/?hunter2@b=1", "an @ stands behind the first /"),
             ("singyeong://bot:hunter2@host/?encoding=json&encoding=etf", "encoding is given twice"),
             ("singyeong://bot:hunter2@host/#x", "what stands behind #"),
             (&format!("singyeong://{}:hunter2@host", "x".repeat(151)), "has 151 characters"),

@@ -61,9 +61,8 @@ struct Link<'a> {
 struct Feed {
     consuming: Pin<Box<dyn Future<Output = ()> + Send>>,
     deliveries: mpsc::Receiver<Delivery>,
-    /// Nothing more is wanted,
-    enough: CancellationToken,
-    /// and what was not acknowledged goes back.
+    /// What was not acknowledged goes back, and only then another process gets any: a consumer that is cancelled while messages
+    /// are under way hands over at once, and those would come behind what follows them.
     over: CancellationToken,
 }
 
@@ -147,18 +146,13 @@ impl Link<'_> {
                 *feed = Some(Feed::new(self.driver));
             }
             let deadline = [self.session.deadline(), last_answers, settled].into_iter().flatten().min();
-            let (consuming, deliveries, enough) = match feed.as_mut() {
-                Some(feed) => (Some(&mut feed.consuming), Some(&mut feed.deliveries), Some(&feed.enough)),
-                None => (None, None, None),
+            let (consuming, deliveries) = match feed.as_mut() {
+                Some(feed) => (Some(&mut feed.consuming), Some(&mut feed.deliveries)),
+                None => (None, None),
             };
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if last_answers.is_none() => {
-                    last_answers = Some(Instant::now() + LAST_ANSWERS);
-                    if let Some(enough) = enough {
-                        enough.cancel();
-                    }
-                }
+                () = stop.cancelled(), if last_answers.is_none() => last_answers = Some(Instant::now() + LAST_ANSWERS),
                 () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => {
                     let now = Instant::now();
                     if last_answers.is_some_and(|until| now >= until) {
@@ -297,9 +291,8 @@ impl Link<'_> {
 impl Feed {
     fn new(driver: &Driver) -> Self {
         let (consumer, deliveries) = Consumer::new(driver.consumption.clone(), Queue::forward(&driver.group), PREFETCH);
-        let (enough, over) = <(CancellationToken, CancellationToken)>::default();
-        let consuming = Box::pin(consumer.run_until(enough.clone(), over.clone()));
-        Self { consuming, deliveries, enough, over }
+        let over = CancellationToken::new();
+        Self { consuming: Box::pin(consumer.run(over.clone())), deliveries, over }
     }
 }
 

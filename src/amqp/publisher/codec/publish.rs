@@ -288,7 +288,12 @@ pub fn body_size(framed: &[u8]) -> u64 {
 pub fn message_id(framed: &[u8]) -> Option<&str> {
     let (_, method) = own_frame(framed)?;
     let (header, _) = own_frame(&framed[method..])?;
-    let (flags, mut rest) = header.payload.get(12..)?.split_first_chunk()?;
+    message_id_in(header.payload)
+}
+
+/// The message id in a content header, ours or one that came back, if it has one.
+pub fn message_id_in(header: &[u8]) -> Option<&str> {
+    let (flags, mut rest) = header.get(12..)?.split_first_chunk()?;
     let flags = u16::from_be_bytes(*flags);
     let short = |rest: &mut &[u8]| -> Option<usize> {
         let length = 1 + usize::from(*rest.first()?);

@@ -13,6 +13,9 @@
 //!            +------connection lost-------+-------------+              GivenUp -> Told --notice settled--> Settled
 //! ```
 //!
+//! A message that came back because no queue took it is acked, too. Where that is no end for it ([`Outbox::returned`]), the ack
+//! counts as a nack.
+//!
 //! What is settled leaves at the front only, so [`Outbox::settled`] never passes a message that is not.
 
 mod retries;
@@ -68,6 +71,8 @@ pub enum AbandonReason {
     Refused,
     /// It is larger than the broker takes messages.
     TooLarge,
+    /// No queue took it, for a minute or with no hope of one.
+    Unroutable,
 }
 
 /// A message that was given up.
@@ -112,6 +117,11 @@ enum State {
     Queued,
     /// Begun to be written on this connection, its confirm outstanding.
     InFlight,
+    /// The same, and no queue took it: its ack is none.
+    Returned {
+        /// It is written again.
+        again: bool,
+    },
     /// Nacked; written again when its time comes.
     Waiting,
     /// Given up, to be told.
@@ -301,7 +311,7 @@ impl Outbox {
     /// The connection is gone: what is not settled is written again on the next one, from the front, in order.
     pub fn connection_lost(&mut self) {
         for entry in &mut self.entries {
-            if matches!(entry.state, State::InFlight | State::Waiting) {
+            if matches!(entry.state, State::InFlight | State::Returned { .. } | State::Waiting) {
                 entry.state = State::Queued;
             }
         }
@@ -449,24 +459,45 @@ impl Outbox {
     }
 
     fn confirm_one(&mut self, position: u64, verb: Verb, now: Instant) {
-        match verb {
-            Verb::Ack => {
+        match (verb, self.entry(position).state) {
+            (Verb::Ack, State::Returned { again: true }) => self.refused(position, AbandonReason::Unroutable, now),
+            (Verb::Ack, State::Returned { again: false }) => self.give_up(position, AbandonReason::Unroutable),
+            (Verb::Ack, _) => {
                 self.counters.confirmed += 1;
                 self.retries.forget(Position::new(position));
                 self.settle(position);
             }
-            Verb::Nack => {
+            (Verb::Nack, _) => {
                 self.counters.nacked += 1;
-                match self.retries.nacked(Position::new(position), now) {
-                    Verdict::Again => {
-                        // Moved out, so that a message that stays long does not hold its whole segment.
-                        let place = self.segments.set_aside(self.entry(position).place);
-                        let entry = self.entry_mut(position);
-                        entry.place = place;
-                        entry.state = State::Waiting;
-                    }
-                    Verdict::GiveUp => self.give_up(position, AbandonReason::Refused),
-                }
+                self.refused(position, AbandonReason::Refused, now);
+            }
+        }
+    }
+
+    /// The broker does not have it: it is written again after a while, or has had its chances.
+    fn refused(&mut self, position: u64, reason: AbandonReason, now: Instant) {
+        match self.retries.nacked(Position::new(position), now) {
+            Verdict::Again => {
+                // Moved out, so that a message that stays long does not hold its whole segment.
+                let place = self.segments.set_aside(self.entry(position).place);
+                let entry = self.entry_mut(position);
+                entry.place = place;
+                entry.state = State::Waiting;
+            }
+            Verdict::GiveUp => self.give_up(position, reason),
+        }
+    }
+
+    /// No queue took the message of this id, and that is no end for it: with the ack that follows it is to be written again, or
+    /// given up.
+    pub fn returned(&mut self, message_id: &str, again: bool) {
+        let Self { tags, entries, segments, front, .. } = self;
+        // Returns come in the order of writing: what is before it and not confirmed was routed, or came back before.
+        for position in tags.iter().flatten() {
+            let entry = &mut entries[(*position - *front) as usize];
+            if entry.state == State::InFlight && publish::message_id(segments.get(entry.place)) == Some(message_id) {
+                entry.state = State::Returned { again };
+                return;
             }
         }
     }
@@ -501,7 +532,8 @@ impl Outbox {
         }
         for position in self.front..self.end().get() {
             let Entry { shard: of, state, .. } = *self.entry(position);
-            let forgettable = matches!(state, State::Queued | State::InFlight | State::Waiting);
+            let forgettable =
+                matches!(state, State::Queued | State::InFlight | State::Returned { .. } | State::Waiting);
             if of == shard && forgettable && Some(position) != half_written {
                 self.retries.forget(Position::new(position));
                 self.settle(position);

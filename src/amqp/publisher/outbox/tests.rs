@@ -62,7 +62,7 @@ impl Scenario {
             exchange: "g",
             routing_key,
             mandatory: false,
-            properties: Properties::default(),
+            properties: Properties { message_id: Some(&number.to_string()), ..Properties::default() },
             prefix: None,
             body: &body,
             shard: shard_of(number),
@@ -268,6 +268,47 @@ fn after_a_minute_of_nacks_a_message_is_given_up_and_told() {
     assert_eq!(s.now - start, Duration::from_secs(60), "the last try is at the end of the minute");
     assert_eq!(tries, 18, "0.1 s doubled up to 5 s");
     assert_eq!(s.outbox.settled(), Position::new(2));
+}
+
+#[test]
+fn what_no_queue_took_is_written_again_and_given_up_after_a_minute() {
+    let mut s = Scenario::new();
+    for _ in 0..3 {
+        s.push(10);
+    }
+    s.write(usize::MAX);
+    s.outbox.returned("1", true);
+    s.outbox.confirm(Confirm { verb: Verb::Ack, tag: 3, multiple: true }, s.now).expect("tags of this connection");
+    assert_eq!((s.outbox.settled(), s.outbox.unsettled()), (Position::new(1), 1), "its ack is none");
+    s.now = s.outbox.next_retry().expect("it is tried again");
+    s.write(usize::MAX);
+    assert_eq!(s.received, [0, 1, 2, 1]);
+    s.outbox.connection_lost();
+    s.outbox.connected(FRAME_MAX_SIZE);
+    s.now += Duration::from_secs(61);
+    assert!(!s.outbox.writable(false, s.now).is_empty());
+    let all = s.outbox.writable(false, s.now).len();
+    s.outbox.wrote(all);
+    s.outbox.returned("1", true);
+    s.outbox.confirm(Confirm { verb: Verb::Ack, tag: 1, multiple: false }, s.now).expect("a tag of this connection");
+    let abandoned = s.outbox.next_abandoned().expect("given up");
+    assert_eq!((abandoned.position, abandoned.reason), (Position::new(1), AbandonReason::Unroutable));
+    s.outbox.told(abandoned.position, None);
+    assert_eq!(s.outbox.settled(), s.outbox.end());
+}
+
+#[test]
+fn what_no_queue_will_take_is_given_up_at_once() {
+    let mut s = Scenario::new();
+    s.push(10);
+    s.push(10);
+    s.write(usize::MAX);
+    s.outbox.returned("0", false);
+    s.outbox.returned("7", false);
+    s.outbox.confirm(Confirm { verb: Verb::Ack, tag: 2, multiple: true }, s.now).expect("tags of this connection");
+    let abandoned = s.outbox.next_abandoned().expect("given up");
+    assert_eq!((abandoned.position, abandoned.reason), (Position::new(0), AbandonReason::Unroutable));
+    assert_eq!((s.outbox.next_abandoned(), s.outbox.unsettled()), (None, 1));
 }
 
 #[test]
