@@ -273,6 +273,7 @@ async fn events_wait_in_rabbitmq_while_the_password_is_wrong_or_nobody_is_there(
     let other = SingyeongBed::new().with("SINGYEONG_AUTH", "another").start_at(&two.address).await;
     let line = optic.wait_for_line("it restricts us").await;
     assert!(line.contains("ERROR") && line.contains("the password is wrong"), "{line}");
+    assert!(line.contains(&format!("{}:optic:forward", two.bed.group)) && line.contains("waiting=3"), "{line}");
     assert_eq!(worker.look("optic:forward").await.0, 3);
     other.stop().await;
 
