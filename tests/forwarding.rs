@@ -273,6 +273,7 @@ async fn events_wait_in_rabbitmq_while_the_password_is_wrong_or_nobody_is_there(
     let other = SingyeongBed::new().with("SINGYEONG_AUTH", "another").start_at(&two.address).await;
     let line = optic.wait_for_line("it restricts us").await;
     assert!(line.contains("ERROR") && line.contains("the password is wrong"), "{line}");
+    assert!(line.contains(&format!("{}:optic:forward", two.bed.group)) && line.contains("waiting=3"), "{line}");
     assert_eq!(worker.look("optic:forward").await.0, 3);
     other.stop().await;
 
@@ -339,6 +340,64 @@ async fn what_the_other_server_never_takes_is_set_aside_and_holds_up_nothing() {
     let dispatch: Value = serde_json::from_str(&aside.body).expect("the whole of it");
     assert_eq!(dispatch["d"]["payload"]["d"]["n"], 4);
     worker.sees("optic:forward", (0, 1)).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_target_that_the_other_server_never_takes_is_left_out_and_holds_up_nothing() {
+    const EVENTS: u64 = 30;
+    let leaf = json!({ "path": "/n", "op": "$eq", "to": { "value": 5 } });
+    let deep = (0..6).fold(leaf, |inner, _| json!({ "op": "$and", "with": [inner] }));
+    let events = json!([
+        { "target": { "ops": [deep] }, "events": MIX },
+        { "target": { "application": "sink" }, "events": MIX },
+    ]);
+    let mut two = TwoGroups::new(Bed::settings(), "json");
+    two.bed = two.bed.with("FORWARDING", &rules(&events));
+    two.there = two.there.with("SINGYEONG_MAX_QUERY_DEPTH", "4");
+    let server = two.server().await;
+    let sink = Sink::start(&two.address, "sink", "p@ss").await;
+    let optic = two.bed.optic();
+    two.bed.gateway.connected(1).await;
+    optic.wait_for_line("registered at the other").await;
+    numbered(&two.bed.gateway, 1..=EVENTS);
+    sink.has_numbers(&(1..=EVENTS).collect::<Vec<u64>>()).await;
+
+    let worker = Worker::connect(&broker(), &two.bed.group).await;
+    for n in 1..=EVENTS {
+        let aside = worker.wait_for("REJECTED").await;
+        let dispatch: Value = serde_json::from_str(&aside.body).expect("the whole of it");
+        assert!(dispatch["d"]["target"]["ops"].is_array() && dispatch["d"]["payload"]["d"]["n"] == n, "{dispatch}");
+        let reason = &aside.headers["x-optic-reason"];
+        assert_eq!(reason.contains("took no message to its target"), n > 2, "{n}: {reason}");
+    }
+    // The first may be any of those under way; then three for each of two.
+    let connections = optic.stderr().iter().filter(|line| line.contains("registered at the other")).count();
+    assert!(connections <= 8, "{connections} connections");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_message_ends_no_connection_and_a_broadcast_is_no_command() {
+    let mut two = TwoGroups::new(Bed::settings(), "json");
+    two.there = two.there.with("SINGYEONG_MAX_MESSAGE", "16m");
+    let server = two.server().await;
+    let optic = two.bed.optic();
+    two.bed.gateway.connected(1).await;
+    optic.wait_for_line("registered at the other").await;
+    let identify = json!({ "application_id": "worker", "client_id": "1", "auth": "p@ss" });
+    let mut worker = SingyeongClient::identify_with(&two.address, identify).await.expect("taken");
+    let presence = json!({ "op": 3, "d": { "status": "idle", "activities": [], "since": null, "afk": false } });
+    let command = json!({ "shard_id": 0, "packet": presence, "reply_to": { "application": "worker" } });
+    let to_the_bot =
+        |nonce: u32, payload: Value| json!({ "target": { "application": "bot" }, "nonce": nonce, "payload": payload });
+    worker.dispatch("SEND", to_the_bot(1, json!({ "content": "x".repeat(6 << 20) }))).await;
+    worker.dispatch("BROADCAST", to_the_bot(2, command.clone())).await;
+    worker.dispatch("SEND", to_the_bot(3, command)).await;
+    let answer = worker.dispatched("SEND").await;
+    assert_eq!((&answer["nonce"], &answer["payload"]["ok"]), (&json!(3), &json!(true)));
+    let registered = optic.stderr().iter().filter(|line| line.contains("registered at the other")).count();
+    assert_eq!(registered, 1, "{}", optic.stderr().join("\n"));
     server.stop().await;
 }
 

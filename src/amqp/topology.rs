@@ -309,6 +309,17 @@ pub async fn consumers(admin: &Admin, queue: &Queue) -> Result<u32, AdminError> 
     }
 }
 
+/// How many messages are in a queue that nobody has taken out yet.
+///
+/// # Errors
+/// What RabbitMQ said.
+pub async fn messages(admin: &Admin, queue: &Queue) -> Result<u32, AdminError> {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let channel = admin.channel().await?;
+    let asked = channel.queue_declare(short(queue.name())?, passive, FieldTable::default());
+    bounded(&format!("look at the queue \"{}\"", queue.name()), asked).await.map(|found| found.message_count())
+}
+
 /// Whether there is a queue of this name, be it another connection's alone. Direct reply-to's names count as long as their
 /// consumer is there.
 ///

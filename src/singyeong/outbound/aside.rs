@@ -84,6 +84,7 @@ pub(super) struct Told {
     no_route: Count,
     refused: Count,
     dropped: Count,
+    unreadable: Count,
 }
 
 impl Told {
@@ -102,6 +103,12 @@ impl Told {
     pub(super) fn dropped(&mut self) {
         if let Some(more) = self.dropped.count(Instant::now()) {
             warn!(more, "a command of a client of the other 신경 server is dropped: too many wait for RabbitMQ");
+        }
+    }
+
+    pub(super) fn unreadable(&mut self, why: &str) {
+        if let Some(more) = self.unreadable.count(Instant::now()) {
+            warn!(reason = brief(why), more, "what the other 신경 server, or a client of it, says cannot be read");
         }
     }
 

@@ -22,6 +22,7 @@ use super::suspicion::Suspicion;
 use crate::amqp::admin::Admin;
 use crate::amqp::messenger::Messenger;
 use crate::amqp::replies::{Replies, RepliesDriver, ReplyEvent};
+use crate::amqp::topology::{self, Queue};
 use crate::discord::backoff::Backoff;
 use crate::discord::connect::{self, ConnectError, Stream};
 use crate::encoding::{Encoding, Value};
@@ -37,8 +38,11 @@ const LASTING: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// The same failure is told again after this.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
-/// The largest message that is read. Commands to us are small.
-const LARGEST: usize = 4 << 20;
+/// How long RabbitMQ has to say how many events wait, for the log.
+const ASKED: Duration = Duration::from_secs(2);
+/// The largest message that is read. Commands to us are small; but a larger one, which any client there may send, ends the
+/// connection.
+const LARGEST: usize = 64 << 20;
 /// So many commands wait for RabbitMQ, and so many outcomes for the connection.
 const WAITING: usize = 256;
 /// Messages are published by one lane each: what is set aside, and commands.
@@ -75,6 +79,7 @@ pub struct Counters {
     covered: AtomicU64,
     set_aside: AtomicU64,
     no_route: AtomicU64,
+    unreadable: AtomicU64,
     connections: AtomicU64,
 }
 
@@ -94,6 +99,8 @@ pub(super) struct Driver {
     pub(super) suspicion: Suspicion,
     pub(super) counters: Arc<Counters>,
     told: Told,
+    /// The last connection ended because of a message: the server was there all the time.
+    pub(super) is_settled: bool,
     /// What the last connection ended of.
     last_end: String,
 }
@@ -151,6 +158,7 @@ impl Outbound {
             suspicion: Suspicion::default(),
             counters: Arc::default(),
             told: Told::default(),
+            is_settled: false,
             last_end: String::new(),
         };
         Self { driver, commands, replies: replies_driver, inbox, outcomes }
@@ -197,6 +205,11 @@ impl Driver {
                     let since = Instant::now();
                     let ended = link::serve(&mut self, socket, stop).await;
                     backoff.lasted(since.elapsed());
+                    if self.is_settled {
+                        // It holds up what is behind it for as short as can be.
+                        backoff.lasted(LASTING);
+                        let _at_once = backoff.next_wait(&mut rng);
+                    }
                     if matches!(ended, Ended::Stopped) {
                         return;
                     }
@@ -206,16 +219,20 @@ impl Driver {
                     self.last_end = ended.to_string();
                     (ended.to_string(), matches!(ended, Ended::Session(End::Restricted(_))))
                 }
-                Err(error) => {
-                    (error.to_string(), matches!(error, NotOpened::Http(_) | NotOpened::Connect(ConnectError::Tls(_))))
-                }
+                Err(error) => (error.to_string(), error.needs_a_person()),
             };
             if told.as_ref().is_none_or(|(last, at)| *last != text || at.elapsed() >= TELL_AGAIN) {
                 let (dsn, reason) = (&self.dsn, text.as_str());
+                let queue = Queue::forward(&self.group);
+                let asked = timeout(ASKED, topology::messages(&self.consumption, &queue)).await;
+                let (queue, waiting) = (queue.name(), asked.ok().and_then(Result::ok));
                 if needs_a_person {
-                    error!(%dsn, reason, "no events are forwarded: trying again alone will not help");
+                    error!(
+                        %dsn, reason, queue, waiting,
+                        "no events are forwarded, and they wait in RabbitMQ: trying again alone will not help"
+                    );
                 } else {
-                    warn!(%dsn, reason, "not connected to the other 신경 server: events wait in RabbitMQ");
+                    warn!(%dsn, reason, queue, waiting, "not connected to the other 신경 server: events wait in RabbitMQ");
                 }
                 told = Some((text, Instant::now()));
             }
@@ -241,10 +258,14 @@ impl Driver {
         self.metadata.borrow().as_ref().map_or(Value::Null, Gateway::told)
     }
 
-    /// Whether we had been registered before.
-    pub(super) fn registered(&self) -> bool {
+    pub(super) fn registered(&self) {
         info!(dsn = %self.dsn, "registered at the other 신경 server: events are forwarded");
-        self.counters.connections.fetch_add(1, Ordering::Relaxed) > 0
+        self.counters.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn unreadable(&mut self, why: &str) {
+        self.counters.unreadable.fetch_add(1, Ordering::Relaxed);
+        self.told.unreadable(why);
     }
 
     pub(super) fn heard(&mut self, message: Message) {
@@ -281,6 +302,18 @@ async fn open(dsn: &Dsn, tls: &tls::Lazy) -> Result<WebSocketStream<Stream>, Not
         Ok(Err(tungstenite::Error::Http(response))) => Err(NotOpened::Http(response.status().as_u16())),
         Ok(Err(error)) => Err(NotOpened::Handshake(error)),
         Err(_) => Err(NotOpened::TimedOut),
+    }
+}
+
+impl NotOpened {
+    /// Whether trying again alone will not help.
+    fn needs_a_person(&self) -> bool {
+        match self {
+            // Too slow, too often: that passes, as what fails on the server's side may.
+            Self::Http(status) => (400..500).contains(status) && !matches!(status, 408 | 429),
+            Self::Connect(error) => matches!(error, ConnectError::Tls(_)),
+            Self::Handshake(_) | Self::TimedOut => false,
+        }
     }
 }
 
@@ -336,6 +369,11 @@ impl Counters {
         self.no_route.load(Ordering::Relaxed)
     }
 
+    /// Frames that cannot be read.
+    pub fn total_unreadable(&self) -> u64 {
+        self.unreadable.load(Ordering::Relaxed)
+    }
+
     /// How often we were registered.
     pub fn total_connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
@@ -351,5 +389,20 @@ impl Counters {
 
     pub(super) fn sent_again(&self, count: usize) {
         self.sent_again.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_passes_needs_nobody() {
+        for (status, needs) in
+            [(400, true), (401, true), (404, true), (408, false), (429, false), (502, false), (503, false)]
+        {
+            assert_eq!(NotOpened::Http(status).needs_a_person(), needs, "{status}");
+        }
+        assert!(!NotOpened::TimedOut.needs_a_person());
     }
 }

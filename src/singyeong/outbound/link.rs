@@ -38,8 +38,8 @@ const PREFETCH: u16 = 128;
 const LAST_ANSWERS: Duration = Duration::from_millis(400);
 /// For the consumer's goodbye: what was not acknowledged goes back to the queue.
 const GIVE_BACK: Duration = Duration::from_secs(10);
-/// A server that was lost has lost its other clients, too. What nobody matches yet it would throw away: so long they have to
-/// come back.
+/// A server that was lost, or was started with us, has lost its other clients, too. What nobody matches yet it would throw away:
+/// so long they have to come back.
 const SETTLE: Duration = Duration::from_secs(2);
 /// For the websocket's.
 const GOODBYE: Duration = Duration::from_millis(100);
@@ -84,7 +84,9 @@ pub(super) async fn serve(driver: &mut Driver, socket: Socket, stop: &Cancellati
     let ended = link.run(&mut feed, stop).await;
     link.say_goodbye().await;
     let Link { driver, window, .. } = link;
-    driver.suspicion.ended(window.len(), || Some(Print::of(&window.oldest()?.body)), ended.blame());
+    let blame = ended.blame();
+    driver.suspicion.ended(window.len(), || Some(Print::of(&window.oldest()?.body)), blame);
+    driver.is_settled = blame.is_of_a_message() && !window.is_empty();
     driver.counters.sent_again(window.len());
     drop(window);
     if let Some(Feed { consuming, deliveries, over, .. }) = feed {
@@ -107,7 +109,8 @@ impl Link<'_> {
                 match action {
                     Action::Send(frame) => self.out.push_back(self.frame(frame)),
                     Action::Ready => {
-                        let wait = if self.driver.registered() { SETTLE } else { Duration::ZERO };
+                        self.driver.registered();
+                        let wait = if self.driver.is_settled { Duration::ZERO } else { SETTLE };
                         settled = Some(Instant::now() + wait);
                     }
                     Action::Covered(said) => {
@@ -116,7 +119,10 @@ impl Link<'_> {
                         self.driver.counters.covered(covered.len());
                         for Sent { body, receipt, refused, .. } in covered {
                             match refused {
-                                None => receipt.ack(),
+                                None => {
+                                    self.driver.suspicion.took(&body);
+                                    receipt.ack();
+                                }
                                 Some(reason) => {
                                     self.driver.set_aside(&reason);
                                     asides.push(put(aside.clone(), receipt, body, reason));
@@ -130,8 +136,9 @@ impl Link<'_> {
                     Action::Refused(refused) => {
                         self.driver.refused(&refused.error);
                         let reason = format!("the other server refuses it: {}", refused.error);
-                        self.window.refused(&refused.nonce, &reason);
+                        self.window.refused(&refused, &reason);
                     }
+                    Action::Unreadable(why) => self.driver.unreadable(&why),
                     Action::Message(message) => self.driver.heard(message),
                     Action::End(end) => return Ended::Session(end),
                 }
@@ -205,7 +212,11 @@ impl Link<'_> {
         let body = std::mem::take(&mut delivery.body);
         if self.driver.suspicion.condemns(&body) {
             let reason = self.driver.why_condemned();
-            self.driver.suspicion.taken(1);
+            self.driver.suspicion.set_aside(&body, Instant::now());
+            return Some(Unsendable { delivery, body, reason });
+        }
+        if self.driver.suspicion.condemns_target(&body, Instant::now()) {
+            let reason = "the other server took no message to its target before".to_owned();
             return Some(Unsendable { delivery, body, reason });
         }
         let frame = match self.encoded(&body) {
@@ -299,9 +310,12 @@ impl Feed {
 impl Ended {
     fn blame(&self) -> Blame {
         match self {
-            Self::Stopped | Self::Session(End::Goodbye | End::Restricted(_) | End::Silent(_)) => Blame::None,
-            Self::Session(End::Error(_)) => Blame::Message,
-            Self::Session(End::Unreadable(_)) | Self::NotKept | Self::Lost(_) => Blame::Unclear,
+            // What is not kept is all right: it is the server's own broker that is not.
+            Self::Stopped | Self::NotKept | Self::Session(End::Goodbye | End::Restricted(_) | End::Silent(_)) => {
+                Blame::None
+            }
+            Self::Session(End::Error(_)) => Blame::Packet,
+            Self::Session(End::Unreadable(_)) | Self::Lost(_) => Blame::Unclear,
             Self::Closed(close) => Blame::of_close(close.as_ref().map(|(code, _)| *code)),
         }
     }

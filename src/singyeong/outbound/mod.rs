@@ -7,12 +7,14 @@
 //! │  ├─ session       what is said and when; packet: how
 //! │  ├─ window        what was sent and is not known to be taken
 //! │  ├─ suspicion     which message the server does not take
+//! │  ├─ body          what a message says
 //! │  └─ aside         what can never be sent
 //! └─ commands         what others ask of us, and its outcome
 //! dsn                 where the server is, and who we are there
 //! ```
 
 mod aside;
+mod body;
 mod commands;
 mod driver;
 pub mod dsn;

@@ -45,6 +45,8 @@ pub struct Refused {
     pub error: String,
     /// The message's, if it says so.
     pub nonce: Value,
+    /// The message's target, if it says so.
+    pub target: Value,
 }
 
 /// A message from another client.
@@ -85,11 +87,12 @@ impl Heard {
             Op::Ready => Self::Ready { restricted: d.get("restricted") == Some(&Value::Bool(true)) },
             Op::Invalid => {
                 let info = d.get("extra_info");
-                let nonce = info.and_then(|info| info.get("nonce").or_else(|| info.get("d")?.get("nonce")));
-                let nonce = nonce.cloned().unwrap_or_default();
-                Self::Invalid(Refused { error: error(&d), nonce })
+                let field = |name| info.and_then(|info| info.get(name).or_else(|| info.get("d")?.get(name)));
+                let [nonce, target] = ["nonce", "target"].map(|name| field(name).cloned().unwrap_or_default());
+                Self::Invalid(Refused { error: error(&d), nonce, target })
             }
-            Op::Dispatch if matches!(t.as_str(), Some("SEND" | "BROADCAST")) => {
+            // A BROADCAST comes to each process, and is a command to none: it would be carried out as often.
+            Op::Dispatch if t.as_str() == Some("SEND") => {
                 let field = |name| d.get(name).cloned().unwrap_or_default();
                 Self::Message(Message { nonce: field("nonce"), payload: field("payload") })
             }
@@ -154,7 +157,9 @@ mod tests {
     #[test]
     fn the_server_s_packets_are_understood_in_every_encoding() {
         let (nonce, payload) = (Value::string("n"), Value::map([("shard_id", Value::Integer(1))]));
-        let refusal = Refusal::no_route_of_message("SEND", Value::Null, nonce.clone(), Value::Null, Value::Null);
+        let target = Value::map([("application", Value::string("a"))]);
+        let refusal = Refusal::no_route_of_message("SEND", Value::Null, nonce.clone(), Value::Null, target.clone());
+        let refused = Refused { error: "no_route".to_owned(), nonce: nonce.clone(), target };
         let hello = Heard::Hello { interval: Some(Duration::from_millis(45_000)) };
         let message = |broadcast| Outgoing::message(broadcast, nonce.clone(), payload.clone(), None);
         let heard = Heard::Message(Message { nonce: nonce.clone(), payload: payload.clone() });
@@ -162,12 +167,9 @@ mod tests {
             for (said, heard) in [
                 (Outgoing::Hello { heartbeat_interval: 45_000 }, hello.clone()),
                 (Outgoing::Ready { client: ClientId::new("c"), restricted: true }, Heard::Ready { restricted: true }),
-                (
-                    Outgoing::Invalid(refusal.clone()),
-                    Heard::Invalid(Refused { error: "no_route".to_owned(), nonce: nonce.clone() }),
-                ),
+                (Outgoing::Invalid(refusal.clone()), Heard::Invalid(refused.clone())),
                 (message(false), heard.clone()),
-                (message(true), heard.clone()),
+                (message(true), Heard::Other),
                 (Outgoing::Connected(Application::new("a")), Heard::Other),
                 (Outgoing::HeartbeatAck(ClientId::new("c")), Heard::HeartbeatAck),
                 (Outgoing::Goodbye, Heard::Goodbye),
@@ -206,7 +208,8 @@ mod tests {
 
     #[test]
     fn who_was_only_not_found_is_told_from_what_is_wrong() {
-        let is = |error: &str| Refused { error: error.to_owned(), nonce: Value::Null }.is_no_route();
+        let is =
+            |error: &str| Refused { error: error.to_owned(), nonce: Value::Null, target: Value::Null }.is_no_route();
         assert!(is("no_route") && is("no nodes match query for query %{}"));
         assert!(!is("invalid dispatch payload"));
     }

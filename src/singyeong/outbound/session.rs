@@ -37,6 +37,8 @@ pub enum Action {
     Covered(u64),
     /// Something that we said is refused.
     Refused(Refused),
+    /// Something that came cannot be read: any client there may have sent it.
+    Unreadable(String),
     /// A message for us.
     Message(Message),
     /// It is over: close.
@@ -149,6 +151,7 @@ impl Session {
     pub fn handle(&mut self, kind: FrameKind, bytes: &[u8], now: Instant) {
         let heard = match Heard::read(self.encoding, kind, bytes) {
             Ok(heard) => heard,
+            Err(why) if self.is_live() => return self.actions.push_back(Action::Unreadable(why)),
             Err(why) => return self.end(End::Unreadable(why)),
         };
         match (heard, self.state) {
@@ -405,6 +408,16 @@ mod tests {
         let mut other = Scenario::new(None);
         other.session.handle(FrameKind::Text, b"hello", other.now);
         assert_eq!(other.does().len(), 1);
+    }
+
+    #[test]
+    fn what_a_client_sends_that_cannot_be_read_ends_nothing() {
+        let mut scenario = Scenario::live();
+        let deep = [b"[".repeat(1000), b"]".repeat(1000)].concat();
+        for frame in [b"hello".as_slice(), &deep] {
+            scenario.session.handle(FrameKind::Text, frame, scenario.now);
+            assert!(scenario.does()[0].starts_with("Unreadable(") && scenario.session.is_live());
+        }
     }
 
     #[test]

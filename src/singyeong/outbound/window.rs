@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use serde::Deserialize;
-
-use crate::encoding::{self, Encoding, Value};
+use super::body;
+use super::packet::Refused;
 
 /// See the module.
 #[derive(Debug)]
@@ -43,18 +42,19 @@ impl<T> Window<T> {
         self.sent.drain(..count).collect()
     }
 
-    /// The server refuses a message with this nonce; whether it is one of these.
-    pub(super) fn refused(&mut self, nonce: &Value, why: &str) -> bool {
-        if nonce.is_null() {
+    /// The server refuses one of these, as far as it says which; whether it is known. Of one event there may be several, by as
+    /// many rules: their targets tell them apart.
+    pub(super) fn refused(&mut self, refused: &Refused, why: &str) -> bool {
+        if refused.nonce.is_null() {
             return false;
         }
-        let known =
-            self.sent.iter_mut().find(|sent| sent.refused.is_none() && nonce_of(&sent.body).as_ref() == Some(nonce));
-        if let Some(sent) = known {
-            sent.refused = Some(why.to_owned());
-            return true;
-        }
-        false
+        let is_meant =
+            |sent: &Sent<T>| sent.refused.is_none() && body::nonce(&sent.body).as_ref() == Some(&refused.nonce);
+        let meant: Vec<usize> = (0..self.sent.len()).filter(|at| is_meant(&self.sent[*at])).collect();
+        let by_target = meant.iter().find(|at| body::target(&self.sent[**at].body).as_ref() == Some(&refused.target));
+        let Some(at) = by_target.or(meant.first()) else { return false };
+        self.sent[*at].refused = Some(why.to_owned());
+        true
     }
 
     /// How many there are.
@@ -73,25 +73,10 @@ impl<T> Window<T> {
     }
 }
 
-/// Read only when it is asked for: that is seldom.
-fn nonce_of(body: &[u8]) -> Option<Value> {
-    #[derive(Deserialize)]
-    struct Dispatch<'a> {
-        #[serde(borrow)]
-        d: Message<'a>,
-    }
-    #[derive(Deserialize)]
-    struct Message<'a> {
-        #[serde(borrow)]
-        nonce: &'a serde_json::value::RawValue,
-    }
-    let dispatch: Dispatch<'_> = serde_json::from_slice(body).ok()?;
-    encoding::read(Encoding::Json, dispatch.d.nonce.get().as_bytes()).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding::{self, Encoding, Value};
 
     fn window(count: u64) -> Window<u64> {
         let mut window = Window::default();
@@ -113,13 +98,39 @@ mod tests {
         assert!(!window.is_empty() && window.covered(100).len() == 2 && window.is_empty());
     }
 
+    fn refused(nonce: &str, target: &str) -> Refused {
+        let target = encoding::read(Encoding::Json, target.as_bytes()).expect("JSON");
+        Refused { error: "invalid".to_owned(), nonce: Value::string(nonce), target }
+    }
+
+    fn which<T>(window: &mut Window<T>) -> Vec<bool> {
+        window.covered(u64::MAX).into_iter().map(|sent| sent.refused.is_some()).collect()
+    }
+
     #[test]
     fn what_is_refused_is_known_by_its_nonce() {
         let mut window = window(3);
-        assert!(window.refused(&Value::string("s:2"), "invalid"));
-        assert!(!window.refused(&Value::string("s:2"), "invalid"), "told once");
-        assert!(!window.refused(&Value::string("s:9"), "invalid") && !window.refused(&Value::Null, "invalid"));
-        let refused: Vec<_> = window.covered(6).into_iter().map(|sent| sent.refused.is_some()).collect();
-        assert_eq!(refused, [false, true, false]);
+        assert!(window.refused(&refused("s:2", "null"), "invalid"));
+        assert!(!window.refused(&refused("s:2", "null"), "invalid"), "told once");
+        let of_none = Refused { nonce: Value::Null, ..refused("", "null") };
+        assert!(!window.refused(&refused("s:9", "null"), "invalid") && !window.refused(&of_none, "invalid"));
+        assert_eq!(which(&mut window), [false, true, false]);
+    }
+
+    #[test]
+    fn what_is_refused_of_two_rules_for_an_event_is_known_by_its_target() {
+        let window = || {
+            let mut window = Window::default();
+            for number in 1..=3 {
+                let body = format!(r#"{{"op":4,"d":{{"target":{{"key":{number}}},"nonce":"s:7","payload":0}}}}"#);
+                window.push(number, body.into_bytes(), number);
+            }
+            window
+        };
+        let (mut by_target, mut by_none) = (window(), window());
+        assert!(by_target.refused(&refused("s:7", r#"{"key":2}"#), "invalid"));
+        assert_eq!(which(&mut by_target), [false, true, false]);
+        assert!(by_none.refused(&refused("s:7", "null"), "invalid"));
+        assert_eq!(which(&mut by_none), [true, false, false], "one of them it is");
     }
 }
