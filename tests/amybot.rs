@@ -10,9 +10,9 @@ use common::{FaultyLink, Message, PrivateBroker, Worker, broker, must, unique_gr
 use futures_util::StreamExt;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    QueueDeclareOptions, QueuePurgeOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use optic::amqp::admin::Admin;
 use optic::amybot::internal::{Client, Internal, InternalAnswer, Order};
@@ -417,6 +417,46 @@ async fn messages_are_passed_on_as_they_are_to_who_wants_them() {
         count("player", "nothing", passed(0, 1)),
     ];
     assert_eq!(counted, expected);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_holds_up_its_source_alone_and_no_shard() {
+    let (url, group) = (broker(), unique_group());
+    let _process = Process::start(&url, &group, 1, &[]);
+    let mut front = Front::connect(&url, &group).await;
+    let worker = Worker::connect(&url, &group).await;
+    worker.declare("REJECTED").await;
+    worker.declare("open").await;
+    // Full: it has one message, and takes one.
+    let channel = &front.service.channel;
+    let full = format!("{group}:full");
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(full.as_str().into(), options, arguments).await.expect("declared");
+    let (exchange, options) = (group.as_str().into(), QueueBindOptions::default());
+    let bound = channel.queue_bind(full.as_str().into(), exchange, "full".into(), options, FieldTable::default());
+    bound.await.expect("bound");
+    front.service.publish("full", b"before", BasicProperties::default()).await;
+
+    front.says(1, "player", "gateway-proxy:player:full", "1").await;
+    front.says(1, "player", "gateway-proxy:player:open", "2").await;
+    front.says(2, "other", "gateway-proxy:other:open", "3").await;
+    assert_eq!(worker.wait_for("open").await.body, r#"{"s":"other","t":"open","d":3}"#);
+    let channel = &front.service.channel;
+    channel.queue_purge(full.as_str().into(), QueuePurgeOptions::default()).await.expect("purged");
+    assert_eq!(worker.wait_for("open").await.body, r#"{"s":"player","t":"open","d":2}"#);
+
+    for n in 0..600 {
+        front.says(1, "player", "gateway-proxy:player:full", &n.to_string()).await;
+    }
+    front.says(2, "other", "gateway:opcode", r#"{"opcode":10}"#).await;
+    let (to, answer) = front.next().await;
+    assert!(to == "2" && answer.contains(r#""shard_id":0"#), "{answer}");
+    let (aside, reason) = set_aside(&worker).await;
+    assert_eq!(aside.body, r#"{"s":"player","t":"gateway-proxy:player:full","d":0}"#);
+    assert_eq!(aside.headers["x-optic-kind"], "refused", "{reason}");
 }
 
 #[tokio::test]

@@ -38,8 +38,12 @@ mod books;
 mod carrier;
 mod letters;
 
-/// So many messages of each queue are under way at a time.
-const PREFETCH: u16 = 512;
+/// So many messages of the queues that operations come out of are under way at a time, each. RabbitMQ hands out so many whatever
+/// their size: it is also the bound of what is in memory.
+const PREFETCH: u16 = 128;
+/// So many of those that are passed on.
+const PROXY_PREFETCH: u16 = 64;
+const _: () = assert!(carrier::MOST_HELD < PREFETCH as usize, "there is room for operations beside what is held");
 /// So many are published at a time.
 const LANES: usize = 16;
 /// How often it is looked whether the seat is free. A little by chance, so that not all come in one moment.
@@ -161,8 +165,12 @@ impl Office {
 
     async fn take_seat(&self) -> Result<Option<(Seat, [Intake; 3])>, AdminError> {
         let group = self.settings.group.as_str();
-        let queues = [Queue::amybot(group), Queue::amybot_internal(group), Queue::amybot_proxy(group)];
-        Seat::take(&self.administration, &queues, &Queue::amybot_pool(group), PREFETCH).await
+        let queues = [
+            (Queue::amybot(group), PREFETCH),
+            (Queue::amybot_internal(group), PREFETCH),
+            (Queue::amybot_proxy(group), PROXY_PREFETCH),
+        ];
+        Seat::take(&self.administration, &queues, &Queue::amybot_pool(group)).await
     }
 
     /// The time in the seat; why it ended.
@@ -182,7 +190,7 @@ impl Office {
             coordinator: Mutex::new(coordinator),
             noticed: Mutex::default(),
         };
-        let (to_carrier, parcels) = mpsc::channel(3 * usize::from(PREFETCH));
+        let (to_carrier, parcels) = mpsc::channel(2 * usize::from(PREFETCH) + usize::from(PROXY_PREFETCH));
         let (to_books, found) = mpsc::channel(FOUND);
         let carrier = Carrier::new(&term, to_books.clone());
         let why = tokio::select! {
