@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::internal::{Client, Internal, InternalAnswer, KEY};
+use super::internal::{Client, Internal, InternalAnswer, KEY, message_id};
 use super::server::line::Line;
 use super::server::outbox::Outbox;
 use super::server::{Close, CloseCode};
@@ -199,7 +199,7 @@ impl Shared {
         let number = self.told.fetch_add(1, Ordering::Relaxed);
         let properties = Properties {
             content_type: Some("application/json".to_owned()),
-            message_id: Some(format!("{}:{number}", self.node)),
+            message_id: Some(message_id(&self.node, number)),
             ..Properties::default()
         };
         let mut delay = FIRST_RETRY;

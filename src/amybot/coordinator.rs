@@ -79,6 +79,8 @@ pub struct Said<'a> {
     pub correlation_id: Option<&'a str>,
     /// Its name for the message.
     pub message_id: Option<&'a str>,
+    /// Its number, where a process tells it of a websocket connection: larger than those before it. The same may be told twice.
+    pub number: Option<u64>,
     /// Whether it was delivered before, to us or to who was here before.
     pub redelivered: bool,
     /// What it says.
@@ -221,6 +223,14 @@ impl Coordinator {
         if !said.redelivered {
             // What comes again comes first.
             self.no_more_repeats(&over);
+        }
+        if let (Some(number), Some(member)) = (said.number, self.members.get_mut(&over)) {
+            let is_known = member.told.is_some_and(|told| number <= told);
+            // What comes again may still have to be answered.
+            if is_known && !said.redelivered {
+                return Fate::Done;
+            }
+            member.told = member.told.max(Some(number));
         }
         let request = match said.message.request() {
             Ok(request) => request,
@@ -411,10 +421,14 @@ impl Coordinator {
             self.doubted.remove(&shard);
             return Ok(());
         }
+        if said.number.is_some() && self.members.get(&over).is_some_and(|member| said.number <= member.given) {
+            // It got one then, also if it has given that back since.
+            return Ok(());
+        }
         if self.pool.free().is_empty() {
             return Err(Refused::UsedUp { shard_count: self.pool.shard_count() });
         }
-        self.know(said, &over, name)?;
+        self.know(said, &over, name)?.given = said.number;
         self.take(&over, request.map(str::to_owned));
         Ok(())
     }
@@ -452,8 +466,9 @@ impl Coordinator {
             }
             let order = self.came;
             self.came += 1;
-            let (address, dialect) = (said.from.clone(), said.dialect);
-            self.members.insert(over.clone(), Member { name, address, dialect, topics: Vec::new(), order });
+            let (address, dialect, told) = (said.from.clone(), said.dialect, said.number);
+            let member = Member { name, address, dialect, topics: Vec::new(), order, told, given: None };
+            self.members.insert(over.clone(), member);
             self.changed();
         }
         let member = self.members.get_mut(over).expect("it is there now");

@@ -14,6 +14,17 @@ pub const KEY: &str = "optic:amybot";
 /// Read and written. A process that knows more may add fields; who changes what is there writes another version.
 const VERSION: u32 = 1;
 
+/// The `message_id` of what a process tells of its connections: of each connection the later the larger. Told again, because
+/// whether RabbitMQ has it was not known, it has the same.
+pub fn message_id(node: &NodeId, number: u64) -> String {
+    format!("{node}:{number}")
+}
+
+/// The number in a `message_id`, if it is one of this process.
+pub fn number_of(node: &NodeId, message_id: &str) -> Option<u64> {
+    message_id.strip_prefix(&format!("{node}:"))?.parse().ok()
+}
+
 /// What a process tells, or asks.
 #[derive(Clone, Debug)]
 pub enum Internal {
@@ -279,6 +290,15 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(&internal.to_json()), json);
             let read = Internal::read(json.as_bytes()).expect("it reads back");
             assert_eq!(read.to_json(), internal.to_json());
+        }
+    }
+
+    #[test]
+    fn the_number_of_a_message_is_its_own_processs() {
+        let node = NodeId::of_run("web-1", 1);
+        assert_eq!(number_of(&node, &message_id(&node, 7)), Some(7));
+        for other in ["7", "web-1:7", "web-1.00000002:7", "web-1.00000001:", "web-1.00000001:x"] {
+            assert_eq!(number_of(&node, other), None, "{other}");
         }
     }
 

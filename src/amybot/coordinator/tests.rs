@@ -44,7 +44,8 @@ fn say_as(
     correlation_id: Option<&str>,
     redelivered: bool,
 ) -> Fate {
-    coordinator.said(&Said { from, dialect: JSON, correlation_id, message_id: None, redelivered, message })
+    let (message_id, number) = (None, None);
+    coordinator.said(&Said { from, dialect: JSON, correlation_id, message_id, number, redelivered, message })
 }
 
 /// Does all that can be done; what was said, and to whom.
@@ -90,6 +91,34 @@ fn a_shard_is_stored_before_its_turn_is_asked_for_and_said_in_its_turn() {
     assert_eq!(next.poll_action(), Some(Action::AskTurn(ShardId::new(0))));
     next.turn(ShardId::new(0));
     assert_eq!(next.poll_action(), Some(Action::Send(letter)));
+}
+
+#[test]
+fn what_a_process_tells_twice_is_done_once() {
+    let (from, mut coordinator) = (client(1), Coordinator::new(4, BTreeSet::new()));
+    let tell = |coordinator: &mut Coordinator, number: u64, redelivered: bool, message: &Message| {
+        let (message_id, number, correlation_id) = (format!("web.00000001:{number}"), Some(number), None);
+        let message_id = Some(message_id.as_str());
+        let said = Said { from: &from, dialect: JSON, correlation_id, message_id, number, redelivered, message };
+        coordinator.said(&said)
+    };
+    let free = |coordinator: &Coordinator| coordinator.free().len();
+    for (number, left) in [(5, 3), (5, 3), (9, 2), (5, 2), (9, 2)] {
+        assert_eq!(tell(&mut coordinator, number, false, &connect("bot")), Fate::Done);
+        assert_eq!(free(&coordinator), left, "after {number}");
+    }
+    assert_eq!(tell(&mut coordinator, 10, false, &death("bot", 1)), Fate::Done);
+    assert_eq!(tell(&mut coordinator, 10, false, &death("bot", 1)), Fate::Done, "not told that it is not its own");
+    // Nor by who takes over, to whom all of it comes again.
+    let mut next = Coordinator::restored(&coordinator.record(), 4, BTreeSet::new()).expect("readable");
+    for number in [5, 5, 9, 9] {
+        assert_eq!(tell(&mut next, number, true, &connect("bot")), Fate::Done);
+        assert_eq!(free(&next), 3, "{number} once more");
+    }
+    assert_eq!(tell(&mut next, 9, false, &connect("bot")), Fate::Done);
+    assert_eq!(free(&next), 3);
+    assert_eq!(tell(&mut next, 11, false, &connect("bot")), Fate::Done);
+    assert_eq!(free(&next), 2);
 }
 
 #[test]

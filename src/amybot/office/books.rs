@@ -20,7 +20,7 @@ use crate::amqp::seat::Intake;
 use crate::amqp::topology::{is_ours, queue_name};
 use crate::amybot::answer::Answer;
 use crate::amybot::coordinator::{Action, Fate, Letter, Refused, Said};
-use crate::amybot::internal::{Internal, InternalAnswer, Order};
+use crate::amybot::internal::{Internal, InternalAnswer, Order, number_of};
 use crate::amybot::member::Address;
 use crate::amybot::message::{Message, ServiceName};
 use crate::amybot::post::Aside;
@@ -186,11 +186,16 @@ impl<'a> Books<'a> {
 
     async fn said(&mut self, from: &Address, dialect: Dialect, message: Message, mut delivery: Delivery) {
         let properties = &delivery.properties;
+        let number = match from {
+            Address::Client(client) => properties.message_id.as_deref().and_then(|id| number_of(&client.node, id)),
+            Address::Queue(_) | Address::Key(..) => None,
+        };
         let fate = self.term.coordinator().said(&Said {
             from,
             dialect,
             correlation_id: properties.correlation_id.as_deref(),
             message_id: properties.message_id.as_deref(),
+            number,
             redelivered: delivery.redelivered,
             message: &message,
         });
