@@ -25,6 +25,9 @@ pub fn number_of(node: &NodeId, message_id: &str) -> Option<u64> {
     message_id.strip_prefix(&format!("{node}:"))?.parse().ok()
 }
 
+/// AMQP's names are not longer.
+const LONGEST_QUEUE: usize = 255;
+
 /// What a process tells, or asks.
 #[derive(Clone, Debug)]
 pub enum Internal {
@@ -190,11 +193,15 @@ impl Internal {
         check_version(body)?;
         let wire: Wire = serde_json::from_slice(body).map_err(|error| Unreadable::Malformed(error.to_string()))?;
         let missing = |what: &str| Unreadable::Malformed(format!("\"{what}\" is missing"));
+        let queue = |name: String| match name.len() {
+            1..=LONGEST_QUEUE => Ok(name),
+            _ => Err(Unreadable::Malformed(format!("\"reply_to\" has not 1 to {LONGEST_QUEUE} bytes"))),
+        };
         let client = |node: Option<NodeId>, connection: Option<u64>, reply_to: Option<String>| {
             Ok(Client {
                 node: node.ok_or_else(|| missing("node"))?,
                 connection: connection.ok_or_else(|| missing("connection"))?,
-                reply_to: reply_to.ok_or_else(|| missing("reply_to"))?,
+                reply_to: reply_to.ok_or_else(|| missing("reply_to")).and_then(queue)?,
             })
         };
         Ok(match wire.kind {
@@ -324,6 +331,15 @@ mod tests {
         ] {
             assert_eq!(String::from_utf8_lossy(&answer.to_json()), json);
             assert_eq!(InternalAnswer::read(json.as_bytes()), Ok(answer));
+        }
+    }
+
+    #[test]
+    fn a_queue_for_answers_has_a_name_that_amqp_takes() {
+        let left = |reply_to: String| Internal::read(&Internal::Left(Client { reply_to, ..client() }).to_json());
+        assert!(left("q".repeat(255)).is_ok());
+        for name in [String::new(), "q".repeat(256)] {
+            assert!(matches!(left(name), Err(Unreadable::Malformed(why)) if why.contains("reply_to")));
         }
     }
 
