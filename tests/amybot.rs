@@ -251,6 +251,23 @@ async fn a_shard_comes_back_with_the_loss_of_its_services_queue() {
 }
 
 #[tokio::test]
+async fn a_queue_that_outlives_its_service_keeps_no_shard() {
+    let (url, group) = (broker(), unique_group());
+    let _process = Process::start(&url, &group, 2, &[]);
+    let service = Service::connect(&url, &group).await;
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let queue = format!("{group}:bot");
+    service.channel.queue_declare(queue.as_str().into(), durable, FieldTable::default()).await.expect("declared");
+    let body = json!({"s": "bot", "t": "gateway:opcode", "d": {"opcode": 10}}).to_string();
+    // Nobody consumes its queue: it gets the first shard, and has it for two rounds.
+    let properties = BasicProperties::default().with_reply_to(queue.as_str().into());
+    service.publish("gateway", body.as_bytes(), properties).await;
+    let mut other = Service::connect(&url, &group).await;
+    assert_eq!(other.shard().await, 1);
+    assert_eq!(other.shard().await, 0);
+}
+
+#[tokio::test]
 async fn a_service_without_a_queue_of_its_own_is_answered_by_its_name() {
     let (url, group) = (broker(), unique_group());
     let _process = Process::start(&url, &group, 1, &[]);
@@ -512,9 +529,14 @@ async fn websocket_services_have_shards_until_they_leave_and_are_told_orders() {
     front.says(8, "bot", "gateway:opcode", r#"{"opcode":10}"#).await;
     let (to, answer) = front.next().await;
     assert!(to == "8" && answer.contains(r#""shard_id":0"#), "{answer}");
-    // A process that dies takes its clients with it.
+    // A process that is cut off may have its clients still: what they have is theirs until it says that they left.
     let mut other = Service::connect(&url, &group).await;
+    let left = Internal::Left(front.client(8));
     drop(front);
+    other.op("bot", json!({"opcode": 10}), "too early").await;
+    assert_eq!(other.told().await.0["accepted"], json!(false));
+    let front = Front::connect(&url, &group).await;
+    front.tell(&left).await;
     assert_eq!(other.shard().await, 0);
 }
 

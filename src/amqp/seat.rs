@@ -115,7 +115,16 @@ impl Seat {
         let _ = bounded("close a channel", self.channel.close(200, "OK".into())).await;
     }
 
-    async fn unblocked(&self) -> Result<(), AdminError> {
+    /// Whether an alarm is on, as far as RabbitMQ has told: what is published now arrives after it.
+    pub fn is_blocked(&self) -> bool {
+        self.admin.is_blocked()
+    }
+
+    /// Waits while an alarm is on.
+    ///
+    /// # Errors
+    /// The seat is lost.
+    pub async fn unblocked(&self) -> Result<(), AdminError> {
         // lapin sends nothing at all on a blocked connection.
         while self.admin.is_blocked() && self.channel.status().connected() {
             sleep(BLOCKED_PAUSE).await;

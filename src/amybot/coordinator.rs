@@ -206,14 +206,26 @@ impl Coordinator {
             .map(|(shard, holding)| (*shard, holding.by.clone()))
             .collect();
         for (shard, by) in waiting {
-            if self.pool.shard(shard).is_some() {
+            if self.pool.is_for_services(shard) {
                 self.ask_turn(shard);
-                continue;
+            } else {
+                // The bot is split in fewer shards now, or Optic runs it.
+                self.exchange(shard, &by);
             }
-            // The bot is split in fewer shards now.
-            let request = self.pool.holding(shard).and_then(|holding| holding.request.clone());
-            self.pool.give_back(shard, &by);
-            self.tell_used_up(&by, request);
+        }
+    }
+
+    /// Who was to get this shard gets another, if there is one.
+    fn exchange(&mut self, shard: ShardId, by: &Over) {
+        let request = self.pool.holding(shard).and_then(|holding| holding.request.clone());
+        self.pool.give_back(shard, by);
+        self.changed();
+        let is_doubted = self.doubted.remove(&shard);
+        match self.take(by, request.clone()) {
+            // The request may come again all the same.
+            Some(other) if is_doubted => _ = self.doubted.insert(other),
+            Some(_) => {}
+            None => self.tell_used_up(by, request),
         }
     }
 
@@ -267,6 +279,43 @@ impl Coordinator {
             .map(|(over, _)| over.clone())
             .collect();
         gone.iter().flat_map(|over| self.left(over)).collect()
+    }
+
+    /// A queue was gone when this many shards [were given](Self::given); the shards that are free now. Somebody may have declared
+    /// it anew since, and have shards of its own. Is nobody there now, it is known no more unless it has.
+    pub fn queue_was_gone(&mut self, queue: &str, given: u64, is_there: bool) -> Vec<ShardId> {
+        let by_it = self.members.iter().filter(|(_, member)| member.address.queue() == queue);
+        let by_it: Vec<Over> = by_it.map(|(over, _)| over.clone()).collect();
+        let mut free = Vec::new();
+        for over in by_it {
+            let freed = self.pool.leave_those(&over, |holding| holding.order < given);
+            if !freed.is_empty() {
+                self.changed();
+                free.extend(freed);
+            }
+            if !is_there && self.pool.of(&over).next().is_none() {
+                self.left(&over);
+            }
+        }
+        free
+    }
+
+    /// So many shards were given since the beginning.
+    pub const fn given(&self) -> u64 {
+        self.pool.given()
+    }
+
+    /// Where the service is reached that has this shard.
+    pub fn holder(&self, shard: ShardId) -> Option<&Address> {
+        let holding = self.pool.holding(shard)?;
+        self.members.get(&holding.by).map(|member| &member.address)
+    }
+
+    /// Whether websocket connections are reached by this queue.
+    pub fn is_of_clients(&self, queue: &str) -> bool {
+        self.members
+            .values()
+            .any(|member| matches!(&member.address, Address::Client(client) if client.reply_to == queue))
     }
 
     /// Whether the turn of this shard is still of use to somebody. If not, it may be asked for again.
@@ -325,17 +374,13 @@ impl Coordinator {
 
     /// Optic runs these shards now. Who was to be told of one of them gets another.
     pub fn optic_runs(&mut self, optics: BTreeSet<ShardId>) {
-        let taken: Vec<(ShardId, Holding)> = (self.pool.held().iter())
+        let taken: Vec<(ShardId, Over)> = (self.pool.held().iter())
             .filter(|(shard, holding)| optics.contains(shard) && !holding.accepted)
-            .map(|(shard, holding)| (*shard, holding.clone()))
+            .map(|(shard, holding)| (*shard, holding.by.clone()))
             .collect();
         self.pool.optic_runs(optics);
-        for (shard, Holding { by, request, .. }) in taken {
-            self.pool.give_back(shard, &by);
-            self.changed();
-            if !self.take(&by, request.clone()) {
-                self.tell_used_up(&by, request);
-            }
+        for (shard, by) in taken {
+            self.exchange(shard, &by);
         }
     }
 
@@ -402,6 +447,13 @@ impl Coordinator {
         if self.topic_bytes - before + now > MOST_TOPIC_BYTES {
             return Err(Refused::TooManyTopics);
         }
+        if matches!(over, Over::Amqp { .. }) {
+            // It begins anew: what it had before, it does not run. What it asked for after this comes again after this.
+            let is_of_before = |holding: &Holding| !said.redelivered || !holding.may_repeat;
+            if !self.pool.leave_those(&over, is_of_before).is_empty() {
+                self.changed();
+            }
+        }
         let member = self.know(said, &over, name)?;
         if member.topics != topics {
             member.topics = topics;
@@ -433,13 +485,13 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Whether there was one.
-    fn take(&mut self, over: &Over, request: Option<String>) -> bool {
-        let Some(shard) = self.pool.take(over, request) else { return false };
+    /// The shard, if there was one.
+    fn take(&mut self, over: &Over, request: Option<String>) -> Option<ShardId> {
+        let shard = self.pool.take(over, request)?;
         self.doubted.remove(&shard);
         self.changed();
         self.ask_turn(shard);
-        true
+        Some(shard)
     }
 
     fn death(&mut self, said: &Said<'_>, over: &Over, shard: ShardId) -> Result<(), Refused> {

@@ -13,13 +13,14 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use self::absences::Absences;
 use self::books::Books;
 use self::carrier::Carrier;
 use super::coordinator::{Coordinator, Unrestorable};
@@ -34,6 +35,7 @@ use crate::discord::identify_gate::IdentifyGate;
 use crate::discord::ids::ShardId;
 use crate::discord::turnstile::Pass;
 
+mod absences;
 mod books;
 mod carrier;
 mod letters;
@@ -111,8 +113,8 @@ struct Term<'a> {
 /// What the rounds, and who passes messages on, found out.
 #[derive(Debug)]
 enum Found {
-    /// This queue is gone.
-    Gone(String),
+    /// This queue was gone when so many shards were given.
+    Gone { queue: String, given: u64 },
     /// Optic runs others than before.
     OpticRuns(BTreeSet<ShardId>),
 }
@@ -192,7 +194,7 @@ impl Office {
         };
         let (to_carrier, parcels) = mpsc::channel(2 * usize::from(PREFETCH) + usize::from(PROXY_PREFETCH));
         let (to_books, found) = mpsc::channel(FOUND);
-        let carrier = Carrier::new(&term, to_books.clone());
+        let carrier = Carrier::new(&term);
         let why = tokio::select! {
             why = Books::new(&term, intakes, found, to_carrier).keep() => why,
             () = carrier.carry(parcels) => unreachable!("the books end before"),
@@ -225,17 +227,26 @@ impl Term<'_> {
     async fn rounds(&self, found: &mpsc::Sender<Found>) {
         let mut ticks = interval(ROUND);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut absences = Absences::default();
         loop {
             ticks.tick().await;
-            let queues = self.coordinator().queues();
+            let (queues, given) = {
+                let coordinator = self.coordinator();
+                (coordinator.queues(), coordinator.given())
+            };
+            absences.only_of(&queues);
             for queue in queues {
-                match topology::exists(&self.office.consumption, &queue).await {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        // The books live as long as this does.
-                        let _ = found.send(Found::Gone(queue)).await;
+                let presence = match self.presence(&queue).await {
+                    Ok(presence) => presence,
+                    Err(why) => {
+                        debug!(%queue, %why, "whether a service is there is not known");
+                        continue;
                     }
-                    Err(why) => debug!(%queue, %why, "whether a service is there is not known"),
+                };
+                let is_of_clients = self.coordinator().is_of_clients(&queue);
+                if absences.is_gone(&queue, presence, is_of_clients, Instant::now()) {
+                    // The books live as long as this does.
+                    let _ = found.send(Found::Gone { queue, given }).await;
                 }
             }
             let noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner).clone();

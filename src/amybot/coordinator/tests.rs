@@ -122,6 +122,59 @@ fn what_a_process_tells_twice_is_done_once() {
 }
 
 #[test]
+fn who_identifies_over_rabbitmq_begins_anew_and_what_comes_again_frees_nothing_of_after() {
+    let (bot, mut coordinator) = (queue("bot"), Coordinator::new(4, BTreeSet::new()));
+    let identify = op("bot", r#"{"opcode":0}"#);
+    assert_eq!(say_as(&mut coordinator, &bot, &connect("bot"), Some("a"), false), Fate::Done);
+    coordinator.settled();
+    assert_eq!(say(&mut coordinator, &bot, &identify), Fate::Done);
+    assert_eq!(coordinator.free().len(), 4);
+    assert_eq!(say_as(&mut coordinator, &bot, &connect("bot"), Some("b"), false), Fate::Done);
+    // Both were not acknowledged.
+    let mut next = Coordinator::restored(&coordinator.record(), 4, BTreeSet::new()).expect("readable");
+    assert_eq!(say_as(&mut next, &bot, &identify, None, true), Fate::Done);
+    assert_eq!(next.free().len(), 3);
+    assert_eq!(say_as(&mut next, &bot, &connect("bot"), Some("b"), true), Fate::Done);
+    assert_eq!(next.free().len(), 3);
+    // A connection is itself one life.
+    assert_eq!(say(&mut next, &client(1), &connect("web")), Fate::Done);
+    assert_eq!(say(&mut next, &client(1), &op("web", r#"{"opcode":0}"#)), Fate::Done);
+    assert_eq!(next.free().len(), 2);
+}
+
+#[test]
+fn a_queue_that_was_gone_loses_what_it_had_then_and_nothing_of_after() {
+    let (bot, mut coordinator) = (queue("bot"), Coordinator::new(4, BTreeSet::new()));
+    say(&mut coordinator, &bot, &connect("bot"));
+    let given = coordinator.given();
+    let mut coordinator = Coordinator::restored(&coordinator.record(), 4, BTreeSet::new()).expect("readable");
+    assert_eq!(coordinator.given(), given);
+    say(&mut coordinator, &bot, &connect("bot"));
+    assert_eq!(coordinator.queue_was_gone("bot", given, true), [ShardId::new(0)]);
+    assert_eq!(coordinator.queue_was_gone("bot", given, false), []);
+    assert_eq!(coordinator.queues(), ["bot".to_owned()].into());
+    assert_eq!(coordinator.queue_was_gone("bot", coordinator.given(), true), [ShardId::new(1)]);
+    assert_eq!(coordinator.queues(), ["bot".to_owned()].into(), "it is there, and may be told orders");
+    assert_eq!(coordinator.queue_was_gone("bot", coordinator.given(), false), []);
+    assert_eq!(coordinator.queues(), BTreeSet::new());
+}
+
+#[test]
+fn a_takeover_exchanges_what_optic_runs_and_the_request_may_still_come_again() {
+    let (bot, mut coordinator) = (queue("bot"), Coordinator::new(3, BTreeSet::new()));
+    say_as(&mut coordinator, &bot, &connect("bot"), Some("c"), false);
+    let mut next = Coordinator::restored(&coordinator.record(), 3, [ShardId::new(0)].into()).expect("readable");
+    next.settled();
+    assert_eq!(done(&mut next), []);
+    assert!(!next.wants_turn(ShardId::new(0)) && next.wants_turn(ShardId::new(1)));
+    assert_eq!(say_as(&mut next, &bot, &connect("bot"), Some("c"), true), Fate::Done);
+    assert_eq!(next.free(), &[ShardId::new(2)].into(), "it has its shard");
+    let mut none_left = Coordinator::restored(&coordinator.record(), 1, [ShardId::new(0)].into()).expect("readable");
+    let said = done(&mut none_left);
+    assert!(matches!(&said[..], [(_, Answer::Refused { .. })]), "{said:?}");
+}
+
+#[test]
 fn a_used_up_pool_says_so_and_what_comes_back_is_given_again() {
     let mut coordinator = Coordinator::new(1, BTreeSet::new());
     let (first, second) = (queue("bot.1"), queue("bot.2"));

@@ -17,10 +17,10 @@ use super::{Found, Term};
 use crate::amqp::delivery::{Delivery, From};
 use crate::amqp::error::AdminError;
 use crate::amqp::seat::Intake;
-use crate::amqp::topology::{is_ours, queue_name};
+use crate::amqp::topology::{Presence, is_ours, queue_name};
 use crate::amybot::answer::Answer;
 use crate::amybot::coordinator::{Action, Fate, Letter, Refused, Said};
-use crate::amybot::internal::{Internal, InternalAnswer, Order, number_of};
+use crate::amybot::internal::{Client, Internal, InternalAnswer, Order, number_of};
 use crate::amybot::member::Address;
 use crate::amybot::message::{Message, ServiceName};
 use crate::amybot::post::Aside;
@@ -115,7 +115,7 @@ impl<'a> Books<'a> {
         match came {
             Came::Said(delivery) => self.over_amqp(delivery).await,
             Came::Internal(delivery) => return self.internal(delivery).await,
-            Came::Found(Found::Gone(queue)) => self.gone(&queue),
+            Came::Found(Found::Gone { queue, given }) => self.look_again(&queue, given).await,
             Came::Found(Found::OpticRuns(shards)) => self.term.coordinator().optic_runs(shards),
             Came::Turn(shard, pass) => return self.turn(shard, pass).await,
         }
@@ -159,6 +159,11 @@ impl<'a> Books<'a> {
     /// A process said something.
     async fn internal(&mut self, mut delivery: Delivery) -> Result<(), AdminError> {
         match Internal::read(&delivery.body) {
+            Ok(Internal::Said(Client { reply_to, .. }, _)) if is_ours(self.term.group(), &reply_to) => {
+                let reason = format!("its \"reply_to\", {reply_to:?}, is a queue of Optic's own");
+                let aside = aside(&mut delivery).because("reply_to", reason);
+                self.page.refused.push_back(Refusing { delivery, letter: None, aside, is_kept: true });
+            }
             Ok(Internal::Said(client, message)) => {
                 self.said(&Address::Client(client), JSON, message, delivery).await;
             }
@@ -253,9 +258,20 @@ impl<'a> Books<'a> {
             self.term.coordinator().wants_turn(shard);
             return Ok(());
         }
+        let holder = self.term.coordinator().holder(shard).cloned();
+        if let Some(address) = holder.filter(|address| matches!(address, Address::Queue(_)))
+            && !self.term.may_be_reached(&address).await
+        {
+            self.gone(address.queue());
+            self.term.coordinator().wants_turn(shard);
+            return Ok(());
+        }
         // What is not stored is stored first, for the turn is short.
         self.carry_out().await?;
-        if pass.spend(Instant::now()) {
+        if self.term.seat.is_blocked() {
+            // It would hear of it when its turn is long over.
+            self.ask_turn(shard);
+        } else if pass.spend(Instant::now()) {
             self.term.coordinator().turn(shard);
             self.carry_out().await?;
         } else {
@@ -302,6 +318,8 @@ impl<'a> Books<'a> {
                     let sent = self.term.send(&letter).await?;
                     let mut coordinator = self.term.coordinator();
                     match (sent, &letter.answer) {
+                        // The process may be cut off, and its service run a shard still: the rounds know.
+                        (Sent::Gone, _) if matches!(letter.to, Address::Client(_)) => {}
                         (Sent::Gone, _) => {
                             drop(coordinator);
                             self.gone(letter.to.queue());
@@ -319,6 +337,19 @@ impl<'a> Books<'a> {
         }
     }
 
+    /// Since it was found gone, somebody may have declared it anew, and asked for shards.
+    async fn look_again(&mut self, queue: &str, given: u64) {
+        let presence = self.term.presence(queue).await;
+        let freed = match presence {
+            Ok(Presence::Gone) => return self.gone(queue),
+            Ok(Presence::Silent) => self.term.coordinator().queue_was_gone(queue, given, false),
+            Ok(Presence::There) | Err(_) => self.term.coordinator().queue_was_gone(queue, given, true),
+        };
+        if !freed.is_empty() {
+            info!(%queue, shards = ?freed, "a service's queue was gone: its shards are free");
+        }
+    }
+
     fn gone(&self, queue: &str) {
         let freed = self.term.coordinator().queue_gone(queue);
         if !freed.is_empty() {
@@ -327,8 +358,12 @@ impl<'a> Books<'a> {
     }
 
     fn ask_turn(&self, shard: ShardId) {
-        let turns = self.term.turns;
-        self.turns.push(Box::pin(async move { (shard, turns.turn(shard).await) }));
+        let (turns, seat) = (self.term.turns, self.term.seat);
+        self.turns.push(Box::pin(async move {
+            // A turn in an alarm is of no use. Is the seat lost, so is this.
+            let _ = seat.unblocked().await;
+            (shard, turns.turn(shard).await)
+        }));
     }
 }
 

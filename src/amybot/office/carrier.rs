@@ -9,7 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use super::{Found, Term};
+use super::Term;
 use crate::amqp::delivery::{Delivery, Properties};
 use crate::amqp::topology::Queue;
 use crate::amybot::coordinator::Proxied;
@@ -42,12 +42,11 @@ type Lines = HashMap<Option<ServiceName>, VecDeque<Parcel>>;
 
 pub(super) struct Carrier<'a> {
     term: &'a Term<'a>,
-    found: mpsc::Sender<Found>,
 }
 
 impl<'a> Carrier<'a> {
-    pub(super) const fn new(term: &'a Term<'a>, found: mpsc::Sender<Found>) -> Self {
-        Self { term, found }
+    pub(super) const fn new(term: &'a Term<'a>) -> Self {
+        Self { term }
     }
 
     /// Carries until there are no more to come.
@@ -110,10 +109,7 @@ impl<'a> Carrier<'a> {
         for client in to {
             match post.to_client(lane_of(&client.reply_to), client, body, is_held).await {
                 Ok(()) => is_told = true,
-                Err(Undone::Unroutable) => {
-                    // The books live as long as we do.
-                    let _ = self.found.send(Found::Gone(client.reply_to.clone())).await;
-                }
+                // Who cannot be reached any more is found by the rounds.
                 Err(why) => debug!(?why, topic = %topic, "a message is not passed on to a websocket service"),
             }
         }
