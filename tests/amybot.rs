@@ -10,9 +10,9 @@ use common::{FaultyLink, Message, PrivateBroker, Worker, broker, must, unique_gr
 use futures_util::StreamExt;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    QueueDeclareOptions, QueuePurgeOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use optic::amqp::admin::Admin;
 use optic::amybot::internal::{Client, Internal, InternalAnswer, Order};
@@ -251,6 +251,23 @@ async fn a_shard_comes_back_with_the_loss_of_its_services_queue() {
 }
 
 #[tokio::test]
+async fn a_queue_that_outlives_its_service_keeps_no_shard() {
+    let (url, group) = (broker(), unique_group());
+    let _process = Process::start(&url, &group, 2, &[]);
+    let service = Service::connect(&url, &group).await;
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let queue = format!("{group}:bot");
+    service.channel.queue_declare(queue.as_str().into(), durable, FieldTable::default()).await.expect("declared");
+    let body = json!({"s": "bot", "t": "gateway:opcode", "d": {"opcode": 10}}).to_string();
+    // Nobody consumes its queue: it gets the first shard, and has it for two rounds.
+    let properties = BasicProperties::default().with_reply_to(queue.as_str().into());
+    service.publish("gateway", body.as_bytes(), properties).await;
+    let mut other = Service::connect(&url, &group).await;
+    assert_eq!(other.shard().await, 1);
+    assert_eq!(other.shard().await, 0);
+}
+
+#[tokio::test]
 async fn a_service_without_a_queue_of_its_own_is_answered_by_its_name() {
     let (url, group) = (broker(), unique_group());
     let _process = Process::start(&url, &group, 1, &[]);
@@ -420,6 +437,46 @@ async fn messages_are_passed_on_as_they_are_to_who_wants_them() {
 }
 
 #[tokio::test]
+async fn a_queue_that_is_full_holds_up_its_source_alone_and_no_shard() {
+    let (url, group) = (broker(), unique_group());
+    let _process = Process::start(&url, &group, 1, &[]);
+    let mut front = Front::connect(&url, &group).await;
+    let worker = Worker::connect(&url, &group).await;
+    worker.declare("REJECTED").await;
+    worker.declare("open").await;
+    // Full: it has one message, and takes one.
+    let channel = &front.service.channel;
+    let full = format!("{group}:full");
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(full.as_str().into(), options, arguments).await.expect("declared");
+    let (exchange, options) = (group.as_str().into(), QueueBindOptions::default());
+    let bound = channel.queue_bind(full.as_str().into(), exchange, "full".into(), options, FieldTable::default());
+    bound.await.expect("bound");
+    front.service.publish("full", b"before", BasicProperties::default()).await;
+
+    front.says(1, "player", "gateway-proxy:player:full", "1").await;
+    front.says(1, "player", "gateway-proxy:player:open", "2").await;
+    front.says(2, "other", "gateway-proxy:other:open", "3").await;
+    assert_eq!(worker.wait_for("open").await.body, r#"{"s":"other","t":"open","d":3}"#);
+    let channel = &front.service.channel;
+    channel.queue_purge(full.as_str().into(), QueuePurgeOptions::default()).await.expect("purged");
+    assert_eq!(worker.wait_for("open").await.body, r#"{"s":"player","t":"open","d":2}"#);
+
+    for n in 0..600 {
+        front.says(1, "player", "gateway-proxy:player:full", &n.to_string()).await;
+    }
+    front.says(2, "other", "gateway:opcode", r#"{"opcode":10}"#).await;
+    let (to, answer) = front.next().await;
+    assert!(to == "2" && answer.contains(r#""shard_id":0"#), "{answer}");
+    let (aside, reason) = set_aside(&worker).await;
+    assert_eq!(aside.body, r#"{"s":"player","t":"gateway-proxy:player:full","d":0}"#);
+    assert_eq!(aside.headers["x-optic-kind"], "refused", "{reason}");
+}
+
+#[tokio::test]
 async fn forged_sources_and_reserved_topics_are_refused_and_set_aside() {
     let (url, group) = (broker(), unique_group());
     let _process = Process::start(&url, &group, 0, &[]);
@@ -472,9 +529,14 @@ async fn websocket_services_have_shards_until_they_leave_and_are_told_orders() {
     front.says(8, "bot", "gateway:opcode", r#"{"opcode":10}"#).await;
     let (to, answer) = front.next().await;
     assert!(to == "8" && answer.contains(r#""shard_id":0"#), "{answer}");
-    // A process that dies takes its clients with it.
+    // A process that is cut off may have its clients still: what they have is theirs until it says that they left.
     let mut other = Service::connect(&url, &group).await;
+    let left = Internal::Left(front.client(8));
     drop(front);
+    other.op("bot", json!({"opcode": 10}), "too early").await;
+    assert_eq!(other.told().await.0["accepted"], json!(false));
+    let front = Front::connect(&url, &group).await;
+    front.tell(&left).await;
     assert_eq!(other.shard().await, 0);
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::BasicPublishOptions;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -146,7 +146,12 @@ pub(super) async fn publish_alone(
     channel: &Channel,
     message: &Message<'_>,
 ) -> Result<Result<(), PublishError>, AdminError> {
-    Ok(match confirmed(admin, channel, message).await? {
+    let prepared = match Prepared::of(message) {
+        Ok(prepared) => prepared,
+        // The channel knows nothing of it.
+        Err(error) => return Ok(Err(error.into())),
+    };
+    Ok(match confirmed(admin, channel, message, prepared).await? {
         Confirmation::Ack(None) => Ok(()),
         // It came with the confirm of the only message in flight.
         Confirmation::Ack(Some(_)) => {
@@ -157,16 +162,36 @@ pub(super) async fn publish_alone(
     })
 }
 
-async fn confirmed(admin: &Admin, channel: &Channel, message: &Message<'_>) -> Result<Confirmation, AdminError> {
-    let action = format!("publish to the exchange \"{}\" with the key \"{}\"", message.exchange, message.key);
-    let options = BasicPublishOptions { mandatory: message.mandatory, ..BasicPublishOptions::default() };
-    let (exchange, key) = (short(message.exchange)?, short(message.key)?);
-    let bytes = size(message.properties);
-    if bytes > MOST_PROPERTIES {
-        let reason = format!("its properties have {bytes} bytes, and at most {MOST_PROPERTIES} can be sent");
-        return Err(AdminError::Protocol { action, reason });
+/// What of a message has to fit into AMQP.
+struct Prepared {
+    action: String,
+    exchange: ShortString,
+    key: ShortString,
+    properties: BasicProperties,
+}
+
+impl Prepared {
+    fn of(message: &Message<'_>) -> Result<Self, AdminError> {
+        let action = format!("publish to the exchange \"{}\" with the key \"{}\"", message.exchange, message.key);
+        let (exchange, key) = (short(message.exchange)?, short(message.key)?);
+        let bytes = size(message.properties);
+        if bytes > MOST_PROPERTIES {
+            let reason = format!("its properties have {bytes} bytes, and at most {MOST_PROPERTIES} can be sent");
+            return Err(AdminError::Protocol { action, reason });
+        }
+        let properties = with_mode(message.properties, message.persistent)?;
+        Ok(Self { action, exchange, key, properties })
     }
-    let properties = with_mode(message.properties, message.persistent)?;
+}
+
+async fn confirmed(
+    admin: &Admin,
+    channel: &Channel,
+    message: &Message<'_>,
+    prepared: Prepared,
+) -> Result<Confirmation, AdminError> {
+    let Prepared { action, exchange, key, properties } = prepared;
+    let options = BasicPublishOptions { mandatory: message.mandatory, ..BasicPublishOptions::default() };
     let published = async { channel.basic_publish(exchange, key, options, message.body, properties).await?.await };
     tokio::pin!(published);
     loop {
@@ -226,6 +251,19 @@ fn with_mode(properties: &Properties, persistent: bool) -> Result<BasicPropertie
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_found_before_anything_is_sent() {
+        let properties = |text: String| Properties { correlation_id: Some(text), ..Properties::default() };
+        let prepared = |key: &str, properties: &Properties| {
+            let (exchange, mandatory, persistent, body) = ("", true, true, &b""[..]);
+            Prepared::of(&Message { exchange, key, mandatory, persistent, properties, body })
+                .map(|prepared| prepared.key)
+        };
+        assert!(matches!(prepared("key", &properties(String::new())), Ok(key) if key.as_str() == "key"));
+        assert!(matches!(prepared(&"k".repeat(256), &properties(String::new())), Err(AdminError::NameTooLong(_))));
+        assert!(prepared("key", &properties("c".repeat(256))).is_err());
+    }
 
     #[test]
     fn a_reason_is_cut_between_characters() {

@@ -44,19 +44,18 @@ pub struct Intake {
 
 impl Seat {
     /// Takes the seat, if nobody has it: the exclusive consumption of these queues, all or none. The first is the one that
-    /// counts. `record` keeps what its owner stores. At most `prefetch` messages of each queue are unsettled at a time.
+    /// counts. `record` keeps what its owner stores. At most so many messages of each queue are unsettled at a time.
     ///
     /// # Errors
     /// What RabbitMQ said; also that the first queue excludes nobody, as quorum queues do, or that another queue has a consumer,
     /// which may be the one of who had the seat before, a moment longer.
     pub async fn take<const N: usize>(
         admin: &Admin,
-        queues: &[Queue; N],
+        queues: &[(Queue, u16); N],
         record: &Queue,
-        prefetch: u16,
     ) -> Result<Option<(Self, [Intake; N])>, AdminError> {
         let mut channel = admin.channel().await?;
-        for (place, queue) in queues.iter().enumerate() {
+        for (place, (queue, _)) in queues.iter().enumerate() {
             if queue.declare(admin, &mut channel).await?.consumers > 0 && place == 0 {
                 return Ok(None);
             }
@@ -64,9 +63,10 @@ impl Seat {
         record.declare(admin, &mut channel).await?;
         drop(channel);
         let channel = Arc::new(admin.confirming_channel().await?);
-        bounded("limit the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         let mut intakes = Vec::with_capacity(N);
-        for queue in queues {
+        for (queue, prefetch) in queues {
+            // It holds for the consumers that come after it, each on its own.
+            bounded("limit the prefetch", channel.basic_qos(*prefetch, BasicQosOptions::default())).await?;
             match consume(&channel, queue).await {
                 Ok(consumer) => intakes.push(Intake { name: queue.name().into(), channel: channel.clone(), consumer }),
                 // Somebody was faster. RabbitMQ has closed the channel.
@@ -74,7 +74,7 @@ impl Seat {
                 Err(error) => return Err(error),
             }
         }
-        if let Some(first) = queues.first() {
+        if let Some((first, _)) = queues.first() {
             excludes_others(admin, first).await?;
         }
         let seat = Self { admin: admin.clone(), channel, record: record.clone(), publishing: Mutex::default() };
@@ -115,7 +115,16 @@ impl Seat {
         let _ = bounded("close a channel", self.channel.close(200, "OK".into())).await;
     }
 
-    async fn unblocked(&self) -> Result<(), AdminError> {
+    /// Whether an alarm is on, as far as RabbitMQ has told: what is published now arrives after it.
+    pub fn is_blocked(&self) -> bool {
+        self.admin.is_blocked()
+    }
+
+    /// Waits while an alarm is on.
+    ///
+    /// # Errors
+    /// The seat is lost.
+    pub async fn unblocked(&self) -> Result<(), AdminError> {
         // lapin sends nothing at all on a blocked connection.
         while self.admin.is_blocked() && self.channel.status().connected() {
             sleep(BLOCKED_PAUSE).await;

@@ -326,9 +326,29 @@ pub async fn messages(admin: &Admin, queue: &Queue) -> Result<u32, AdminError> {
 /// # Errors
 /// What RabbitMQ said; nothing is known then.
 pub async fn exists(admin: &Admin, queue: &str) -> Result<bool, AdminError> {
+    presence(admin, queue).await.map(|presence| presence != Presence::Gone)
+}
+
+/// Whether there is a queue, and somebody behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// There is both; of another connection's own queue its owner is enough.
+    There,
+    /// There is a queue, and nobody consumes it.
+    Silent,
+    /// There is no such queue.
+    Gone,
+}
+
+/// The same as [`exists`], with who is behind it.
+///
+/// # Errors
+/// What RabbitMQ said; nothing is known then.
+pub async fn presence(admin: &Admin, queue: &str) -> Result<Presence, AdminError> {
     match look_at(&admin.channel().await?, queue).await {
-        Ok(_) | Err(AdminError::Locked { .. }) => Ok(true),
-        Err(AdminError::NotFound { .. }) => Ok(false),
+        Ok(0) => Ok(Presence::Silent),
+        Ok(_) | Err(AdminError::Locked { .. }) => Ok(Presence::There),
+        Err(AdminError::NotFound { .. }) => Ok(Presence::Gone),
         Err(error) => Err(error),
     }
 }

@@ -1,8 +1,8 @@
 //! The way from websocket services and the admin interface to the coordinator, in whatever process it is, and back.
 //!
 //! There it goes through the coordinator's queue, each message confirmed; back through this process's queue for answers. That
-//! queue is also how the coordinator knows that this process lives: where it is lost, the coordinator takes all services that
-//! are connected here for gone, and they are closed, so that they come back and identify anew.
+//! queue is also how the coordinator knows that this process lives: where it is lost, the services that are connected here are
+//! closed, so that they come back and identify anew, and after a while the coordinator takes them for gone, told or not.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::internal::{Client, Internal, InternalAnswer, KEY};
+use super::answer::Answer;
+use super::internal::{Client, Internal, InternalAnswer, KEY, message_id};
+use super::message::Message as Said;
 use super::server::line::Line;
 use super::server::outbox::Outbox;
 use super::server::{Close, CloseCode};
@@ -199,7 +201,7 @@ impl Shared {
         let number = self.told.fetch_add(1, Ordering::Relaxed);
         let properties = Properties {
             content_type: Some("application/json".to_owned()),
-            message_id: Some(format!("{}:{number}", self.node)),
+            message_id: Some(message_id(&self.node, number)),
             ..Properties::default()
         };
         let mut delay = FIRST_RETRY;
@@ -209,16 +211,34 @@ impl Shared {
                 Ok(()) => return,
                 Err(error) => error,
             };
-            if error.is_undeclared() && self.messenger.declare(&Queue::amybot_internal(&self.group)).await.is_ok() {
-                continue;
-            }
+            let error = if error.is_undeclared() {
+                match self.messenger.declare(&Queue::amybot_internal(&self.group)).await {
+                    Ok(()) => continue,
+                    Err(error) => error.into(),
+                }
+            } else {
+                error
+            };
             if error.is_passing() {
                 debug!(%error, "the coordinator cannot be told yet");
+            } else if let Internal::Said(_, message) = what {
+                // It is too large, say: what comes after it does not wait for it.
+                warn!(%error, "amybot's coordinator cannot be told what a service said: it is refused");
+                self.refuse(connection, message, &error);
+                return;
             } else {
                 warn!(%error, again_in = ?delay, "amybot's coordinator cannot be told what a service said");
             }
             sleep(delay).await;
             delay = (delay * 2).min(LONGEST_RETRY);
+        }
+    }
+
+    fn refuse(&self, connection: u64, message: &Said, error: &PublishError) {
+        let reason = format!("RabbitMQ never takes it: {error}");
+        let answer = Answer::Refused { opcode: message.opcode(), reason };
+        if let Some(joined) = lock(&self.connections).get(&connection) {
+            joined.outbox.push(&answer.message().to_json());
         }
     }
 

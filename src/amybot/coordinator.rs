@@ -79,6 +79,8 @@ pub struct Said<'a> {
     pub correlation_id: Option<&'a str>,
     /// Its name for the message.
     pub message_id: Option<&'a str>,
+    /// Its number, where a process tells it of a websocket connection: larger than those before it. The same may be told twice.
+    pub number: Option<u64>,
     /// Whether it was delivered before, to us or to who was here before.
     pub redelivered: bool,
     /// What it says.
@@ -204,14 +206,26 @@ impl Coordinator {
             .map(|(shard, holding)| (*shard, holding.by.clone()))
             .collect();
         for (shard, by) in waiting {
-            if self.pool.shard(shard).is_some() {
+            if self.pool.is_for_services(shard) {
                 self.ask_turn(shard);
-                continue;
+            } else {
+                // The bot is split in fewer shards now, or Optic runs it.
+                self.exchange(shard, &by);
             }
-            // The bot is split in fewer shards now.
-            let request = self.pool.holding(shard).and_then(|holding| holding.request.clone());
-            self.pool.give_back(shard, &by);
-            self.tell_used_up(&by, request);
+        }
+    }
+
+    /// Who was to get this shard gets another, if there is one.
+    fn exchange(&mut self, shard: ShardId, by: &Over) {
+        let request = self.pool.holding(shard).and_then(|holding| holding.request.clone());
+        self.pool.give_back(shard, by);
+        self.changed();
+        let is_doubted = self.doubted.remove(&shard);
+        match self.take(by, request.clone()) {
+            // The request may come again all the same.
+            Some(other) if is_doubted => _ = self.doubted.insert(other),
+            Some(_) => {}
+            None => self.tell_used_up(by, request),
         }
     }
 
@@ -221,6 +235,14 @@ impl Coordinator {
         if !said.redelivered {
             // What comes again comes first.
             self.no_more_repeats(&over);
+        }
+        if let (Some(number), Some(member)) = (said.number, self.members.get_mut(&over)) {
+            let is_known = member.told.is_some_and(|told| number <= told);
+            // What comes again may still have to be answered.
+            if is_known && !said.redelivered {
+                return Fate::Done;
+            }
+            member.told = member.told.max(Some(number));
         }
         let request = match said.message.request() {
             Ok(request) => request,
@@ -257,6 +279,43 @@ impl Coordinator {
             .map(|(over, _)| over.clone())
             .collect();
         gone.iter().flat_map(|over| self.left(over)).collect()
+    }
+
+    /// A queue was gone when this many shards [were given](Self::given); the shards that are free now. Somebody may have declared
+    /// it anew since, and have shards of its own. Is nobody there now, it is known no more unless it has.
+    pub fn queue_was_gone(&mut self, queue: &str, given: u64, is_there: bool) -> Vec<ShardId> {
+        let by_it = self.members.iter().filter(|(_, member)| member.address.queue() == queue);
+        let by_it: Vec<Over> = by_it.map(|(over, _)| over.clone()).collect();
+        let mut free = Vec::new();
+        for over in by_it {
+            let freed = self.pool.leave_those(&over, |holding| holding.order < given);
+            if !freed.is_empty() {
+                self.changed();
+                free.extend(freed);
+            }
+            if !is_there && self.pool.of(&over).next().is_none() {
+                self.left(&over);
+            }
+        }
+        free
+    }
+
+    /// So many shards were given since the beginning.
+    pub const fn given(&self) -> u64 {
+        self.pool.given()
+    }
+
+    /// Where the service is reached that has this shard.
+    pub fn holder(&self, shard: ShardId) -> Option<&Address> {
+        let holding = self.pool.holding(shard)?;
+        self.members.get(&holding.by).map(|member| &member.address)
+    }
+
+    /// Whether websocket connections are reached by this queue.
+    pub fn is_of_clients(&self, queue: &str) -> bool {
+        self.members
+            .values()
+            .any(|member| matches!(&member.address, Address::Client(client) if client.reply_to == queue))
     }
 
     /// Whether the turn of this shard is still of use to somebody. If not, it may be asked for again.
@@ -315,17 +374,13 @@ impl Coordinator {
 
     /// Optic runs these shards now. Who was to be told of one of them gets another.
     pub fn optic_runs(&mut self, optics: BTreeSet<ShardId>) {
-        let taken: Vec<(ShardId, Holding)> = (self.pool.held().iter())
+        let taken: Vec<(ShardId, Over)> = (self.pool.held().iter())
             .filter(|(shard, holding)| optics.contains(shard) && !holding.accepted)
-            .map(|(shard, holding)| (*shard, holding.clone()))
+            .map(|(shard, holding)| (*shard, holding.by.clone()))
             .collect();
         self.pool.optic_runs(optics);
-        for (shard, Holding { by, request, .. }) in taken {
-            self.pool.give_back(shard, &by);
-            self.changed();
-            if !self.take(&by, request.clone()) {
-                self.tell_used_up(&by, request);
-            }
+        for (shard, by) in taken {
+            self.exchange(shard, &by);
         }
     }
 
@@ -392,6 +447,13 @@ impl Coordinator {
         if self.topic_bytes - before + now > MOST_TOPIC_BYTES {
             return Err(Refused::TooManyTopics);
         }
+        if matches!(over, Over::Amqp { .. }) {
+            // It begins anew: what it had before, it does not run. What it asked for after this comes again after this.
+            let is_of_before = |holding: &Holding| !said.redelivered || !holding.may_repeat;
+            if !self.pool.leave_those(&over, is_of_before).is_empty() {
+                self.changed();
+            }
+        }
         let member = self.know(said, &over, name)?;
         if member.topics != topics {
             member.topics = topics;
@@ -411,21 +473,25 @@ impl Coordinator {
             self.doubted.remove(&shard);
             return Ok(());
         }
+        if said.number.is_some() && self.members.get(&over).is_some_and(|member| said.number <= member.given) {
+            // It got one then, also if it has given that back since.
+            return Ok(());
+        }
         if self.pool.free().is_empty() {
             return Err(Refused::UsedUp { shard_count: self.pool.shard_count() });
         }
-        self.know(said, &over, name)?;
+        self.know(said, &over, name)?.given = said.number;
         self.take(&over, request.map(str::to_owned));
         Ok(())
     }
 
-    /// Whether there was one.
-    fn take(&mut self, over: &Over, request: Option<String>) -> bool {
-        let Some(shard) = self.pool.take(over, request) else { return false };
+    /// The shard, if there was one.
+    fn take(&mut self, over: &Over, request: Option<String>) -> Option<ShardId> {
+        let shard = self.pool.take(over, request)?;
         self.doubted.remove(&shard);
         self.changed();
         self.ask_turn(shard);
-        true
+        Some(shard)
     }
 
     fn death(&mut self, said: &Said<'_>, over: &Over, shard: ShardId) -> Result<(), Refused> {
@@ -452,8 +518,9 @@ impl Coordinator {
             }
             let order = self.came;
             self.came += 1;
-            let (address, dialect) = (said.from.clone(), said.dialect);
-            self.members.insert(over.clone(), Member { name, address, dialect, topics: Vec::new(), order });
+            let (address, dialect, told) = (said.from.clone(), said.dialect, said.number);
+            let member = Member { name, address, dialect, topics: Vec::new(), order, told, given: None };
+            self.members.insert(over.clone(), member);
             self.changed();
         }
         let member = self.members.get_mut(over).expect("it is there now");

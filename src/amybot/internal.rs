@@ -14,6 +14,20 @@ pub const KEY: &str = "optic:amybot";
 /// Read and written. A process that knows more may add fields; who changes what is there writes another version.
 const VERSION: u32 = 1;
 
+/// The `message_id` of what a process tells of its connections: of each connection the later the larger. Told again, because
+/// whether RabbitMQ has it was not known, it has the same.
+pub fn message_id(node: &NodeId, number: u64) -> String {
+    format!("{node}:{number}")
+}
+
+/// The number in a `message_id`, if it is one of this process.
+pub fn number_of(node: &NodeId, message_id: &str) -> Option<u64> {
+    message_id.strip_prefix(&format!("{node}:"))?.parse().ok()
+}
+
+/// AMQP's names are not longer.
+const LONGEST_QUEUE: usize = 255;
+
 /// What a process tells, or asks.
 #[derive(Clone, Debug)]
 pub enum Internal {
@@ -179,11 +193,15 @@ impl Internal {
         check_version(body)?;
         let wire: Wire = serde_json::from_slice(body).map_err(|error| Unreadable::Malformed(error.to_string()))?;
         let missing = |what: &str| Unreadable::Malformed(format!("\"{what}\" is missing"));
+        let queue = |name: String| match name.len() {
+            1..=LONGEST_QUEUE => Ok(name),
+            _ => Err(Unreadable::Malformed(format!("\"reply_to\" has not 1 to {LONGEST_QUEUE} bytes"))),
+        };
         let client = |node: Option<NodeId>, connection: Option<u64>, reply_to: Option<String>| {
             Ok(Client {
                 node: node.ok_or_else(|| missing("node"))?,
                 connection: connection.ok_or_else(|| missing("connection"))?,
-                reply_to: reply_to.ok_or_else(|| missing("reply_to"))?,
+                reply_to: reply_to.ok_or_else(|| missing("reply_to")).and_then(queue)?,
             })
         };
         Ok(match wire.kind {
@@ -283,6 +301,15 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_a_message_is_its_own_processs() {
+        let node = NodeId::of_run("web-1", 1);
+        assert_eq!(number_of(&node, &message_id(&node, 7)), Some(7));
+        for other in ["7", "web-1:7", "web-1.00000002:7", "web-1.00000001:", "web-1.00000001:x"] {
+            assert_eq!(number_of(&node, other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn answers_have_these_forms_and_read_back() {
         let service = Service {
             name: ServiceName::new("bot").expect("a name"),
@@ -304,6 +331,15 @@ mod tests {
         ] {
             assert_eq!(String::from_utf8_lossy(&answer.to_json()), json);
             assert_eq!(InternalAnswer::read(json.as_bytes()), Ok(answer));
+        }
+    }
+
+    #[test]
+    fn a_queue_for_answers_has_a_name_that_amqp_takes() {
+        let left = |reply_to: String| Internal::read(&Internal::Left(Client { reply_to, ..client() }).to_json());
+        assert!(left("q".repeat(255)).is_ok());
+        for name in [String::new(), "q".repeat(256)] {
+            assert!(matches!(left(name), Err(Unreadable::Malformed(why)) if why.contains("reply_to")));
         }
     }
 

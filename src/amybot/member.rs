@@ -33,6 +33,12 @@ pub struct Member {
     pub topics: Vec<Topics>,
     /// Who came before it has a lower one.
     pub order: u64,
+    /// The number of what was told of it last, where it is connected by websocket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<u64>,
+    /// The number of its last request that got a shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<u64>,
 }
 
 impl Address {

@@ -13,13 +13,14 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use self::absences::Absences;
 use self::books::Books;
 use self::carrier::Carrier;
 use super::coordinator::{Coordinator, Unrestorable};
@@ -34,12 +35,17 @@ use crate::discord::identify_gate::IdentifyGate;
 use crate::discord::ids::ShardId;
 use crate::discord::turnstile::Pass;
 
+mod absences;
 mod books;
 mod carrier;
 mod letters;
 
-/// So many messages of each queue are under way at a time.
-const PREFETCH: u16 = 512;
+/// So many messages of the queues that operations come out of are under way at a time, each. RabbitMQ hands out so many whatever
+/// their size: it is also the bound of what is in memory.
+const PREFETCH: u16 = 128;
+/// So many of those that are passed on.
+const PROXY_PREFETCH: u16 = 64;
+const _: () = assert!(carrier::MOST_HELD < PREFETCH as usize, "there is room for operations beside what is held");
 /// So many are published at a time.
 const LANES: usize = 16;
 /// How often it is looked whether the seat is free. A little by chance, so that not all come in one moment.
@@ -107,8 +113,8 @@ struct Term<'a> {
 /// What the rounds, and who passes messages on, found out.
 #[derive(Debug)]
 enum Found {
-    /// This queue is gone.
-    Gone(String),
+    /// This queue was gone when so many shards were given.
+    Gone { queue: String, given: u64 },
     /// Optic runs others than before.
     OpticRuns(BTreeSet<ShardId>),
 }
@@ -161,8 +167,12 @@ impl Office {
 
     async fn take_seat(&self) -> Result<Option<(Seat, [Intake; 3])>, AdminError> {
         let group = self.settings.group.as_str();
-        let queues = [Queue::amybot(group), Queue::amybot_internal(group), Queue::amybot_proxy(group)];
-        Seat::take(&self.administration, &queues, &Queue::amybot_pool(group), PREFETCH).await
+        let queues = [
+            (Queue::amybot(group), PREFETCH),
+            (Queue::amybot_internal(group), PREFETCH),
+            (Queue::amybot_proxy(group), PROXY_PREFETCH),
+        ];
+        Seat::take(&self.administration, &queues, &Queue::amybot_pool(group)).await
     }
 
     /// The time in the seat; why it ended.
@@ -182,9 +192,9 @@ impl Office {
             coordinator: Mutex::new(coordinator),
             noticed: Mutex::default(),
         };
-        let (to_carrier, parcels) = mpsc::channel(3 * usize::from(PREFETCH));
+        let (to_carrier, parcels) = mpsc::channel(2 * usize::from(PREFETCH) + usize::from(PROXY_PREFETCH));
         let (to_books, found) = mpsc::channel(FOUND);
-        let carrier = Carrier::new(&term, to_books.clone());
+        let carrier = Carrier::new(&term);
         let why = tokio::select! {
             why = Books::new(&term, intakes, found, to_carrier).keep() => why,
             () = carrier.carry(parcels) => unreachable!("the books end before"),
@@ -217,17 +227,26 @@ impl Term<'_> {
     async fn rounds(&self, found: &mpsc::Sender<Found>) {
         let mut ticks = interval(ROUND);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut absences = Absences::default();
         loop {
             ticks.tick().await;
-            let queues = self.coordinator().queues();
+            let (queues, given) = {
+                let coordinator = self.coordinator();
+                (coordinator.queues(), coordinator.given())
+            };
+            absences.only_of(&queues);
             for queue in queues {
-                match topology::exists(&self.office.consumption, &queue).await {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        // The books live as long as this does.
-                        let _ = found.send(Found::Gone(queue)).await;
+                let presence = match self.presence(&queue).await {
+                    Ok(presence) => presence,
+                    Err(why) => {
+                        debug!(%queue, %why, "whether a service is there is not known");
+                        continue;
                     }
-                    Err(why) => debug!(%queue, %why, "whether a service is there is not known"),
+                };
+                let is_of_clients = self.coordinator().is_of_clients(&queue);
+                if absences.is_gone(&queue, presence, is_of_clients, Instant::now()) {
+                    // The books live as long as this does.
+                    let _ = found.send(Found::Gone { queue, given }).await;
                 }
             }
             let noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -17,6 +17,8 @@ pub struct Pool {
     optics: BTreeSet<ShardId>,
     free: BTreeSet<ShardId>,
     held: BTreeMap<ShardId, Holding>,
+    /// So many were given.
+    given: u64,
 }
 
 /// A shard in a service's hands.
@@ -32,20 +34,22 @@ pub struct Holding {
     /// Whether the request may still come again: it is not known to be acknowledged.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_repeat: bool,
+    /// What was given before it has a lower one.
+    #[serde(default)]
+    pub order: u64,
 }
 
 impl Pool {
     /// A pool of all `shard_count` shards but `optics`.
     pub fn new(shard_count: u32, optics: BTreeSet<ShardId>) -> Self {
-        let mut pool = Self { shard_count, optics, free: BTreeSet::new(), held: BTreeMap::new() };
-        pool.count_free();
-        pool
+        Self::restored(shard_count, optics, BTreeMap::new())
     }
 
     /// The same with what was held before. That stays as it is, also where the count or what Optic runs have changed since: its
     /// holders live.
     pub fn restored(shard_count: u32, optics: BTreeSet<ShardId>, held: BTreeMap<ShardId, Holding>) -> Self {
-        let mut pool = Self { shard_count, optics, free: BTreeSet::new(), held };
+        let given = held.values().map(|holding| holding.order + 1).max().unwrap_or(0);
+        let mut pool = Self { shard_count, optics, free: BTreeSet::new(), held, given };
         pool.count_free();
         pool
     }
@@ -53,7 +57,8 @@ impl Pool {
     /// Takes the lowest free shard for a service; `None` when there is none.
     pub fn take(&mut self, by: &Over, request: Option<String>) -> Option<ShardId> {
         let shard = self.free.pop_first()?;
-        let holding = Holding { by: by.clone(), accepted: false, request, may_repeat: true };
+        let holding = Holding { by: by.clone(), accepted: false, request, may_repeat: true, order: self.given };
+        self.given += 1;
         let former = self.held.insert(shard, holding);
         debug_assert!(former.is_none(), "what is free is not held");
         Some(shard)
@@ -77,7 +82,12 @@ impl Pool {
 
     /// A service is gone, and what it had is free; that.
     pub fn leave(&mut self, by: &Over) -> Vec<ShardId> {
-        let its: Vec<ShardId> = self.of(by).map(|(shard, _)| shard).collect();
+        self.leave_those(by, |_| true)
+    }
+
+    /// The same with those of what it had alone.
+    pub fn leave_those(&mut self, by: &Over, are_they: impl Fn(&Holding) -> bool) -> Vec<ShardId> {
+        let its: Vec<ShardId> = self.of(by).filter(|(_, holding)| are_they(holding)).map(|(shard, _)| shard).collect();
         for shard in &its {
             self.held.remove(shard);
             self.free_if_ours(*shard);
@@ -119,6 +129,11 @@ impl Pool {
         self.held.iter().filter(move |(_, holding)| holding.by == *by).map(|(shard, holding)| (*shard, holding))
     }
 
+    /// So many were given: what is given later has at least this order.
+    pub const fn given(&self) -> u64 {
+        self.given
+    }
+
     /// Everything that is held.
     pub const fn held(&self) -> &BTreeMap<ShardId, Holding> {
         &self.held
@@ -139,13 +154,18 @@ impl Pool {
         Shard::new(id, self.shard_count)
     }
 
+    /// Whether it is one that services get.
+    pub fn is_for_services(&self, id: ShardId) -> bool {
+        id.get() < self.shard_count && !self.optics.contains(&id)
+    }
+
     fn count_free(&mut self) {
         let all = (0..self.shard_count).map(ShardId::new);
         self.free = all.filter(|shard| !self.optics.contains(shard) && !self.held.contains_key(shard)).collect();
     }
 
     fn free_if_ours(&mut self, shard: ShardId) {
-        if shard.get() < self.shard_count && !self.optics.contains(&shard) {
+        if self.is_for_services(shard) {
             self.free.insert(shard);
         }
     }

@@ -4,7 +4,7 @@
 //! Of each bucket at most one shard of this process is at the turnstile at a time, the lowest: a place there costs something.
 //! A shard waits for its turn by a future; dropping the future withdraws. One task, owned by the service, lets through.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,8 +38,15 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     queue: IdentifyQueue,
-    waiting: HashMap<ShardId, oneshot::Sender<Granted>>,
+    /// In the order of their coming.
+    waiting: HashMap<ShardId, VecDeque<(Ticket, oneshot::Sender<Granted>)>>,
+    /// Who was let through, and has not given up its place.
+    through: HashMap<ShardId, Ticket>,
+    tickets: Ticket,
 }
+
+/// Tells those apart who wait for the same shard: Optic's own driver and a service may.
+type Ticket = u64;
 
 /// This process's own leave to identify.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +67,7 @@ impl IdentifyGate {
     }
 
     fn with(queue: IdentifyQueue, turnstile: Option<Arc<dyn Turnstile>>) -> Self {
-        let state = Mutex::new(State { queue, waiting: HashMap::new() });
+        let state = Mutex::new(State { queue, waiting: HashMap::new(), through: HashMap::new(), tickets: 0 });
         let (changed, limit_doubted) = Default::default();
         Self { shared: Arc::new(Shared { state, changed, turnstile, limit_doubted }) }
     }
@@ -69,8 +76,8 @@ impl IdentifyGate {
     pub async fn turn(&self, shard: ShardId) -> Pass {
         loop {
             // Until the pass is here, or nobody waits for it any more, no other shard of this bucket goes.
-            let place = Place { gate: self, shard };
-            let Granted { bucket, at } = self.granted(shard).await;
+            let (place, turn) = self.ask(shard);
+            let Granted { bucket, at } = turn.await.expect("it is kept until it is sent, or its place given up");
             let Some(turnstile) = &self.shared.turnstile else { return Pass::until(at + VALID) };
             let pass = turnstile.enter(bucket, shard).await;
             drop(place);
@@ -85,20 +92,17 @@ impl IdentifyGate {
         }
     }
 
-    /// Waits until this process's own queue lets the shard through.
-    async fn granted(&self, shard: ShardId) -> Granted {
+    /// Takes a place in this process's own queue, and is told when that lets the shard through.
+    fn ask(&self, shard: ShardId) -> (Place<'_>, oneshot::Receiver<Granted>) {
         let (sender, turn) = oneshot::channel();
-        {
-            let mut state = self.state();
-            state.queue.ask(shard);
-            state.waiting.insert(shard, sender);
-        }
+        let mut state = self.state();
+        let ticket = state.tickets;
+        state.tickets += 1;
+        state.queue.ask(shard);
+        state.waiting.entry(shard).or_default().push_back((ticket, sender));
+        drop(state);
         self.shared.changed.notify_one();
-        match turn.await {
-            Ok(granted) => granted,
-            // Another waiter of the same shard took this one's place; a shard has one driver, and it dropped this future.
-            Err(_) => std::future::pending().await,
-        }
+        (Place { gate: self, shard, ticket }, turn)
     }
 
     /// Waits until somebody has to know how many sessions may be started, and what is known may be too old.
@@ -126,10 +130,12 @@ impl IdentifyGate {
                 let mut state = self.state();
                 while let Some(shard) = state.queue.poll(now) {
                     let granted = Granted { bucket: state.queue.bucket(shard), at: now };
-                    if let Some(waiter) = state.waiting.remove(&shard) {
+                    if let Some((ticket, waiter)) = state.waiting.get_mut(&shard).and_then(VecDeque::pop_front) {
+                        state.through.insert(shard, ticket);
                         // A waiter that has gone wasted its turn: Discord may have seen the identify.
                         let _ = waiter.send(granted);
                     }
+                    state.ask_for_the_next(shard);
                 }
                 if state.queue.waiting() > 0 && state.queue.is_in_doubt(now) {
                     self.shared.limit_doubted.notify_one();
@@ -167,6 +173,17 @@ impl IdentifyGate {
     }
 }
 
+impl State {
+    /// Others may wait for the same shard.
+    fn ask_for_the_next(&mut self, shard: ShardId) {
+        match self.waiting.get(&shard) {
+            Some(waiting) if waiting.is_empty() => _ = self.waiting.remove(&shard),
+            Some(_) => self.queue.ask(shard),
+            None => {}
+        }
+    }
+}
+
 /// The wall-clock moment `wait` from now, for people.
 fn humane_time(wait: Duration) -> String {
     let at = crate::clock::unix_millis() / 1000 + wait.as_secs();
@@ -179,13 +196,20 @@ fn humane_time(wait: Duration) -> String {
 struct Place<'a> {
     gate: &'a IdentifyGate,
     shard: ShardId,
+    ticket: Ticket,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.gate.state();
-        state.queue.withdraw(self.shard);
-        state.waiting.remove(&self.shard);
+        if state.through.get(&self.shard) == Some(&self.ticket) {
+            state.through.remove(&self.shard);
+            state.queue.withdraw(self.shard);
+        } else if let Some(waiting) = state.waiting.get_mut(&self.shard) {
+            waiting.retain(|(ticket, _)| *ticket != self.ticket);
+            state.queue.unask(self.shard);
+        }
+        state.ask_for_the_next(self.shard);
         drop(state);
         self.gate.shared.changed.notify_one();
     }
@@ -196,6 +220,8 @@ mod tests {
     use super::super::identify_queue::PACE;
     use super::super::turnstile::Entering;
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn limit(remaining: u32, max_concurrency: u32) -> SessionStartLimit {
         SessionStartLimit { total: 1000, remaining, reset_after: 3_600_000, max_concurrency }
@@ -233,6 +259,45 @@ mod tests {
         let (first, second) = with(&gate, story).await;
         assert!(first.spend(Instant::now()));
         assert!(!second.spend(Instant::now() + VALID), "the next one's grant may be due");
+    }
+
+    #[tokio::test]
+    async fn several_may_wait_for_a_shard_and_each_has_its_turn() {
+        let gate = IdentifyGate::new(IdentifyQueue::new(limit(10, 1), Duration::from_millis(1), Instant::now()));
+        let shard = ShardId::new(0);
+        let given_up = gate.ask(shard);
+        let story = async {
+            let turns = tokio::join!(gate.turn(shard), gate.turn(shard), async { drop(given_up) });
+            _ = (turns.0.spend(Instant::now()), turns.1.spend(Instant::now()));
+        };
+        with(&gate, story).await;
+        let state = gate.state();
+        assert!(state.waiting.is_empty() && state.through.is_empty() && state.queue.waiting() == 0, "{state:?}");
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_leaves_the_place_to_who_waits_for_the_same_shard_at_the_turnstile() {
+        let turnstile = Arc::new(Told::default());
+        let (now, pace) = (Instant::now(), Duration::from_millis(1));
+        let gate = IdentifyGate::shared(IdentifyQueue::new(limit(100, 1), pace, now), now, turnstile.clone());
+        let came = || turnstile.came.lock().expect("no panic").len();
+        let shard = ShardId::new(0);
+        let story = async {
+            let first = gate.turn(shard);
+            let others = async {
+                while came() == 0 {
+                    tokio::task::yield_now().await;
+                }
+                drop(gate.ask(shard));
+                let second = gate.ask(shard);
+                assert_eq!(gate.state().queue.poll(Instant::now() + SECOND), None, "the first has the bucket still");
+                turnstile.go.notify_one();
+                second.1.await.expect("let through").bucket
+            };
+            tokio::join!(first, others)
+        };
+        assert_eq!(with(&gate, story).await.1, 0);
+        assert_eq!(came(), 1);
     }
 
     #[tokio::test]

@@ -85,6 +85,11 @@ impl IdentifyQueue {
         self.waiting.insert(shard);
     }
 
+    /// The shard no longer wants to. Its bucket it keeps, if it was let through before.
+    pub fn unask(&mut self, shard: ShardId) {
+        self.waiting.remove(&shard);
+    }
+
     /// The shard no longer wants to, or has had its turn.
     pub fn withdraw(&mut self, shard: ShardId) {
         self.waiting.remove(&shard);

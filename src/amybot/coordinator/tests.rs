@@ -44,7 +44,8 @@ fn say_as(
     correlation_id: Option<&str>,
     redelivered: bool,
 ) -> Fate {
-    coordinator.said(&Said { from, dialect: JSON, correlation_id, message_id: None, redelivered, message })
+    let (message_id, number) = (None, None);
+    coordinator.said(&Said { from, dialect: JSON, correlation_id, message_id, number, redelivered, message })
 }
 
 /// Does all that can be done; what was said, and to whom.
@@ -90,6 +91,87 @@ fn a_shard_is_stored_before_its_turn_is_asked_for_and_said_in_its_turn() {
     assert_eq!(next.poll_action(), Some(Action::AskTurn(ShardId::new(0))));
     next.turn(ShardId::new(0));
     assert_eq!(next.poll_action(), Some(Action::Send(letter)));
+}
+
+#[test]
+fn what_a_process_tells_twice_is_done_once() {
+    let (from, mut coordinator) = (client(1), Coordinator::new(4, BTreeSet::new()));
+    let tell = |coordinator: &mut Coordinator, number: u64, redelivered: bool, message: &Message| {
+        let (message_id, number, correlation_id) = (format!("web.00000001:{number}"), Some(number), None);
+        let message_id = Some(message_id.as_str());
+        let said = Said { from: &from, dialect: JSON, correlation_id, message_id, number, redelivered, message };
+        coordinator.said(&said)
+    };
+    let free = |coordinator: &Coordinator| coordinator.free().len();
+    for (number, left) in [(5, 3), (5, 3), (9, 2), (5, 2), (9, 2)] {
+        assert_eq!(tell(&mut coordinator, number, false, &connect("bot")), Fate::Done);
+        assert_eq!(free(&coordinator), left, "after {number}");
+    }
+    assert_eq!(tell(&mut coordinator, 10, false, &death("bot", 1)), Fate::Done);
+    assert_eq!(tell(&mut coordinator, 10, false, &death("bot", 1)), Fate::Done, "not told that it is not its own");
+    // Nor by who takes over, to whom all of it comes again.
+    let mut next = Coordinator::restored(&coordinator.record(), 4, BTreeSet::new()).expect("readable");
+    for number in [5, 5, 9, 9] {
+        assert_eq!(tell(&mut next, number, true, &connect("bot")), Fate::Done);
+        assert_eq!(free(&next), 3, "{number} once more");
+    }
+    assert_eq!(tell(&mut next, 9, false, &connect("bot")), Fate::Done);
+    assert_eq!(free(&next), 3);
+    assert_eq!(tell(&mut next, 11, false, &connect("bot")), Fate::Done);
+    assert_eq!(free(&next), 2);
+}
+
+#[test]
+fn who_identifies_over_rabbitmq_begins_anew_and_what_comes_again_frees_nothing_of_after() {
+    let (bot, mut coordinator) = (queue("bot"), Coordinator::new(4, BTreeSet::new()));
+    let identify = op("bot", r#"{"opcode":0}"#);
+    assert_eq!(say_as(&mut coordinator, &bot, &connect("bot"), Some("a"), false), Fate::Done);
+    coordinator.settled();
+    assert_eq!(say(&mut coordinator, &bot, &identify), Fate::Done);
+    assert_eq!(coordinator.free().len(), 4);
+    assert_eq!(say_as(&mut coordinator, &bot, &connect("bot"), Some("b"), false), Fate::Done);
+    // Both were not acknowledged.
+    let mut next = Coordinator::restored(&coordinator.record(), 4, BTreeSet::new()).expect("readable");
+    assert_eq!(say_as(&mut next, &bot, &identify, None, true), Fate::Done);
+    assert_eq!(next.free().len(), 3);
+    assert_eq!(say_as(&mut next, &bot, &connect("bot"), Some("b"), true), Fate::Done);
+    assert_eq!(next.free().len(), 3);
+    // A connection is itself one life.
+    assert_eq!(say(&mut next, &client(1), &connect("web")), Fate::Done);
+    assert_eq!(say(&mut next, &client(1), &op("web", r#"{"opcode":0}"#)), Fate::Done);
+    assert_eq!(next.free().len(), 2);
+}
+
+#[test]
+fn a_queue_that_was_gone_loses_what_it_had_then_and_nothing_of_after() {
+    let (bot, mut coordinator) = (queue("bot"), Coordinator::new(4, BTreeSet::new()));
+    say(&mut coordinator, &bot, &connect("bot"));
+    let given = coordinator.given();
+    let mut coordinator = Coordinator::restored(&coordinator.record(), 4, BTreeSet::new()).expect("readable");
+    assert_eq!(coordinator.given(), given);
+    say(&mut coordinator, &bot, &connect("bot"));
+    assert_eq!(coordinator.queue_was_gone("bot", given, true), [ShardId::new(0)]);
+    assert_eq!(coordinator.queue_was_gone("bot", given, false), []);
+    assert_eq!(coordinator.queues(), ["bot".to_owned()].into());
+    assert_eq!(coordinator.queue_was_gone("bot", coordinator.given(), true), [ShardId::new(1)]);
+    assert_eq!(coordinator.queues(), ["bot".to_owned()].into(), "it is there, and may be told orders");
+    assert_eq!(coordinator.queue_was_gone("bot", coordinator.given(), false), []);
+    assert_eq!(coordinator.queues(), BTreeSet::new());
+}
+
+#[test]
+fn a_takeover_exchanges_what_optic_runs_and_the_request_may_still_come_again() {
+    let (bot, mut coordinator) = (queue("bot"), Coordinator::new(3, BTreeSet::new()));
+    say_as(&mut coordinator, &bot, &connect("bot"), Some("c"), false);
+    let mut next = Coordinator::restored(&coordinator.record(), 3, [ShardId::new(0)].into()).expect("readable");
+    next.settled();
+    assert_eq!(done(&mut next), []);
+    assert!(!next.wants_turn(ShardId::new(0)) && next.wants_turn(ShardId::new(1)));
+    assert_eq!(say_as(&mut next, &bot, &connect("bot"), Some("c"), true), Fate::Done);
+    assert_eq!(next.free(), &[ShardId::new(2)].into(), "it has its shard");
+    let mut none_left = Coordinator::restored(&coordinator.record(), 1, [ShardId::new(0)].into()).expect("readable");
+    let said = done(&mut none_left);
+    assert!(matches!(&said[..], [(_, Answer::Refused { .. })]), "{said:?}");
 }
 
 #[test]

@@ -11,16 +11,16 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::carrier::Parcel;
+use super::carrier::{Parcel, What};
 use super::letters::Sent;
 use super::{Found, Term};
 use crate::amqp::delivery::{Delivery, From};
 use crate::amqp::error::AdminError;
 use crate::amqp::seat::Intake;
-use crate::amqp::topology::{is_ours, queue_name};
+use crate::amqp::topology::{Presence, is_ours, queue_name};
 use crate::amybot::answer::Answer;
 use crate::amybot::coordinator::{Action, Fate, Letter, Refused, Said};
-use crate::amybot::internal::{Internal, InternalAnswer, Order};
+use crate::amybot::internal::{Client, Internal, InternalAnswer, Order, number_of};
 use crate::amybot::member::Address;
 use crate::amybot::message::{Message, ServiceName};
 use crate::amybot::post::Aside;
@@ -53,6 +53,7 @@ struct Page {
 
 /// Something that is refused.
 struct Refusing {
+    delivery: Delivery,
     /// Who is told, if anybody is.
     letter: Option<Letter>,
     /// What is set aside: always, or if nobody could be told.
@@ -114,7 +115,7 @@ impl<'a> Books<'a> {
         match came {
             Came::Said(delivery) => self.over_amqp(delivery).await,
             Came::Internal(delivery) => return self.internal(delivery).await,
-            Came::Found(Found::Gone(queue)) => self.gone(&queue),
+            Came::Found(Found::Gone { queue, given }) => self.look_again(&queue, given).await,
             Came::Found(Found::OpticRuns(shards)) => self.term.coordinator().optic_runs(shards),
             Came::Turn(shard, pass) => return self.turn(shard, pass).await,
         }
@@ -134,12 +135,12 @@ impl<'a> Books<'a> {
             }
             (Some(queue), Ok(message)) => {
                 let address = Address::Queue(queue.to_owned());
-                return self.said(&address, dialect, &message, delivery).await;
+                return self.said(&address, dialect, message, delivery).await;
             }
             (None, Ok(message)) => match ServiceName::new(&message.s) {
                 Ok(name) => {
                     let queue = queue_name(group, None, name.as_str());
-                    return self.said(&Address::Key(name, queue), dialect, &message, delivery).await;
+                    return self.said(&Address::Key(name, queue), dialect, message, delivery).await;
                 }
                 Err(error) => (error.to_string(), "name"),
             },
@@ -151,16 +152,20 @@ impl<'a> Books<'a> {
             correlation_id: properties.correlation_id.clone(),
             answer: Answer::Refused { opcode: None, reason: refused.clone() },
         });
-        let aside = aside(&mut delivery, refused, kind);
-        self.page.refused.push_back(Refusing { letter, aside, is_kept: true });
-        self.page.came.push(delivery);
+        let aside = aside(&mut delivery).because(kind, refused);
+        self.page.refused.push_back(Refusing { delivery, letter, aside, is_kept: true });
     }
 
     /// A process said something.
     async fn internal(&mut self, mut delivery: Delivery) -> Result<(), AdminError> {
         match Internal::read(&delivery.body) {
+            Ok(Internal::Said(Client { reply_to, .. }, _)) if is_ours(self.term.group(), &reply_to) => {
+                let reason = format!("its \"reply_to\", {reply_to:?}, is a queue of Optic's own");
+                let aside = aside(&mut delivery).because("reply_to", reason);
+                self.page.refused.push_back(Refusing { delivery, letter: None, aside, is_kept: true });
+            }
             Ok(Internal::Said(client, message)) => {
-                self.said(&Address::Client(client), JSON, &message, delivery).await;
+                self.said(&Address::Client(client), JSON, message, delivery).await;
             }
             Ok(Internal::Left(client)) => {
                 let over = Address::Client(client).over();
@@ -177,34 +182,39 @@ impl<'a> Books<'a> {
                 self.page.came.push(delivery);
             }
             Err(error) => {
-                let aside = aside(&mut delivery, error.to_string(), "malformed");
-                self.page.refused.push_back(Refusing { letter: None, aside, is_kept: true });
-                self.page.came.push(delivery);
+                let aside = aside(&mut delivery).because("malformed", error.to_string());
+                self.page.refused.push_back(Refusing { delivery, letter: None, aside, is_kept: true });
             }
         }
         Ok(())
     }
 
-    async fn said(&mut self, from: &Address, dialect: Dialect, message: &Message, mut delivery: Delivery) {
+    async fn said(&mut self, from: &Address, dialect: Dialect, message: Message, mut delivery: Delivery) {
         let properties = &delivery.properties;
+        let number = match from {
+            Address::Client(client) => properties.message_id.as_deref().and_then(|id| number_of(&client.node, id)),
+            Address::Queue(_) | Address::Key(..) => None,
+        };
         let fate = self.term.coordinator().said(&Said {
             from,
             dialect,
             correlation_id: properties.correlation_id.as_deref(),
             message_id: properties.message_id.as_deref(),
+            number,
             redelivered: delivery.redelivered,
-            message,
+            message: &message,
         });
+        if !matches!(fate, Fate::Done) && matches!(from, Address::Client(_)) {
+            // What is set aside is what the service said.
+            delivery.body = message.to_json();
+        }
         match fate {
             Fate::Done => self.page.came.push(delivery),
             Fate::Proxied(proxied) => {
-                let mut aside = aside(&mut delivery, String::new(), "");
-                if matches!(from, Address::Client(_)) {
-                    aside.body = message.to_json();
-                }
-                let parcel = Parcel { proxied, data: message.d.clone(), delivery, aside };
-                // There is room for all that RabbitMQ delivers at a time.
-                let _ = self.carrier.send(parcel).await;
+                let aside = aside(&mut delivery);
+                let passed = Message { s: proxied.source.as_str().into(), t: proxied.topic.clone(), d: message.d };
+                let what = What::Passed { proxied, body: passed.to_json() };
+                self.carry(Parcel { delivery, what, aside }).await;
             }
             Fate::Refused(refused) => {
                 let opcode = message.opcode();
@@ -214,14 +224,16 @@ impl<'a> Books<'a> {
                     correlation_id: properties.correlation_id.clone(),
                     answer: Answer::Refused { opcode, reason: refused.to_string() },
                 };
-                let mut aside = aside(&mut delivery, refused.to_string(), kind_of(&refused));
-                if matches!(from, Address::Client(_)) {
-                    aside.body = message.to_json();
-                }
-                self.page.refused.push_back(Refusing { letter: Some(letter), aside, is_kept: opcode.is_none() });
-                self.page.came.push(delivery);
+                let aside = aside(&mut delivery).because(kind_of(&refused), refused.to_string());
+                let letter = Some(letter);
+                self.page.refused.push_back(Refusing { delivery, letter, aside, is_kept: opcode.is_none() });
             }
         }
+    }
+
+    async fn carry(&mut self, parcel: Parcel) {
+        // There is room for all that RabbitMQ delivers at a time.
+        let _ = self.carrier.send(parcel).await;
     }
 
     async fn order(&mut self, order: Order, service: &ServiceName, delivery: Delivery) -> Result<(), AdminError> {
@@ -246,9 +258,20 @@ impl<'a> Books<'a> {
             self.term.coordinator().wants_turn(shard);
             return Ok(());
         }
+        let holder = self.term.coordinator().holder(shard).cloned();
+        if let Some(address) = holder.filter(|address| matches!(address, Address::Queue(_)))
+            && !self.term.may_be_reached(&address).await
+        {
+            self.gone(address.queue());
+            self.term.coordinator().wants_turn(shard);
+            return Ok(());
+        }
         // What is not stored is stored first, for the turn is short.
         self.carry_out().await?;
-        if pass.spend(Instant::now()) {
+        if self.term.seat.is_blocked() {
+            // It would hear of it when its turn is long over.
+            self.ask_turn(shard);
+        } else if pass.spend(Instant::now()) {
             self.term.coordinator().turn(shard);
             self.carry_out().await?;
         } else {
@@ -260,16 +283,16 @@ impl<'a> Books<'a> {
     /// Does all that is to be done for what came, and acknowledges it.
     async fn settle(&mut self) -> Result<(), AdminError> {
         self.carry_out().await?;
-        while let Some(Refusing { letter, aside, is_kept }) = self.page.refused.pop_front() {
+        while let Some(Refusing { delivery, letter, aside, is_kept }) = self.page.refused.pop_front() {
             let sent = match &letter {
                 Some(letter) => self.term.send(letter).await?,
                 None => Sent::Not,
             };
             if is_kept || sent != Sent::Told {
-                // All of a page are held as long as the seat is. Without it they come again, to whoever has it.
-                let came = &self.page.came;
-                let is_held = || came.first().is_none_or(Delivery::is_held);
-                let _ = self.term.post.set_aside(&aside, is_held).await;
+                // Not here: there may be nobody who takes it.
+                self.carry(Parcel { delivery, what: What::SetAside, aside }).await;
+            } else {
+                delivery.ack();
             }
         }
         if !self.page.came.is_empty() {
@@ -295,6 +318,8 @@ impl<'a> Books<'a> {
                     let sent = self.term.send(&letter).await?;
                     let mut coordinator = self.term.coordinator();
                     match (sent, &letter.answer) {
+                        // The process may be cut off, and its service run a shard still: the rounds know.
+                        (Sent::Gone, _) if matches!(letter.to, Address::Client(_)) => {}
                         (Sent::Gone, _) => {
                             drop(coordinator);
                             self.gone(letter.to.queue());
@@ -312,6 +337,19 @@ impl<'a> Books<'a> {
         }
     }
 
+    /// Since it was found gone, somebody may have declared it anew, and asked for shards.
+    async fn look_again(&mut self, queue: &str, given: u64) {
+        let presence = self.term.presence(queue).await;
+        let freed = match presence {
+            Ok(Presence::Gone) => return self.gone(queue),
+            Ok(Presence::Silent) => self.term.coordinator().queue_was_gone(queue, given, false),
+            Ok(Presence::There) | Err(_) => self.term.coordinator().queue_was_gone(queue, given, true),
+        };
+        if !freed.is_empty() {
+            info!(%queue, shards = ?freed, "a service's queue was gone: its shards are free");
+        }
+    }
+
     fn gone(&self, queue: &str) {
         let freed = self.term.coordinator().queue_gone(queue);
         if !freed.is_empty() {
@@ -320,16 +358,20 @@ impl<'a> Books<'a> {
     }
 
     fn ask_turn(&self, shard: ShardId) {
-        let turns = self.term.turns;
-        self.turns.push(Box::pin(async move { (shard, turns.turn(shard).await) }));
+        let (turns, seat) = (self.term.turns, self.term.seat);
+        self.turns.push(Box::pin(async move {
+            // A turn in an alarm is of no use. Is the seat lost, so is this.
+            let _ = seat.unblocked().await;
+            (shard, turns.turn(shard).await)
+        }));
     }
 }
 
 /// What is set aside of a delivery, which has no body any more.
-fn aside(delivery: &mut Delivery, reason: String, kind: &'static str) -> Aside {
+fn aside(delivery: &mut Delivery) -> Aside {
     let From::Queue(source) = &delivery.from else { unreachable!("the seat consumes no shard") };
     let (properties, body) = (delivery.properties.clone(), std::mem::take(&mut delivery.body));
-    Aside { reason, kind, source: source.to_string(), properties, body }
+    Aside::new(source.to_string(), properties, body)
 }
 
 const fn kind_of(refused: &Refused) -> &'static str {

@@ -6,7 +6,8 @@ use super::Term;
 use crate::amqp::delivery::Properties;
 use crate::amqp::error::AdminError;
 use crate::amqp::messenger::{Message as Publishing, PublishError};
-use crate::amqp::topology;
+use crate::amqp::topology::{self, Presence};
+use crate::amybot::answer::Answer;
 use crate::amybot::coordinator::Letter;
 use crate::amybot::internal::InternalAnswer;
 use crate::amybot::member::Address;
@@ -27,6 +28,20 @@ pub(super) enum Sent {
 }
 
 impl Term<'_> {
+    /// Whether it is worth trying. What is published directly is taken and returned all the same: whether anybody is there has
+    /// to be asked.
+    pub(super) async fn may_be_reached(&self, address: &Address) -> bool {
+        !matches!(address, Address::Queue(queue) if queue.starts_with(DIRECT))
+            || !matches!(self.presence(address.queue()).await, Ok(Presence::Gone))
+    }
+
+    /// Whether somebody is behind a queue.
+    pub(super) async fn presence(&self, queue: &str) -> Result<Presence, AdminError> {
+        let presence = topology::presence(&self.office.consumption, queue).await?;
+        // Direct reply-to's are there with their consumer or not at all.
+        Ok(if queue.starts_with(DIRECT) && presence == Presence::Silent { Presence::There } else { presence })
+    }
+
     /// Says something to an instance.
     pub(super) async fn send(&self, letter: &Letter) -> Result<Sent, AdminError> {
         let (exchange, key, correlation_id) = match &letter.to {
@@ -35,8 +50,12 @@ impl Term<'_> {
             Address::Client(client) => ("", client.reply_to.as_str(), Some(client.connection.to_string())),
         };
         let is_direct = key.starts_with(DIRECT);
-        // It takes what comes and returns it all the same: whether anybody is there has to be asked.
-        if is_direct && matches!(topology::exists(&self.office.consumption, key).await, Ok(false)) {
+        if matches!(letter.answer, Answer::ShardAccept(_)) {
+            // Its time is short, and who is to have it was looked for just now. After an alarm it would be over.
+            if self.seat.is_blocked() {
+                return Ok(Sent::Not);
+            }
+        } else if !self.may_be_reached(&letter.to).await {
             return Ok(Sent::Gone);
         }
         let properties = Properties {
@@ -50,6 +69,11 @@ impl Term<'_> {
         Ok(match self.seat.publish(&publishing).await? {
             Ok(()) => Sent::Told,
             Err(PublishError::Unroutable { .. }) => Sent::Gone,
+            // There is no way to it.
+            Err(error) if !error.is_passing() => {
+                warn!(%error, %key, "a service cannot be answered");
+                Sent::Gone
+            }
             Err(error) => {
                 warn!(%error, %key, "an answer to a service was not taken");
                 Sent::Not
