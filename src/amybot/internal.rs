@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::message::{Message, ServiceName, Topics};
+use super::optics::Runs;
 use crate::cluster::node::NodeId;
 use crate::discord::ids::ShardId;
 
@@ -25,6 +26,8 @@ pub enum Internal {
     Order(Order, ServiceName),
     /// Who is there: answered by [`InternalAnswer::Services`].
     List,
+    /// This process runs these shards itself.
+    Runs(NodeId, Runs),
 }
 
 /// A websocket connection, and how it is reached: its process's queue for answers, where messages to it carry its number as
@@ -146,6 +149,8 @@ struct Wire {
     op: Option<Order>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     service: Option<ServiceName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    runs: Option<Runs>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -155,6 +160,7 @@ enum Kind {
     Left,
     Order,
     List,
+    Runs,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -196,6 +202,9 @@ impl Internal {
                 Self::Order(wire.op.ok_or_else(|| missing("op"))?, wire.service.ok_or_else(|| missing("service"))?)
             }
             Kind::List => Self::List,
+            Kind::Runs => {
+                Self::Runs(wire.node.ok_or_else(|| missing("node"))?, wire.runs.ok_or_else(|| missing("runs"))?)
+            }
         })
     }
 
@@ -210,6 +219,7 @@ impl Internal {
             message: None,
             op: None,
             service: None,
+            runs: None,
         };
         let of = |client: &Client, kind| Wire {
             node: Some(client.node.clone()),
@@ -222,6 +232,7 @@ impl Internal {
             Self::Left(client) => of(client, Kind::Left),
             Self::Order(op, service) => Wire { op: Some(*op), service: Some(service.clone()), ..empty(Kind::Order) },
             Self::List => empty(Kind::List),
+            Self::Runs(node, runs) => Wire { node: Some(node.clone()), runs: Some(runs.clone()), ..empty(Kind::Runs) },
         };
         serde_json::to_vec(&wire).expect("all keys are texts")
     }
@@ -264,6 +275,8 @@ mod tests {
         let message =
             Message::read_json(br#"{"s":"bot","t":"gateway-proxy:bot:x","d":{"a": 1.0}}"#).expect("a message");
         let bot = ServiceName::new("bot").expect("a name");
+        let shards = [0, 1].map(ShardId::new).into();
+        let runs = Runs { shards, shard_count: Some(16), max_concurrency: Some(1), services: None };
         for (internal, json) in [
             (
                 Internal::Said(client(), message),
@@ -275,6 +288,10 @@ mod tests {
             ),
             (Internal::Order(Order::Reboot, bot), r#"{"version":1,"kind":"order","op":"reboot","service":"bot"}"#),
             (Internal::List, r#"{"version":1,"kind":"list"}"#),
+            (
+                Internal::Runs(NodeId::of_run("web-1", 1), runs),
+                r#"{"version":1,"kind":"runs","node":"web-1.00000001","runs":{"shards":"0-1","shard_count":16,"max_concurrency":1}}"#,
+            ),
         ] {
             assert_eq!(String::from_utf8_lossy(&internal.to_json()), json);
             let read = Internal::read(json.as_bytes()).expect("it reads back");

@@ -141,6 +141,11 @@ impl IdentifyQueue {
         self.shared && u128::from(told) < u128::from(self.max_concurrency) * (paces + 1)
     }
 
+    /// How many shards may identify at a time.
+    pub const fn max_concurrency(&self) -> u32 {
+        self.max_concurrency
+    }
+
     /// The shard's bucket: `shard_id % max_concurrency`.
     pub fn bucket(&self, shard: ShardId) -> u32 {
         shard.get() % self.max_concurrency

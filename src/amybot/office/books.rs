@@ -115,6 +115,7 @@ impl<'a> Books<'a> {
             Came::Said(delivery) => self.over_amqp(delivery).await,
             Came::Internal(delivery) => return self.internal(delivery).await,
             Came::Found(Found::Gone(queue)) => self.gone(&queue),
+            Came::Found(Found::Round) => self.term.round(),
             Came::Found(Found::OpticRuns(shards)) => self.term.coordinator().optic_runs(shards),
             Came::Turn(shard, pass) => return self.turn(shard, pass).await,
         }
@@ -168,6 +169,10 @@ impl<'a> Books<'a> {
                 if !freed.is_empty() {
                     info!(?over, shards = ?freed, "a service has left: its shards are free");
                 }
+                self.page.came.push(delivery);
+            }
+            Ok(Internal::Runs(node, runs)) => {
+                self.term.runs(node, runs);
                 self.page.came.push(delivery);
             }
             Ok(Internal::Order(order, service)) => return self.order(order, &service, delivery).await,
@@ -239,12 +244,20 @@ impl<'a> Books<'a> {
             return Ok(());
         }
         // Another process may run it since: then its holder-to-be gets another.
-        if matches!(self.term.is_run_by_optic(shard).await, Ok(true)) {
-            warn!(%shard, "a shard for services is run by Optic: another is given");
-            let optics = self.term.notice(|noticed| _ = noticed.insert(shard));
-            self.term.coordinator().optic_runs(optics);
-            self.term.coordinator().wants_turn(shard);
-            return Ok(());
+        match self.term.is_run_by_optic(shard).await {
+            Ok(false) => {}
+            Ok(true) => {
+                warn!(%shard, "a shard for services is run by Optic: another is given");
+                let optics = self.term.notice(|noticed| _ = noticed.insert(shard));
+                self.term.coordinator().optic_runs(optics);
+                self.term.coordinator().wants_turn(shard);
+                return Ok(());
+            }
+            Err(error) => {
+                warn!(%shard, %error, "a shard for services is not given yet: whether Optic runs it is not known");
+                self.ask_turn(shard);
+                return Ok(());
+            }
         }
         // What is not stored is stored first, for the turn is short.
         self.carry_out().await?;
@@ -338,7 +351,7 @@ const fn kind_of(refused: &Refused) -> &'static str {
         Refused::Message(Refusal::Forged { .. }) | Refused::OtherName { .. } => "forged",
         Refused::Message(Refusal::Topic(..)) => "topic",
         Refused::Message(_) => "not_understood",
-        Refused::UsedUp { .. } => "used_up",
+        Refused::UsedUp { .. } | Refused::NoCount => "used_up",
         Refused::NotItsShard(_) => "not_its_shard",
         Refused::TooManyMembers | Refused::TooManyTopics => "too_many",
     }
