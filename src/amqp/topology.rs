@@ -304,7 +304,7 @@ pub async fn consumers(admin: &Admin, queue: &Queue) -> Result<u32, AdminError> 
     let asked = channel.queue_declare(short(queue.name())?, passive, FieldTable::default());
     match bounded(&format!("look at the queue \"{}\"", queue.name()), asked).await {
         Ok(found) => Ok(found.consumer_count()),
-        Err(AdminError::NotFound { .. }) => Ok(0),
+        Err(error) if error.is_absent() => Ok(0),
         Err(error) => Err(error),
     }
 }
@@ -317,7 +317,7 @@ pub async fn consumers(admin: &Admin, queue: &Queue) -> Result<u32, AdminError> 
 pub async fn exists(admin: &Admin, queue: &str) -> Result<bool, AdminError> {
     match look_at(&admin.channel().await?, queue).await {
         Ok(_) | Err(AdminError::Locked { .. }) => Ok(true),
-        Err(AdminError::NotFound { .. }) => Ok(false),
+        Err(error) if error.is_absent() => Ok(false),
         Err(error) => Err(error),
     }
 }
