@@ -30,7 +30,7 @@ const OUTSIDE: [&str; 14] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 90] = [
+const SANS_IO: [&str; 91] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -68,6 +68,7 @@ const SANS_IO: [&str; 90] = [
     "discord/ids",
     "discord/inflate",
     "discord/intents",
+    "discord/lately",
     "discord/opcode",
     "discord/payload",
     "discord/rest_types",

@@ -461,7 +461,7 @@ impl Coordinator {
         self.pool.free()
     }
 
-    /// Everybody who is there.
+    /// Everybody who is there. What was passed on is counted elsewhere.
     pub fn services(&self) -> Services {
         let mut members: Vec<(&Over, &Member)> = self.members.iter().collect();
         members.sort_by(|(_, a), (_, b)| (&a.name, a.order).cmp(&(&b.name, b.order)));
@@ -480,7 +480,7 @@ impl Coordinator {
             services.last_mut().expect("one was pushed").instances.push(instance);
         }
         let free = u32::try_from(self.pool.free().len()).expect("not more than the count");
-        Services { shard_count: self.pool.shard_count(), free, services }
+        Services { shard_count: self.pool.shard_count(), free, services, proxied: Vec::new() }
     }
 
     fn identify(&mut self, said: &Said<'_>, over: Over, name: ServiceName, topics: Vec<Topics>) -> Result<(), Refused> {

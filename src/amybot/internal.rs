@@ -79,6 +79,22 @@ pub struct Services {
     pub free: u32,
     /// By name.
     pub services: Vec<Service>,
+    /// What was passed on by the coordinator since its process began, by source and topic.
+    #[serde(default)]
+    pub proxied: Vec<Proxied>,
+}
+
+/// How many messages of a source under a topic were passed on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proxied {
+    /// Who said it.
+    pub source: Box<str>,
+    /// Under which topic.
+    pub topic: Box<str>,
+    /// So many went to somebody.
+    pub delivered: u64,
+    /// So many were wanted by nobody, and set aside.
+    pub set_aside: u64,
 }
 
 /// The instances of a name.
@@ -310,12 +326,13 @@ mod tests {
                 topics: vec!["music.*".to_owned().into()],
             }],
         };
-        let services = Services { shard_count: 16, free: 15, services: vec![service] };
+        let proxied = Proxied { source: "bot".into(), topic: "x".into(), delivered: 2, set_aside: 1 };
+        let services = Services { shard_count: 16, free: 15, services: vec![service], proxied: vec![proxied] };
         for (answer, json) in [
             (InternalAnswer::Told { instances: 2 }, r#"{"version":1,"told":{"instances":2}}"#),
             (
                 InternalAnswer::Services(services),
-                r#"{"version":1,"services":{"shard_count":16,"free":15,"services":[{"name":"bot","instances":[{"over":{"amqp":{"queue":"bot.1"}},"shards":[3],"waiting":1,"topics":["music.*"]}]}]}}"#,
+                r#"{"version":1,"services":{"shard_count":16,"free":15,"services":[{"name":"bot","instances":[{"over":{"amqp":{"queue":"bot.1"}},"shards":[3],"waiting":1,"topics":["music.*"]}]}],"proxied":[{"source":"bot","topic":"x","delivered":2,"set_aside":1}]}}"#,
             ),
             (InternalAnswer::Failed { error: "no".to_owned() }, r#"{"version":1,"failed":{"error":"no"}}"#),
         ] {

@@ -177,7 +177,8 @@ impl<'a> Books<'a> {
             }
             Ok(Internal::Order(order, service)) => return self.order(order, &service, delivery).await,
             Ok(Internal::List) => {
-                let services = self.term.coordinator().services();
+                let mut services = self.term.coordinator().services();
+                services.proxied = self.term.office.counts.listed();
                 self.term.tell(&delivery.properties, &InternalAnswer::Services(services)).await?;
                 self.page.came.push(delivery);
             }
