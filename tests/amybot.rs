@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use optic::amqp::admin::Admin;
 use optic::amybot::internal::{Client, Internal, InternalAnswer, Order};
 use optic::amybot::message::{Message as AmybotMessage, ServiceName};
 use optic::amybot::office::{Office, Settings, Turn, Turns};
+use optic::amybot::optics::Runs;
 use optic::amybot::proxy::{Counts, Passed};
 use optic::cluster::node::NodeId;
 use optic::discord::ids::ShardId;
@@ -25,6 +25,7 @@ use optic::discord::turnstile::Pass;
 use optic::encoding::{self, Encoding};
 use optic::secret::Secret;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Always its turn: what paces is tested elsewhere.
@@ -50,8 +51,15 @@ impl Process {
             tokio::spawn(driver.run(stop.clone()));
             admin
         };
-        let optics: BTreeSet<ShardId> = optics.iter().copied().map(ShardId::new).collect();
-        let settings = Settings { group: group.to_owned(), shard_count, optics };
+        let shards = optics.iter().copied().map(ShardId::new).collect();
+        let (_, runs) = watch::channel(Runs { shards, ..Runs::default() });
+        let settings = Settings {
+            group: group.to_owned(),
+            shard_count: Some(shard_count),
+            node: NodeId::of_run("process", fastrand::u32(..)),
+            runs,
+            max_concurrency: Arc::default(),
+        };
         let office = Office::new(settings, connect("administration"), connect("consumption"));
         let counts = office.counts();
         tokio::spawn(office.run(Arc::new(AtOnce), stop.clone()));

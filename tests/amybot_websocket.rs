@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
 const TOKEN: &str = "hunter2.token.of.the.admin";
@@ -308,6 +311,61 @@ async fn proxied_messages_go_to_rabbitmq_and_to_services_that_want_them() {
     source.says("source", "gateway-proxy:exact:music.play", json!("forged")).await;
     source.says("source", "gateway-proxy:source:music.play", json!("last")).await;
     assert_eq!(exact.hears().await["d"], "last");
+    let passed_on = json!({"source": "source", "topic": "music.play", "delivered": 101, "set_aside": 0});
+    must("all counted", async {
+        loop {
+            let (_, body) = server.ask("GET", "", TOKEN).await;
+            if body["proxied"].as_array().is_some_and(|all| all.contains(&passed_on)) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let (code, printed) = server.command(&["list"], TOKEN).await;
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("101        0          source  music.play"), "{printed}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_web_sites_are_no_services() {
+    let bed = Bed::new(&broker());
+    let server = bed.start().await;
+    let mut request = format!("ws://{}/gateway/amybot", server.amybot).into_client_request().expect("a request");
+    request.headers_mut().insert("origin", HeaderValue::from_static("https://example.com"));
+    let stream = TcpStream::connect(&server.amybot).await.expect("Optic listens");
+    let refused = tokio_tungstenite::client_async(request, stream).await;
+    assert!(matches!(&refused, Err(Error::Http(answer)) if answer.status() == 403), "{refused:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_another_process_runs_is_given_to_nobody_while_it_is_away() {
+    let bed = Bed::new(&broker());
+    let server = bed.start().await;
+    let mut service = Service::identified(&server.amybot, "bot", &[]).await;
+    let worker = Worker::connect(&broker(), &bed.group).await;
+    let runs = br#"{"version":1,"kind":"runs","node":"away.1","runs":{"shards":"0"}}"#;
+    worker.publish_with("optic:amybot", runs, BasicProperties::default()).await;
+    must("that it is told", async {
+        loop {
+            let (_, body) = server.ask("GET", "", TOKEN).await;
+            if body["free"] == 1 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    // Who takes over knows it, too.
+    server.stop().await;
+    assert_eq!(service.closed().await, 1012);
+    let server = bed.start().await;
+    let mut service = Service::identified(&server.amybot, "bot", &[]).await;
+    assert_eq!(service.shard("bot").await, 1);
+    service.op("bot", json!({"opcode": 10})).await;
+    assert_eq!(service.hears().await["d"]["accepted"], json!(false));
     server.stop().await;
 }
 

@@ -30,7 +30,7 @@ const OUTSIDE: [&str; 14] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 89] = [
+const SANS_IO: [&str; 91] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -43,6 +43,7 @@ const SANS_IO: [&str; 89] = [
     "amybot/internal",
     "amybot/member",
     "amybot/message",
+    "amybot/optics",
     "amybot/pool",
     "amybot/proxy",
     "amybot/server/close_code",
@@ -67,6 +68,7 @@ const SANS_IO: [&str; 89] = [
     "discord/ids",
     "discord/inflate",
     "discord/intents",
+    "discord/lately",
     "discord/opcode",
     "discord/payload",
     "discord/rest_types",
@@ -123,7 +125,7 @@ const SANS_IO: [&str; 89] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 37] = [
+const DRIVERS: [&str; 38] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -132,6 +134,7 @@ const DRIVERS: [&str; 37] = [
     "amybot/office",
     "amybot/post",
     "amybot/server",
+    "amybot/teller",
     "cluster/fence",
     "discord/commands",
     "discord/connect",

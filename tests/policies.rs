@@ -16,13 +16,25 @@ async fn queues_of_events_are_bounded_and_those_of_commands_and_sessions_are_not
     let broker = PrivateBroker::start().await;
     let connection = Connection::connect(broker.url(), ConnectionProperties::default()).await.expect("reachable");
     let channel = connection.create_channel().await.expect("a channel");
-    let bounded = ["it's:MESSAGE_CREATE", "it's:logs:MESSAGE_CREATE", "it's:7:READY", "it's:SEND:READY", "it's:SENDER"];
+    let bounded = [
+        "it's:MESSAGE_CREATE",
+        "it's:logs:MESSAGE_CREATE",
+        "it's:7:READY",
+        "it's:SEND:READY",
+        "it's:SENDER",
+        "it's:gateways",
+    ];
     let left_alone = [
         "it's:SEND",
         "it's:REJECTED",
         "it's:0",
         "it's:17",
         "it's:optic:session.0",
+        "it's:optic:amybot.pool",
+        "it's:gateway",
+        "it's:gateway-proxy",
+        "it's:SINGYEONG_SEND",
+        "it's:SINGYEONG_BROADCAST",
         "its:MESSAGE_CREATE",
         "not-it's:READY",
     ];

@@ -90,6 +90,13 @@ impl AdminError {
         }
     }
 
+    /// Whether it says that there is no such thing, and not that it is out of reach for now.
+    pub fn is_absent(&self) -> bool {
+        // The same code says that a durable queue's node is down, or its process failed; it and its messages are there.
+        const OUT_OF_REACH: [&str; 4] = ["down or inaccessible", "is stopped", "has crashed", "crashed and failed"];
+        matches!(self, Self::NotFound { reason, .. } if !OUT_OF_REACH.iter().any(|words| reason.contains(words)))
+    }
+
     /// Whether it says that a consumer of another connection excludes ours, and not that we may not have one.
     pub(super) fn is_held_by_another(&self) -> bool {
         match self {
@@ -164,4 +171,23 @@ fn refusal(error: &lapin::Error) -> Option<(Refusal, String)> {
         },
     };
     Some((refusal, refused.get_message().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_out_of_reach_is_not_held_to_be_gone() {
+        let of = |reason: &str| AdminError::NotFound { action: "look".to_owned(), reason: reason.to_owned() };
+        assert!(of("NOT_FOUND - no queue 'a' in vhost '/'").is_absent());
+        for reason in [
+            "NOT_FOUND - home node 'rabbit@b' of durable queue 'a' in vhost '/' is down or inaccessible",
+            "NOT_FOUND - queue 'a' in vhost '/' process is stopped by supervisor",
+            "NOT_FOUND - queue 'a' in vhost '/' has crashed and failed to restart",
+        ] {
+            assert!(!of(reason).is_absent(), "{reason}");
+        }
+        assert!(!AdminError::Blocked.is_absent());
+    }
 }

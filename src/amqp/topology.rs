@@ -304,7 +304,7 @@ pub async fn consumers(admin: &Admin, queue: &Queue) -> Result<u32, AdminError> 
     let asked = channel.queue_declare(short(queue.name())?, passive, FieldTable::default());
     match bounded(&format!("look at the queue \"{}\"", queue.name()), asked).await {
         Ok(found) => Ok(found.consumer_count()),
-        Err(AdminError::NotFound { .. }) => Ok(0),
+        Err(error) if error.is_absent() => Ok(0),
         Err(error) => Err(error),
     }
 }
@@ -348,7 +348,7 @@ pub async fn presence(admin: &Admin, queue: &str) -> Result<Presence, AdminError
     match look_at(&admin.channel().await?, queue).await {
         Ok(0) => Ok(Presence::Silent),
         Ok(_) | Err(AdminError::Locked { .. }) => Ok(Presence::There),
-        Err(AdminError::NotFound { .. }) => Ok(Presence::Gone),
+        Err(error) if error.is_absent() => Ok(Presence::Gone),
         Err(error) => Err(error),
     }
 }

@@ -15,7 +15,9 @@ use super::answer::Answer;
 use super::internal::{Client, Instance, Order, Over, Service, Services};
 use super::member::{Address, Member};
 use super::message::{Message, Opcode, Refusal, Request, ServiceName, Topics};
+use super::optics::{Optics, Runs};
 use super::pool::{Holding, Pool};
+use crate::cluster::node::NodeId;
 use crate::discord::ids::ShardId;
 use crate::encoding::Dialect;
 
@@ -30,6 +32,12 @@ const MOST_TOPIC_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Coordinator {
     pool: Pool,
+    /// In how many shards the bot is split, as soon as that is known.
+    shard_count: Option<u32>,
+    /// What Optic's processes say that they run,
+    optics: Optics,
+    /// and what was seen beside it.
+    noticed: BTreeSet<ShardId>,
     members: BTreeMap<Over, Member>,
     /// So many came since the beginning.
     came: u64,
@@ -129,6 +137,9 @@ pub enum Refused {
         /// In how many shards the bot is split.
         shard_count: u32,
     },
+    /// It is not known which shards there are.
+    #[error("no shard is given: AMYBOT_SHARD_COUNT is not set")]
+    NoCount,
     /// It gives back what it does not have.
     #[error("shard {0} is not its own")]
     NotItsShard(ShardId),
@@ -157,6 +168,10 @@ struct Record {
     came: u64,
     members: Vec<Member>,
     shards: BTreeMap<ShardId, Holding>,
+    #[serde(default)]
+    shard_count: Option<u32>,
+    #[serde(default)]
+    optics: BTreeMap<NodeId, Runs>,
 }
 
 #[derive(Deserialize)]
@@ -165,16 +180,22 @@ struct Version {
 }
 
 impl Coordinator {
-    /// The first of a group: nobody has anything.
-    pub fn new(shard_count: u32, optics: BTreeSet<ShardId>) -> Self {
-        Self::with(Pool::new(shard_count, optics), BTreeMap::new(), 0)
+    /// The first of a group: nobody has anything. Without a count no shard is given, until a process has told one.
+    pub fn new(shard_count: impl Into<Option<u32>>, noticed: BTreeSet<ShardId>) -> Self {
+        let shard_count = shard_count.into();
+        let pool = Pool::new(shard_count.unwrap_or(0), noticed.clone());
+        Self { shard_count, noticed, ..Self::with(pool, BTreeMap::new(), 0) }
     }
 
-    /// Who takes over, with what was stored. Everybody in it is to be looked for.
+    /// Who takes over, with what was stored; without a count with that which was. Everybody in it is to be looked for.
     ///
     /// # Errors
     /// It cannot be read. Nobody is to go on without it: shards could be given twice.
-    pub fn restored(record: &[u8], shard_count: u32, optics: BTreeSet<ShardId>) -> Result<Self, Unrestorable> {
+    pub fn restored(
+        record: &[u8],
+        shard_count: impl Into<Option<u32>>,
+        noticed: BTreeSet<ShardId>,
+    ) -> Result<Self, Unrestorable> {
         let malformed = |error: serde_json::Error| Unrestorable::Malformed(error.to_string());
         let version: Version = serde_json::from_slice(record).map_err(malformed)?;
         if version.version != VERSION {
@@ -186,16 +207,49 @@ impl Coordinator {
         let is_known = |holding: &Holding| members.contains_key(&holding.by);
         let shards: BTreeMap<ShardId, Holding> =
             record.shards.into_iter().filter(|(_, holding)| is_known(holding)).collect();
-        let mut restored = Self::with(Pool::restored(shard_count, optics, shards), members, record.came);
+        let shard_count = shard_count.into().or(record.shard_count);
+        let optics = Optics::from(record.optics);
+        let all = noticed.iter().copied().chain(optics.shards()).collect();
+        let pool = Pool::restored(shard_count.unwrap_or(0), all, shards);
+        let mut restored = Self { shard_count, optics, noticed, ..Self::with(pool, members, record.came) };
         restored.go_on();
         Ok(restored)
     }
 
+    /// In how many shards the bot was split by who stored this, if it knew.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn recorded_count(record: &[u8]) -> Result<Option<u32>, Unrestorable> {
+        #[derive(Deserialize)]
+        struct Counted {
+            #[serde(default)]
+            shard_count: Option<u32>,
+        }
+        let counted: Result<Counted, _> = serde_json::from_slice(record);
+        counted.map(|counted| counted.shard_count).map_err(|error| Unrestorable::Malformed(error.to_string()))
+    }
+
     fn with(pool: Pool, members: BTreeMap<Over, Member>, came: u64) -> Self {
         let topic_bytes = members.values().map(Member::topic_bytes).sum();
-        let (actions, turns, doubted) = Default::default();
+        let (actions, turns, doubted, shard_count, optics, noticed) = Default::default();
         // Stored at once: whether we can is found out before anybody is told anything.
-        Self { pool, members, came, topic_bytes, actions, turns, doubted, changes: 1, stored: 0, storing: None }
+        let (changes, stored, storing) = (1, 0, None);
+        Self {
+            pool,
+            shard_count,
+            optics,
+            noticed,
+            members,
+            came,
+            topic_bytes,
+            actions,
+            turns,
+            doubted,
+            changes,
+            stored,
+            storing,
+        }
     }
 
     /// Asks for the turns of those who were not told of their shards.
@@ -372,8 +426,51 @@ impl Coordinator {
         self.actions.len() - before
     }
 
-    /// Optic runs these shards now. Who was to be told of one of them gets another.
-    pub fn optic_runs(&mut self, optics: BTreeSet<ShardId>) {
+    /// Optic is seen to run these shards now, whatever its processes say. Who was to be told of one of them gets another.
+    pub fn optic_runs(&mut self, noticed: BTreeSet<ShardId>) {
+        self.noticed = noticed;
+        self.count_optics();
+    }
+
+    /// A process of the group says what it runs; whether that is news. Who was to be told of such a shard gets another.
+    pub fn runs(&mut self, node: NodeId, runs: Runs) -> bool {
+        let is_news = self.optics.told(node, runs);
+        if is_news {
+            self.changed();
+            self.count_optics();
+            if let Some(count) = self.optics.services().filter(|_| self.shard_count.is_none()) {
+                self.shard_count = Some(count);
+                self.pool.resize(count);
+            }
+        }
+        is_news
+    }
+
+    /// Some time has passed: a process that has said nothing for long is not waited for any more.
+    pub fn round(&mut self) {
+        if self.optics.round() {
+            self.changed();
+            self.count_optics();
+        }
+    }
+
+    /// Shards that services run, and Optic's processes, too.
+    pub fn contested(&self) -> BTreeSet<ShardId> {
+        self.optics.shards().filter(|shard| self.pool.holding(*shard).is_some_and(|holding| holding.accepted)).collect()
+    }
+
+    /// How many shards Discord lets identify at a time, as far as a process told.
+    pub fn max_concurrency(&self) -> Option<u32> {
+        self.optics.max_concurrency()
+    }
+
+    /// In how many shards the bot is split, as far as it is known.
+    pub const fn shard_count(&self) -> Option<u32> {
+        self.shard_count
+    }
+
+    fn count_optics(&mut self) {
+        let optics: BTreeSet<ShardId> = self.noticed.iter().copied().chain(self.optics.shards()).collect();
         let taken: Vec<(ShardId, Over)> = (self.pool.held().iter())
             .filter(|(shard, holding)| optics.contains(shard) && !holding.accepted)
             .map(|(shard, holding)| (*shard, holding.by.clone()))
@@ -419,7 +516,7 @@ impl Coordinator {
         self.pool.free()
     }
 
-    /// Everybody who is there.
+    /// Everybody who is there. What was passed on is counted elsewhere.
     pub fn services(&self) -> Services {
         let mut members: Vec<(&Over, &Member)> = self.members.iter().collect();
         members.sort_by(|(_, a), (_, b)| (&a.name, a.order).cmp(&(&b.name, b.order)));
@@ -438,7 +535,7 @@ impl Coordinator {
             services.last_mut().expect("one was pushed").instances.push(instance);
         }
         let free = u32::try_from(self.pool.free().len()).expect("not more than the count");
-        Services { shard_count: self.pool.shard_count(), free, services }
+        Services { shard_count: self.pool.shard_count(), free, services, proxied: Vec::new() }
     }
 
     fn identify(&mut self, said: &Said<'_>, over: Over, name: ServiceName, topics: Vec<Topics>) -> Result<(), Refused> {
@@ -476,6 +573,9 @@ impl Coordinator {
         if said.number.is_some() && self.members.get(&over).is_some_and(|member| said.number <= member.given) {
             // It got one then, also if it has given that back since.
             return Ok(());
+        }
+        if self.shard_count.is_none() {
+            return Err(Refused::NoCount);
         }
         if self.pool.free().is_empty() {
             return Err(Refused::UsedUp { shard_count: self.pool.shard_count() });
@@ -572,6 +672,8 @@ impl Coordinator {
             came: self.came,
             members: self.members.values().cloned().collect(),
             shards: self.pool.held().clone(),
+            shard_count: self.shard_count,
+            optics: self.optics.record(),
         };
         serde_json::to_vec(&record).expect("all keys are texts")
     }

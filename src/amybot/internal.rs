@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::message::{Message, ServiceName, Topics};
+use super::optics::Runs;
 use crate::cluster::node::NodeId;
 use crate::discord::ids::ShardId;
 
@@ -39,6 +40,8 @@ pub enum Internal {
     Order(Order, ServiceName),
     /// Who is there: answered by [`InternalAnswer::Services`].
     List,
+    /// This process runs these shards itself.
+    Runs(NodeId, Runs),
 }
 
 /// A websocket connection, and how it is reached: its process's queue for answers, where messages to it carry its number as
@@ -90,6 +93,22 @@ pub struct Services {
     pub free: u32,
     /// By name.
     pub services: Vec<Service>,
+    /// What was passed on by the coordinator since its process began, by source and topic.
+    #[serde(default)]
+    pub proxied: Vec<Proxied>,
+}
+
+/// How many messages of a source under a topic were passed on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proxied {
+    /// Who said it.
+    pub source: Box<str>,
+    /// Under which topic.
+    pub topic: Box<str>,
+    /// So many went to somebody.
+    pub delivered: u64,
+    /// So many were wanted by nobody, and set aside.
+    pub set_aside: u64,
 }
 
 /// The instances of a name.
@@ -160,6 +179,8 @@ struct Wire {
     op: Option<Order>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     service: Option<ServiceName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    runs: Option<Runs>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -169,6 +190,7 @@ enum Kind {
     Left,
     Order,
     List,
+    Runs,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -214,6 +236,9 @@ impl Internal {
                 Self::Order(wire.op.ok_or_else(|| missing("op"))?, wire.service.ok_or_else(|| missing("service"))?)
             }
             Kind::List => Self::List,
+            Kind::Runs => {
+                Self::Runs(wire.node.ok_or_else(|| missing("node"))?, wire.runs.ok_or_else(|| missing("runs"))?)
+            }
         })
     }
 
@@ -228,6 +253,7 @@ impl Internal {
             message: None,
             op: None,
             service: None,
+            runs: None,
         };
         let of = |client: &Client, kind| Wire {
             node: Some(client.node.clone()),
@@ -240,6 +266,7 @@ impl Internal {
             Self::Left(client) => of(client, Kind::Left),
             Self::Order(op, service) => Wire { op: Some(*op), service: Some(service.clone()), ..empty(Kind::Order) },
             Self::List => empty(Kind::List),
+            Self::Runs(node, runs) => Wire { node: Some(node.clone()), runs: Some(runs.clone()), ..empty(Kind::Runs) },
         };
         serde_json::to_vec(&wire).expect("all keys are texts")
     }
@@ -282,6 +309,8 @@ mod tests {
         let message =
             Message::read_json(br#"{"s":"bot","t":"gateway-proxy:bot:x","d":{"a": 1.0}}"#).expect("a message");
         let bot = ServiceName::new("bot").expect("a name");
+        let shards = [0, 1].map(ShardId::new).into();
+        let runs = Runs { shards, shard_count: Some(16), max_concurrency: Some(1), services: None };
         for (internal, json) in [
             (
                 Internal::Said(client(), message),
@@ -293,6 +322,10 @@ mod tests {
             ),
             (Internal::Order(Order::Reboot, bot), r#"{"version":1,"kind":"order","op":"reboot","service":"bot"}"#),
             (Internal::List, r#"{"version":1,"kind":"list"}"#),
+            (
+                Internal::Runs(NodeId::of_run("web-1", 1), runs),
+                r#"{"version":1,"kind":"runs","node":"web-1.00000001","runs":{"shards":"0-1","shard_count":16,"max_concurrency":1}}"#,
+            ),
         ] {
             assert_eq!(String::from_utf8_lossy(&internal.to_json()), json);
             let read = Internal::read(json.as_bytes()).expect("it reads back");
@@ -320,12 +353,13 @@ mod tests {
                 topics: vec!["music.*".to_owned().into()],
             }],
         };
-        let services = Services { shard_count: 16, free: 15, services: vec![service] };
+        let proxied = Proxied { source: "bot".into(), topic: "x".into(), delivered: 2, set_aside: 1 };
+        let services = Services { shard_count: 16, free: 15, services: vec![service], proxied: vec![proxied] };
         for (answer, json) in [
             (InternalAnswer::Told { instances: 2 }, r#"{"version":1,"told":{"instances":2}}"#),
             (
                 InternalAnswer::Services(services),
-                r#"{"version":1,"services":{"shard_count":16,"free":15,"services":[{"name":"bot","instances":[{"over":{"amqp":{"queue":"bot.1"}},"shards":[3],"waiting":1,"topics":["music.*"]}]}]}}"#,
+                r#"{"version":1,"services":{"shard_count":16,"free":15,"services":[{"name":"bot","instances":[{"over":{"amqp":{"queue":"bot.1"}},"shards":[3],"waiting":1,"topics":["music.*"]}]}],"proxied":[{"source":"bot","topic":"x","delivered":2,"set_aside":1}]}}"#,
             ),
             (InternalAnswer::Failed { error: "no".to_owned() }, r#"{"version":1,"failed":{"error":"no"}}"#),
         ] {

@@ -387,6 +387,8 @@ fn checked_topic(topic: &str) -> Result<&str, Refusal> {
         "it must have 1 to 255 bytes"
     } else if is_reserved(topic) {
         "Optic uses that key itself"
+    } else if topic.starts_with("gateway:") || topic.starts_with(PROXY) {
+        "only the gateway says that"
     } else {
         return Ok(topic);
     };
@@ -461,7 +463,20 @@ mod tests {
             assert!(matches!(proxied("bot", forged), Err(Refusal::Forged { .. })), "{forged}");
         }
         let long = "x".repeat(MOST_TOPIC + 1);
-        for topic in ["", "7", "SEND", "REJECTED", "gateway", "gateway-proxy", "optic:x", "SINGYEONG_SEND", &long] {
+        for topic in [
+            "",
+            "7",
+            "SEND",
+            "REJECTED",
+            "gateway",
+            "gateway-proxy",
+            "gateway:opcode",
+            "gateway:x",
+            "gateway-proxy:bot:x",
+            "optic:x",
+            "SINGYEONG_SEND",
+            &long,
+        ] {
             let refused = proxied("bot", &format!("gateway-proxy:bot:{topic}"));
             assert!(matches!(refused, Err(Refusal::Topic(..))), "{topic}");
         }

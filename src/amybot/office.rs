@@ -12,10 +12,11 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -24,6 +25,7 @@ use self::absences::Absences;
 use self::books::Books;
 use self::carrier::Carrier;
 use super::coordinator::{Coordinator, Unrestorable};
+use super::optics::Runs;
 use super::post::Post;
 use super::proxy::Counts;
 use crate::amqp::admin::Admin;
@@ -31,6 +33,8 @@ use crate::amqp::error::AdminError;
 use crate::amqp::messenger::Messenger;
 use crate::amqp::seat::{Intake, Seat};
 use crate::amqp::topology::{self, Queue};
+use crate::cluster::node::NodeId;
+use crate::cluster::ranges;
 use crate::discord::identify_gate::IdentifyGate;
 use crate::discord::ids::ShardId;
 use crate::discord::turnstile::Pass;
@@ -56,14 +60,18 @@ const ROUND: Duration = Duration::from_secs(5);
 const FOUND: usize = 64;
 
 /// What the pool is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The group.
     pub group: String,
-    /// In how many shards the bot is split.
-    pub shard_count: u32,
-    /// Those that Optic runs itself, as far as it is known beforehand. Others that it runs are noticed.
-    pub optics: BTreeSet<ShardId>,
+    /// In how many shards the bot is split; `None`: as another process says, or said.
+    pub shard_count: Option<u32>,
+    /// This process,
+    pub node: NodeId,
+    /// and what it runs. What others run, they tell.
+    pub runs: watch::Receiver<Runs>,
+    /// Where it is kept how many shards Discord lets identify at a time, for whoever paces without a bot; 0: nobody told.
+    pub max_concurrency: Arc<AtomicU32>,
 }
 
 /// A future behind a trait object.
@@ -115,7 +123,9 @@ struct Term<'a> {
 enum Found {
     /// This queue was gone when so many shards were given.
     Gone { queue: String, given: u64 },
-    /// Optic runs others than before.
+    /// A round is over.
+    Round,
+    /// Optic is seen to run others than before.
     OpticRuns(BTreeSet<ShardId>),
 }
 
@@ -181,9 +191,10 @@ impl Office {
             Ok(coordinator) => coordinator,
             Err(why) => return why,
         };
-        let Settings { group, shard_count, .. } = &self.settings;
+        let group = self.settings.group.as_str();
+        let (shard_count, free) = (coordinator.shard_count().unwrap_or(0), coordinator.free().len());
         let instances = coordinator.queues().len();
-        info!(shard_count, instances, free = coordinator.free().len(), "coordinating amybot's services");
+        info!(shard_count, instances, free, "coordinating amybot's services");
         let term = Term {
             office: self,
             turns,
@@ -192,6 +203,7 @@ impl Office {
             coordinator: Mutex::new(coordinator),
             noticed: Mutex::default(),
         };
+        term.runs(self.settings.node.clone(), self.settings.runs.borrow().clone());
         let (to_carrier, parcels) = mpsc::channel(2 * usize::from(PREFETCH) + usize::from(PROXY_PREFETCH));
         let (to_books, found) = mpsc::channel(FOUND);
         let carrier = Carrier::new(&term);
@@ -205,12 +217,19 @@ impl Office {
     }
 
     async fn coordinator(&self, seat: &Seat) -> Result<Coordinator, End> {
-        let Settings { group, shard_count, optics } = &self.settings;
-        match seat.stored().await? {
-            None => Ok(Coordinator::new(*shard_count, optics.clone())),
-            Some(record) => Coordinator::restored(&record, *shard_count, optics.clone())
-                .map_err(|why| End::Unrestorable(why, Queue::amybot_pool(group).name().to_owned())),
+        let Settings { group, shard_count, .. } = &self.settings;
+        let Some(record) = seat.stored().await? else { return Ok(Coordinator::new(*shard_count, BTreeSet::new())) };
+        let unrestorable = |why| End::Unrestorable(why, Queue::amybot_pool(group).name().to_owned());
+        if let (Some(ours), Some(theirs)) = (*shard_count, Coordinator::recorded_count(&record).map_err(unrestorable)?)
+            && ours != theirs
+        {
+            error!(
+                AMYBOT_SHARD_COUNT = ours,
+                before = theirs,
+                "the process that coordinated before had another AMYBOT_SHARD_COUNT: set the same in all; services with shards of before keep them"
+            );
         }
+        Coordinator::restored(&record, *shard_count, BTreeSet::new()).map_err(unrestorable)
     }
 }
 
@@ -249,6 +268,7 @@ impl Term<'_> {
                     let _ = found.send(Found::Gone { queue, given }).await;
                 }
             }
+            let _ = found.send(Found::Round).await;
             let noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner).clone();
             for shard in noticed {
                 if matches!(self.is_run_by_optic(shard).await, Ok(false)) {
@@ -265,10 +285,46 @@ impl Term<'_> {
         topology::consumers(&self.office.consumption, &commands).await.map(|consumers| consumers > 0)
     }
 
-    /// All that Optic runs, with what changed.
+    /// All that Optic was found to run, with what changed.
     fn notice(&self, change: impl FnOnce(&mut BTreeSet<ShardId>)) -> BTreeSet<ShardId> {
         let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut noticed);
-        noticed.union(&self.office.settings.optics).copied().collect()
+        noticed.clone()
+    }
+
+    /// A process says what it runs.
+    fn runs(&self, node: NodeId, runs: Runs) {
+        let (shard_count, services) = (runs.shard_count, runs.services);
+        let mut coordinator = self.coordinator();
+        if !coordinator.runs(node.clone(), runs) {
+            return;
+        }
+        self.keep_concurrency(&coordinator);
+        let ours = coordinator.shard_count();
+        for (theirs, name) in [(services, "AMYBOT_SHARD_COUNT"), (shard_count, "shard count")] {
+            if let (Some(theirs), Some(ours)) = (theirs, ours.filter(|ours| *ours > 0))
+                && theirs != ours
+            {
+                error!(
+                    %node, theirs, AMYBOT_SHARD_COUNT = ours,
+                    "a process of the group has another {name}: guilds may be missing, or there twice"
+                );
+            }
+        }
+        let contested = coordinator.contested();
+        if !contested.is_empty() {
+            error!(%node, shards = %ranges::to_text(&contested), "Optic runs shards that services have: stop one of both");
+        }
+    }
+
+    fn round(&self) {
+        let mut coordinator = self.coordinator();
+        coordinator.round();
+        self.keep_concurrency(&coordinator);
+    }
+
+    fn keep_concurrency(&self, coordinator: &Coordinator) {
+        let max_concurrency = coordinator.max_concurrency().unwrap_or(0);
+        self.office.settings.max_concurrency.store(max_concurrency, Ordering::Relaxed);
     }
 }

@@ -103,6 +103,12 @@ impl Pool {
         }
     }
 
+    /// The bot is split in so many shards. What is held stays so.
+    pub fn resize(&mut self, shard_count: u32) {
+        self.shard_count = shard_count;
+        self.count_free();
+    }
+
     /// The requests for these will not come again.
     pub fn settle(&mut self, is_settled: impl Fn(ShardId, &Over) -> bool) {
         for (shard, holding) in &mut self.held {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::internal::Proxied;
+
 /// So many pairs are counted each for itself.
 pub const MOST_PAIRS: usize = 1000;
 /// The source and the topic of all others.
@@ -50,6 +52,13 @@ impl Counts {
             all.pairs.get_mut(&pair).unwrap_or(&mut all.others)
         };
         *(if is_on { &mut passed.on } else { &mut passed.aside }) += 1;
+    }
+
+    /// The same, as it is told.
+    pub fn listed(&self) -> Vec<Proxied> {
+        let told =
+            |Count { source, topic, passed }| Proxied { source, topic, delivered: passed.on, set_aside: passed.aside };
+        self.all().into_iter().map(told).collect()
     }
 
     /// All counts, by source and topic; the others last, if there are any.

@@ -66,7 +66,11 @@ fn describe(config: &Config, warnings: &[Warning]) -> String {
     if let Some(amybot) = &config.amybot {
         let websocket = amybot.address.map(|address| format!(", and ws://{address}/gateway/amybot"));
         let websocket = websocket.unwrap_or_default();
-        page.row("amybot", format!("{} shards, over RabbitMQ{websocket}", amybot.shard_count));
+        let shards = match amybot.shard_count {
+            Some(count) => format!("{count} shards"),
+            None => "as many shards as another process of the group says".to_owned(),
+        };
+        page.row("amybot", format!("{shards}, over RabbitMQ{websocket}"));
     }
     page.row("health", config.http.map_or("off".to_owned(), |address| format!("http://{address}/health/ready")));
     if config.http.is_some() {
@@ -229,6 +233,16 @@ warnings      BROKER_GRUOP: not a variable of Optic, and not read; did you mean 
         assert!(text.starts_with("shards        none: there is no DISCORD_TOKEN\n"), "{text}");
         assert!(text.contains("ws://0.0.0.0:4000/gateway/websocket, password set (not shown)\n"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn services_have_shards_only_where_somebody_says_how_many() {
+        let address = ("AMYBOT_ADDRESS", "127.0.0.1:4001");
+        let text = described(&[("AMQP_URL", "amqp://mq"), address]).replace("\n              ", " ");
+        let websocket = "over RabbitMQ, and ws://127.0.0.1:4001/gateway/amybot\n";
+        assert!(text.contains(&format!("as many shards as another process of the group says, {websocket}")), "{text}");
+        let text = described(&[("AMQP_URL", "amqp://mq"), address, ("AMYBOT_SHARD_COUNT", "0")]);
+        assert!(text.contains(&format!("0 shards, {websocket}")), "{text}");
     }
 
     #[test]

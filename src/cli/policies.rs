@@ -2,8 +2,9 @@
 //!
 //! Workers declare those queues with no arguments, and an argument of ours would make their declaring fail: only a
 //! policy can bound them. The oldest events are dropped (drop-head); refusing new ones (reject-publish) would make
-//! RabbitMQ nack an event that other queues have taken. Optic's own queues, `G:optic:…`, hold sessions, and those of commands,
-//! `G:<shard>`, `G:SEND` and `G:REJECTED`, what nobody wants dropped in silence: they are left alone.
+//! RabbitMQ nack an event that other queues have taken. Optic's own queues, `G:optic:…`, hold sessions, and those of commands and
+//! messages, `G:<shard>`, `G:SEND`, `G:REJECTED`, `G:SINGYEONG_…`, `G:gateway` and `G:gateway-proxy`, what nobody wants dropped in
+//! silence: they are left alone.
 
 use anyhow::Result;
 use clap::Args;
@@ -90,7 +91,7 @@ fn definition(args: &PoliciesArgs) -> Value {
 
 /// The group's queues of events, with and without subgroup, but for those that are Optic's own and those of commands.
 fn pattern(group: &Group) -> String {
-    format!("^{}:(?!optic:|(?:SEND|REJECTED|[0-9]+)$)", escaped(group.as_str()))
+    format!("^{}:(?!optic:|SINGYEONG_|(?:SEND|REJECTED|gateway|gateway-proxy|[0-9]+)$)", escaped(group.as_str()))
 }
 
 fn escaped(text: &str) -> String {
@@ -145,21 +146,27 @@ mod tests {
     fn a_command_sets_the_bounds_and_drops_the_oldest() {
         let text = commands(&args(Some(1000)), &Group::default());
         let expected = "rabbitmqctl set_policy --vhost '/' --apply-to queues --priority 1 'gateway-events' \
-                        '^gateway:(?!optic:|(?:SEND|REJECTED|[0-9]+)$)' '{\"max-length\":1000,\"message-ttl\":600000,\"overflow\":\"drop-head\"}'";
+                        '^gateway:(?!optic:|SINGYEONG_|(?:SEND|REJECTED|gateway|gateway-proxy|[0-9]+)$)' '{\"max-length\":1000,\"message-ttl\":600000,\"overflow\":\"drop-head\"}'";
         assert_eq!(text.lines().nth(1), Some(expected));
     }
 
     #[test]
     fn the_group_is_escaped_for_regex_and_shell() {
         let group = Group::parse("it's.b+t").expect("a group");
-        assert_eq!(pattern(&group), r"^it's\.b\+t:(?!optic:|(?:SEND|REJECTED|[0-9]+)$)");
+        assert_eq!(
+            pattern(&group),
+            r"^it's\.b\+t:(?!optic:|SINGYEONG_|(?:SEND|REJECTED|gateway|gateway-proxy|[0-9]+)$)"
+        );
         assert!(commands(&args(None), &group).contains(r"'^it'\''s\.b\+t:(?!optic:"));
     }
 
     #[test]
     fn definitions_are_what_the_management_api_imports() {
         let json: Value = serde_json::from_str(&definitions(&args(None), &Group::default())).expect("JSON");
-        assert_eq!(json["policies"][0]["pattern"], "^gateway:(?!optic:|(?:SEND|REJECTED|[0-9]+)$)");
+        assert_eq!(
+            json["policies"][0]["pattern"],
+            "^gateway:(?!optic:|SINGYEONG_|(?:SEND|REJECTED|gateway|gateway-proxy|[0-9]+)$)"
+        );
         assert_eq!(json["policies"][0]["definition"]["overflow"], "drop-head");
     }
 

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use hyper::header::AUTHORIZATION;
 use hyper::http::request::Builder;
 use hyper::{Method, Request, StatusCode};
-use optic::amybot::internal::{Over, Service, Services};
+use optic::amybot::internal::{Over, Proxied, Service, Services};
 use optic::config::HttpAccess;
 use serde::Deserialize;
 
@@ -127,21 +127,35 @@ fn instances(count: usize) -> String {
     if count == 1 { "1 instance".to_owned() } else { format!("{count} instances") }
 }
 
-/// A line an instance.
+/// A line an instance, and one for each source and topic of what was passed on.
 fn table(services: &Services) -> String {
-    let mut rows = vec![["SERVICE", "OVER", "SHARDS", "TOPICS"].map(str::to_owned)];
-    rows.extend(services.services.iter().flat_map(rows_of));
+    let mut text = columns(["SERVICE", "OVER", "SHARDS", "TOPICS"], services.services.iter().flat_map(rows_of));
+    let Services { shard_count, free, proxied, .. } = services;
+    text += &format!("{free} of {shard_count} shards are free\n");
+    if !proxied.is_empty() {
+        text.push('\n');
+        let counted = |one: &Proxied| {
+            let (delivered, set_aside) = (one.delivered.to_string(), one.set_aside.to_string());
+            [delivered, set_aside, one.source.to_string(), one.topic.to_string()]
+        };
+        text += &columns(["PASSED ON", "SET ASIDE", "SOURCE", "TOPIC"], proxied.iter().map(counted));
+    }
+    text
+}
+
+/// Rows below a head, each column as wide as it has to be.
+fn columns(head: [&str; 4], body: impl Iterator<Item = [String; 4]>) -> String {
+    let rows: Vec<_> = [head.map(str::to_owned)].into_iter().chain(body).collect();
     let widths: Vec<usize> =
         (0..3).map(|n| rows.iter().map(|row| row[n].chars().count()).max().unwrap_or_default()).collect();
     let mut text = String::new();
-    for [name, over, shards, topics] in &rows {
+    for [first, second, third, last] in &rows {
         let [a, b, c] = widths[..] else { unreachable!("of three columns") };
-        let line = format!("{name:a$}  {over:b$}  {shards:c$}  {topics}");
+        let line = format!("{first:a$}  {second:b$}  {third:c$}  {last}");
         text += line.trim_end();
         text.push('\n');
     }
-    let Services { shard_count, free, .. } = services;
-    text + &format!("{free} of {shard_count} shards are free\n")
+    text
 }
 
 fn rows_of(service: &Service) -> Vec<[String; 4]> {
@@ -188,12 +202,16 @@ mod tests {
                 },
             ],
         };
-        let text = table(&Services { shard_count: 16, free: 13, services: vec![service] });
+        let proxied = Proxied { source: "bot".into(), topic: "play.song".into(), delivered: 12, set_aside: 0 };
+        let text = table(&Services { shard_count: 16, free: 13, services: vec![service], proxied: vec![proxied] });
         let expected = "\
 SERVICE  OVER                       SHARDS             TOPICS
 music    websocket web.00000001 12  3 4 (waits for 1)  -
 music    amqp music                 -                  play.*
 13 of 16 shards are free
+
+PASSED ON  SET ASIDE  SOURCE  TOPIC
+12         0          bot     play.song
 ";
         assert_eq!(text, expected);
     }

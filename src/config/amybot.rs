@@ -14,8 +14,8 @@ use super::variables::Raw;
 pub struct Amybot {
     /// Where they come in by websocket; `None`: only over RabbitMQ.
     pub address: Option<SocketAddr>,
-    /// How many shards they run in all.
-    pub shard_count: u32,
+    /// How many shards they run in all; `None`: as another process of the group says.
+    pub shard_count: Option<u32>,
 }
 
 /// The address that is asked for, if one is.
@@ -54,5 +54,5 @@ pub(super) fn parse(raw: &Raw, broker: &Broker, singyeong: Option<&Singyeong>, r
     }
     let shard_count =
         raw.amybot_shard_count.as_deref().and_then(|text| number("AMYBOT_SHARD_COUNT", text, 0..=MOST_SHARDS, report));
-    Some(Amybot { address, shard_count: shard_count.unwrap_or(0) })
+    Some(Amybot { address, shard_count })
 }

@@ -132,8 +132,8 @@ variables! {
         "Rules by which events are forwarded to 신경 clients: JSON, or the path of a file with it (spec/forwarding.md).";
     amybot_address "AMYBOT_ADDRESS": "not set",
         "Where amybot services come in by websocket; may be the same as `SINGYEONG_ADDRESS`.";
-    amybot_shard_count "AMYBOT_SHARD_COUNT": "not set: none",
-        "How many shards amybot services run in all; set, they are also served over RabbitMQ alone.";
+    amybot_shard_count "AMYBOT_SHARD_COUNT": "not set: as another process of the group says, or said",
+        "How many shards amybot services run in all, the same in all processes; set, they are also served over RabbitMQ alone.";
     log_level "LOG_LEVEL": "`info`",
         "`error`, `warn`, `info`, `debug`, `trace` or `off`, also by module: `info,optic::discord=debug`.";
     log_format "LOG_FORMAT": "`text`",

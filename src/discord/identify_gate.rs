@@ -115,6 +115,11 @@ impl IdentifyGate {
         self.state().queue.remaining()
     }
 
+    /// How many shards may identify at a time, as Discord told last.
+    pub fn max_concurrency(&self) -> u32 {
+        self.state().queue.max_concurrency()
+    }
+
     /// Takes the limit as Discord just told it; `asked` is when the question was sent.
     pub fn refresh(&self, limit: SessionStartLimit, asked: Instant) {
         self.state().queue.refresh(limit, asked, Instant::now());

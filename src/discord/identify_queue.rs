@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::ids::ShardId;
+use super::lately::Lately;
 use super::rest_types::SessionStartLimit;
 
 /// Discord's 5 s and a little more: an identify that was held up on the way is followed more closely by the next.
@@ -22,6 +23,7 @@ pub struct IdentifyQueue {
     outside: BTreeSet<ShardId>,
     /// Grants younger than `pace`, oldest first.
     granted: VecDeque<(ShardId, Instant)>,
+    lately: Lately,
     max_concurrency: u32,
     total: u32,
     remaining: u32,
@@ -43,6 +45,7 @@ impl IdentifyQueue {
             waiting: BTreeSet::new(),
             outside: BTreeSet::new(),
             granted: VecDeque::new(),
+            lately: Lately::default(),
             max_concurrency: 1,
             total: 0,
             remaining: 0,
@@ -110,12 +113,16 @@ impl IdentifyQueue {
         if self.remaining == 0 || self.is_in_doubt(now) || now < self.not_before {
             return None;
         }
-        let shard = self.next_in_buckets().find(|&shard| self.free_at(shard).is_none())?;
+        self.lately.forget(now);
+        // Lower ones first, but who identifies again and again does not keep the others waiting.
+        let free = self.next_in_buckets().filter(|&shard| self.free_at(shard).is_none());
+        let shard = free.min_by_key(|&shard| (self.lately.turns(shard), shard))?;
         self.waiting.remove(&shard);
         if self.shared {
             self.outside.insert(shard);
         }
         self.granted.push_back((shard, now));
+        self.lately.had_turn(shard, now);
         self.remaining -= 1;
         Some(shard)
     }
@@ -144,6 +151,11 @@ impl IdentifyQueue {
         let (told, asked) = self.told;
         let paces = now.saturating_duration_since(asked).as_nanos() / self.pace.as_nanos().max(1);
         self.shared && u128::from(told) < u128::from(self.max_concurrency) * (paces + 1)
+    }
+
+    /// How many shards may identify at a time.
+    pub const fn max_concurrency(&self) -> u32 {
+        self.max_concurrency
     }
 
     /// The shard's bucket: `shard_id % max_concurrency`.
@@ -208,6 +220,20 @@ mod tests {
         assert_eq!(granted(&mut queue, start + PACE), [1]);
         assert_eq!(granted(&mut queue, start + 2 * PACE), [2]);
         assert_eq!(queue.deadline(), None);
+    }
+
+    #[test]
+    fn who_identifies_again_and_again_goes_behind_the_others() {
+        let start = Instant::now();
+        let mut queue = queue_of(&[0, 1, 2], limit(1000, 1), start);
+        let mut order = Vec::new();
+        for n in 0..5 {
+            order.extend(granted(&mut queue, start + n * PACE));
+            queue.ask(ShardId::new(0));
+        }
+        assert_eq!(order, [0, 1, 2, 0, 0]);
+        queue.ask(ShardId::new(1));
+        assert_eq!(granted(&mut queue, start + 5 * PACE), [1], "it had fewer");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod identify_queue;
 pub mod ids;
 pub mod inflate;
 pub mod intents;
+pub mod lately;
 pub mod opcode;
 pub mod payload;
 pub mod rest;

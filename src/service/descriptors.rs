@@ -17,7 +17,8 @@ pub(super) fn allow(connections: usize) {
         let room = getrlimit(Resource::Nofile).current.unwrap_or(wanted).saturating_sub(OTHERS);
         warn!(
             connections,
-            room, "the system's limit of open files (ulimit -n) is too low for SINGYEONG_MAX_CONNECTIONS: raise it"
+            room,
+            "the system's limit of open files (ulimit -n) is too low for SINGYEONG_MAX_CONNECTIONS and amybot's services: raise it"
         );
     }
 }

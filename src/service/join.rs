@@ -14,7 +14,7 @@ use super::leftovers::Leftovers;
 use super::pool::Pool;
 use super::reshard::{Former, Looks, Reshard};
 use super::view::View;
-use super::{Amqp, Connections, Discord, FIRST_RETRY, LONGEST_RETRY, Service, ServiceError, tell_start};
+use super::{Amqp, Connections, Discord, FIRST_RETRY, LONGEST_RETRY, Service, ServiceError, amybot, tell_start};
 use crate::amqp::admin::Admin;
 use crate::amqp::bus::{Bus, BusEvent};
 use crate::amqp::consumer::Consumer;
@@ -112,6 +112,7 @@ impl Service {
             Mode::Static => Want::These(mine.iter().map(|shard| shard.id()).collect()),
             Mode::Leased => Want::Fair,
         };
+        self.runs.send_modify(|told| *told = amybot::runs(told, &want, agreed.shard_count));
         tell_start(&mine, &discord.told);
         let leftovers = Arc::new(Leftovers {
             store: shared.store.clone(),
@@ -127,6 +128,7 @@ impl Service {
             record: ClusterRecord::new(consumption.clone(), group),
             administration: administration.clone(),
             events: amqp.events.clone(),
+            runs: self.runs.clone(),
             commands: commands.clone(),
             leftovers,
             agreed,

@@ -8,7 +8,11 @@
 //! │  ├─ router, queues      lost: RabbitMQ has again what was not acknowledged
 //! │  └─ news                lost: what is known of other processes' clients stays until it is told anew
 //! ├─ 신경 elsewhere         lost: reconnects; forwarded events wait in RabbitMQ
-//! ├─ amybot                 lost: RabbitMQ has again what was not acknowledged, and another process goes on
+//! ├─ amybot
+//! │  ├─ server              a connection fails: that client only
+//! │  ├─ bridge              its queue lost: its clients are closed, and come back
+//! │  ├─ teller              lost: what runs here is told again
+//! │  └─ office              lost: RabbitMQ has again what was not acknowledged, and another process goes on
 //! ├─ publishing connection  lost: reconnects; shards pause, then close resumable
 //! ├─ administration         lost: reconnects; sessions are stored later
 //! ├─ consumption            lost: reconnects; leases are in doubt, and the fence is closed, until they are held again
@@ -43,6 +47,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -56,6 +61,7 @@ use crate::amqp::identify_gate::{AmqpTurnstile, Rules};
 use crate::amqp::publisher::{Publisher, PublisherSettings, Window};
 use crate::amqp::session_store::AmqpSessionStore;
 use crate::amqp::topology;
+use crate::amybot::optics::Runs;
 use crate::broker::{Broker, BrokerState};
 use crate::cluster::fence::Fence;
 use crate::cluster::node::NodeId;
@@ -144,6 +150,8 @@ pub async fn run(config: Config, view: Arc<View>, stop: CancellationToken) -> Re
 /// The service's tasks beside the shards, in the order in which they are stopped.
 struct Service {
     view: Arc<View>,
+    /// What this process runs, for whoever coordinates amybot's services.
+    runs: watch::Sender<Runs>,
     /// Who serves clients ends first: until their last dispatches are safe, all else is needed.
     fronts: JoinSet<Result<(), ServiceError>>,
     /// A failure of one is the service's.
@@ -190,7 +198,8 @@ impl Service {
     fn new(view: Arc<View>) -> Self {
         let (intake, carriers, links) = Default::default();
         let (fronts, tasks, connections) = Default::default();
-        Self { view, fronts, tasks, goodbye: GOODBYE, connections, intake, carriers, links }
+        let runs = watch::Sender::default();
+        Self { view, runs, fronts, tasks, goodbye: GOODBYE, connections, intake, carriers, links }
     }
 
     async fn serve(&mut self, config: &Config, stop: &CancellationToken) -> Result<(), ServiceError> {
@@ -224,7 +233,7 @@ impl Service {
                 let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let connections = self.connect(amqp)?;
                 self.start_fronts(config, amqp, &connections, &node)?;
-                self.start_amybot_alone(config, amqp, &connections);
+                self.start_amybot_alone(config, amqp, &connections, &node);
                 info!("there is no DISCORD_TOKEN: no shard runs, and 신경 and amybot alone are served");
                 self.view.joined();
                 let ending = stop.child_token();
@@ -332,7 +341,7 @@ impl Service {
             AmqpTurnstile::new(administration.clone(), consumption.clone(), group, Rules::DISCORD);
         self.run(driver.run(self.intake.clone()));
         let gate = IdentifyGate::shared(queue, discord.asked, Arc::new(turnstile));
-        self.start_amybot(config, amqp, &rabbit.connections, discord, &gate)?;
+        self.start_amybot(config, amqp, &rabbit.connections, discord, &gate, &node)?;
         let shared = self.share(discord, rabbit.broker.clone(), store, fence.clone(), gate);
         let Some(cluster) = self.join(config, group, discord, rabbit, fence, shared, node, stop).await? else {
             return Ok(());

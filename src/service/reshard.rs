@@ -17,17 +17,19 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::cluster::Cluster;
 use super::join::declare_commands;
 use super::leftovers::{Clearing, Leftovers};
-use super::{FIRST_RETRY, LONGEST_RETRY, ServiceError, until};
+use super::{FIRST_RETRY, LONGEST_RETRY, ServiceError, amybot, until};
 use crate::amqp::admin::Admin;
 use crate::amqp::bus::BusEvent;
 use crate::amqp::leases::LeaseEvent;
 use crate::amqp::record::ClusterRecord;
+use crate::amybot::optics::Runs;
 use crate::cluster::agreement::{Agreed, Alive, Record};
 use crate::cluster::announcement::{Announcement, Mode};
 use crate::cluster::change::Change;
@@ -52,6 +54,8 @@ pub(super) struct Reshard {
     pub(super) record: ClusterRecord,
     pub(super) administration: Admin,
     pub(super) events: Arc<Events>,
+    /// What this process runs, for whoever coordinates amybot's services.
+    pub(super) runs: watch::Sender<Runs>,
     pub(super) commands: Arc<Commands>,
     pub(super) leftovers: Arc<Leftovers>,
     /// What this process goes by.
@@ -334,6 +338,7 @@ impl Cluster {
         if let Want::These(shards) = &mut self.want {
             *shards = mine;
         }
+        self.reshard.runs.send_modify(|told| *told = amybot::runs(told, &self.want, shard_count));
         let settings = Settings {
             node: self.reshard.node.clone(),
             name: self.reshard.name.clone(),

@@ -11,8 +11,8 @@ use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -55,6 +55,11 @@ impl Rest for NoRest {
 pub trait Endpoint: Send + Sync + 'static {
     /// Where; a slash may follow.
     fn path(&self) -> &'static str;
+
+    /// Whether pages of web sites may connect: browsers let any page connect to wherever they reach, and say which by `Origin`.
+    fn takes_pages(&self) -> bool {
+        true
+    }
 
     /// Whether one more is let in who says this in the query of its URL; what is answered when not.
     ///
@@ -175,7 +180,7 @@ async fn respond(request: Request<Incoming>, peer: IpAddr, front: &Front, upgrad
     Arc::clone(&front.rest).respond(request, peer).await
 }
 
-/// The handshake of RFC 6455, 4.2. Origin, extensions and subprotocols are passed over.
+/// The handshake of RFC 6455, 4.2. Extensions and subprotocols are passed over, and Origin where pages may connect.
 fn open<B>(request: &Request<B>, endpoint: &Arc<dyn Endpoint>) -> Result<(Answer, Welcome), Box<Answer>> {
     let headers = request.headers();
     let wants_websocket = *request.method() == Method::GET
@@ -194,6 +199,11 @@ fn open<B>(request: &Request<B>, endpoint: &Arc<dyn Endpoint>) -> Result<(Answer
     let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| Box::new(empty(StatusCode::BAD_REQUEST)))?;
     let accept = derive_accept_key(key.as_bytes());
     let accept = HeaderValue::try_from(accept).expect("base64 may be in a header");
+    if headers.contains_key(ORIGIN) && !endpoint.takes_pages() {
+        const TEXT: &str =
+            r#"{"errors":{"detail":"No page of a web site may connect here: connect without the header Origin"}}"#;
+        return Err(json(StatusCode::FORBIDDEN, TEXT).into());
+    }
     let welcome = Arc::clone(endpoint).admit(request.uri().query())?;
     let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
     let headers = response.headers_mut();
@@ -231,4 +241,52 @@ pub fn empty(status: StatusCode) -> Answer {
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets everybody in, or no pages.
+    struct Open {
+        pages: bool,
+    }
+
+    impl Endpoint for Open {
+        fn path(&self) -> &'static str {
+            "/"
+        }
+
+        fn takes_pages(&self) -> bool {
+            self.pages
+        }
+
+        fn admit(self: Arc<Self>, _query: Option<&str>) -> Result<Welcome, Box<Answer>> {
+            Ok(Box::new(|_, _| Box::pin(std::future::ready(()))))
+        }
+    }
+
+    #[test]
+    fn pages_of_web_sites_are_let_in_only_where_they_may() {
+        let status = |pages: bool, origin: Option<&str>| {
+            let mut request = Request::get("/")
+                .header(CONNECTION, "keep-alive, Upgrade")
+                .header(UPGRADE, "websocket")
+                .header(SEC_WEBSOCKET_VERSION, "13")
+                .header(SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==");
+            if let Some(origin) = origin {
+                request = request.header(ORIGIN, origin);
+            }
+            let endpoint: Arc<dyn Endpoint> = Arc::new(Open { pages });
+            match open(&request.body(()).expect("a request"), &endpoint) {
+                Ok((answer, _)) => answer.status(),
+                Err(refusal) => refusal.status(),
+            }
+        };
+        for origin in ["https://example.com", "null", ""] {
+            assert_eq!(status(false, Some(origin)), StatusCode::FORBIDDEN, "{origin:?}");
+            assert_eq!(status(true, Some(origin)), StatusCode::SWITCHING_PROTOCOLS);
+        }
+        assert_eq!(status(false, None), StatusCode::SWITCHING_PROTOCOLS);
+    }
 }

@@ -36,8 +36,10 @@ use self::turn::{Found, Marker, Past, Step, Turn};
 use super::admin::{Admin, bounded};
 use super::error::AdminError;
 use super::topology::{identify_queue, short};
+use crate::cluster::ranges::MOST_SHARDS;
 use crate::discord::identify_queue::PACE;
 use crate::discord::ids::ShardId;
+use crate::discord::lately::Lately;
 use crate::discord::turnstile::{Entering, Pass, Turnstile};
 
 impl Rules {
@@ -137,6 +139,7 @@ impl TurnstileDriver {
             publishing: tokio::sync::Mutex::default(),
             told: Mutex::default(),
             seen: Mutex::default(),
+            lately: Mutex::default(),
         };
         let mut lives = FuturesUnordered::new();
         loop {
@@ -165,6 +168,15 @@ struct Gate {
     told: Mutex<Option<AdminError>>,
     /// Buckets whose queue this process has seen: if it is new again, somebody deleted it.
     seen: Mutex<HashSet<u32>>,
+    /// Who identified lately, through this process: it gets in line behind those who did not.
+    lately: Mutex<Lately>,
+}
+
+/// The lowest shard first, of those who had the fewest turns lately.
+fn priority(shard: ShardId, turns: usize) -> i64 {
+    // No turn weighs more than all shards that a bot can have; so many turns fit.
+    let turns = i64::try_from(turns).unwrap_or(i64::from(u32::MAX));
+    -(turns * i64::from(MOST_SHARDS) + i64::from(shard.get()))
 }
 
 /// A place in line.
@@ -258,7 +270,7 @@ impl Gate {
                 let lost = tokio::select! {
                     biased;
                     when = &mut spent => {
-                        turn.used(when.ok());
+                        self.used(place, turn, when.ok());
                         return Ok(());
                     }
                     lost = line.lost() => Some(lost),
@@ -266,7 +278,7 @@ impl Gate {
                 };
                 // Void from now on; what was spent before that counts.
                 spent.close();
-                turn.used(spent.try_recv().ok());
+                self.used(place, turn, spent.try_recv().ok());
                 return lost.map_or(Ok(()), Err);
             }
             Step::HandOn => {
@@ -276,6 +288,14 @@ impl Gate {
             Step::Register | Step::Over => {}
         }
         Ok(())
+    }
+
+    /// The turn was used, at that time, or was not.
+    fn used(&self, (_, shard): Place, turn: &mut Turn, when: Option<Instant>) {
+        if let Some(when) = when {
+            lock(&self.lately).had_turn(shard, when);
+        }
+        turn.used(when);
     }
 
     /// Whether the shard still waits; who does not, gives its claim up.
@@ -297,7 +317,12 @@ impl Gate {
         bounded(&action, channel.basic_qos(1, BasicQosOptions::default())).await?;
         // When the one whose turn it is goes, RabbitMQ takes the highest priority of those who wait.
         let mut arguments = FieldTable::default();
-        arguments.insert("x-priority".into(), AMQPValue::LongLongInt(-i64::from(shard.get())));
+        let turns = {
+            let mut lately = lock(&self.lately);
+            lately.forget(Instant::now());
+            lately.turns(shard)
+        };
+        arguments.insert("x-priority".into(), AMQPValue::LongLongInt(priority(shard, turns)));
         let consumer = channel.basic_consume(short(&queue)?, "".into(), BasicConsumeOptions::default(), arguments);
         let consumer = bounded(&action, consumer).await?;
         Ok(Line { channel, consumer, held: None })

@@ -321,6 +321,57 @@ fn what_cannot_be_read_is_not_gone_on_without() {
     assert!(matches!(restored(br#"{"version":1}"#), Unrestorable::Malformed(_)));
 }
 
+fn runs(shards: &[u32]) -> Runs {
+    Runs { shards: shards.iter().copied().map(ShardId::new).collect(), ..Runs::default() }
+}
+
+#[test]
+fn what_a_process_runs_is_kept_for_it_while_it_is_away_also_by_who_takes_over() {
+    let mut coordinator = Coordinator::new(3, BTreeSet::new());
+    let web = NodeId::of_run("web", 1);
+    assert!(coordinator.runs(web.clone(), runs(&[0])));
+    assert!(!coordinator.runs(web.clone(), runs(&[0])), "it says it again");
+    say(&mut coordinator, &queue("bot.1"), &connect("bot"));
+    coordinator.optic_runs([ShardId::new(2)].into());
+    assert!(coordinator.free().is_empty());
+    let mut next = Coordinator::restored(&coordinator.record(), 3, BTreeSet::new()).expect("readable");
+    assert_eq!(next.free(), &[ShardId::new(2)].into(), "what was only seen is looked at again");
+    for _ in 0..=crate::amybot::optics::MOST_SILENT {
+        assert!(!next.free().contains(&ShardId::new(0)));
+        next.round();
+    }
+    assert!(next.free().contains(&ShardId::new(0)));
+}
+
+#[test]
+fn who_waits_for_a_shard_that_a_process_says_it_runs_gets_another() {
+    let mut coordinator = Coordinator::new(3, BTreeSet::new());
+    say(&mut coordinator, &queue("bot.1"), &connect("bot"));
+    done(&mut coordinator);
+    coordinator.turn(ShardId::new(0));
+    assert_eq!(done(&mut coordinator), [(queue("bot.1").over(), accept(0, 3))]);
+    say(&mut coordinator, &queue("bot.1"), &connect("bot"));
+    coordinator.runs(NodeId::of_run("web", 1), runs(&[0, 1]));
+    assert_eq!(coordinator.contested(), [ShardId::new(0)].into(), "the service has it, and nobody takes it away");
+    done(&mut coordinator);
+    coordinator.turn(ShardId::new(2));
+    assert_eq!(done(&mut coordinator), [(queue("bot.1").over(), accept(2, 3))]);
+}
+
+#[test]
+fn without_a_count_it_is_the_one_that_is_known_or_no_shard_is_given() {
+    let mut coordinator = Coordinator::new(None, BTreeSet::new());
+    let bot = queue("bot.1");
+    assert_eq!(say(&mut coordinator, &bot, &connect("bot")), Fate::Refused(Refused::NoCount));
+    coordinator.runs(NodeId::of_run("web", 1), Runs { services: Some(2), ..Runs::default() });
+    assert_eq!(say(&mut coordinator, &bot, &connect("bot")), Fate::Done);
+    let record = coordinator.record();
+    assert_eq!(Coordinator::recorded_count(&record), Ok(Some(2)));
+    let restored = |count: Option<u32>| Coordinator::restored(&record, count, BTreeSet::new()).expect("readable");
+    assert_eq!(restored(None).free(), &[ShardId::new(1)].into());
+    assert_eq!(restored(Some(1)).free(), &BTreeSet::new());
+}
+
 // ---- a model of services and a broker ----
 
 /// A service over RabbitMQ; dead, it comes back with another queue.

@@ -116,6 +116,7 @@ impl<'a> Books<'a> {
             Came::Said(delivery) => self.over_amqp(delivery).await,
             Came::Internal(delivery) => return self.internal(delivery).await,
             Came::Found(Found::Gone { queue, given }) => self.look_again(&queue, given).await,
+            Came::Found(Found::Round) => self.term.round(),
             Came::Found(Found::OpticRuns(shards)) => self.term.coordinator().optic_runs(shards),
             Came::Turn(shard, pass) => return self.turn(shard, pass).await,
         }
@@ -175,9 +176,14 @@ impl<'a> Books<'a> {
                 }
                 self.page.came.push(delivery);
             }
+            Ok(Internal::Runs(node, runs)) => {
+                self.term.runs(node, runs);
+                self.page.came.push(delivery);
+            }
             Ok(Internal::Order(order, service)) => return self.order(order, &service, delivery).await,
             Ok(Internal::List) => {
-                let services = self.term.coordinator().services();
+                let mut services = self.term.coordinator().services();
+                services.proxied = self.term.office.counts.listed();
                 self.term.tell(&delivery.properties, &InternalAnswer::Services(services)).await?;
                 self.page.came.push(delivery);
             }
@@ -251,12 +257,20 @@ impl<'a> Books<'a> {
             return Ok(());
         }
         // Another process may run it since: then its holder-to-be gets another.
-        if matches!(self.term.is_run_by_optic(shard).await, Ok(true)) {
-            warn!(%shard, "a shard for services is run by Optic: another is given");
-            let optics = self.term.notice(|noticed| _ = noticed.insert(shard));
-            self.term.coordinator().optic_runs(optics);
-            self.term.coordinator().wants_turn(shard);
-            return Ok(());
+        match self.term.is_run_by_optic(shard).await {
+            Ok(false) => {}
+            Ok(true) => {
+                warn!(%shard, "a shard for services is run by Optic: another is given");
+                let optics = self.term.notice(|noticed| _ = noticed.insert(shard));
+                self.term.coordinator().optic_runs(optics);
+                self.term.coordinator().wants_turn(shard);
+                return Ok(());
+            }
+            Err(error) => {
+                warn!(%shard, %error, "a shard for services is not given yet: whether Optic runs it is not known");
+                self.ask_turn(shard);
+                return Ok(());
+            }
         }
         let holder = self.term.coordinator().holder(shard).cloned();
         if let Some(address) = holder.filter(|address| matches!(address, Address::Queue(_)))
@@ -380,7 +394,7 @@ const fn kind_of(refused: &Refused) -> &'static str {
         Refused::Message(Refusal::Forged { .. }) | Refused::OtherName { .. } => "forged",
         Refused::Message(Refusal::Topic(..)) => "topic",
         Refused::Message(_) => "not_understood",
-        Refused::UsedUp { .. } => "used_up",
+        Refused::UsedUp { .. } | Refused::NoCount => "used_up",
         Refused::NotItsShard(_) => "not_its_shard",
         Refused::TooManyMembers | Refused::TooManyTopics => "too_many",
     }

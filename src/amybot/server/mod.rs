@@ -53,6 +53,11 @@ impl Endpoint for Entrance {
         PATH
     }
 
+    /// There is no password that a page would have to know.
+    fn takes_pages(&self) -> bool {
+        false
+    }
+
     fn admit(self: Arc<Self>, _query: Option<&str>) -> Result<Welcome, Box<Answer>> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| no_place())?;
         let id = 1 + self.count.fetch_add(1, Ordering::Relaxed);

@@ -74,7 +74,7 @@ async fn orders_reach_the_coordinator_and_its_answer_comes_back() {
 #[tokio::test]
 async fn services_are_listed() {
     let bed = Bed::new(Ok(InternalAnswer::Services(Default::default())));
-    let expected = serde_json::json!({"shard_count": 0, "free": 0, "services": []});
+    let expected = serde_json::json!({"shard_count": 0, "free": 0, "services": [], "proxied": []});
     assert_eq!(bed.authorised("GET", "/api/amybot/services").await, (200, expected.clone()));
     assert_eq!(bed.authorised("GET", "/api/amybot/services/").await, (200, expected));
 }
