@@ -77,7 +77,7 @@ mod tests {
         let (mut absences, now) = (Absences::default(), Instant::now());
         let mut look = |found, after| absences.is_gone("front", found, true, now + after);
         let second = Duration::from_secs(1);
-        assert!(!look(Gone, 0 * second));
+        assert!(!look(Gone, Duration::ZERO));
         assert!(!look(Gone, GRACE - second));
         assert!(look(Gone, GRACE));
     }
