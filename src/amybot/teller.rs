@@ -58,10 +58,9 @@ impl Teller {
                         RETRY
                     }
                 };
-                match timeout(pause, self.runs.changed()).await {
+                if let Ok(Err(_)) = timeout(pause, self.runs.changed()).await {
                     // Who told has gone; what it told stays.
-                    Ok(Err(_)) => sleep(pause).await,
-                    Ok(Ok(())) | Err(_) => {}
+                    sleep(pause).await;
                 }
             }
         };
