@@ -58,9 +58,8 @@ impl Teller {
                         RETRY
                     }
                 };
-                let changed = timeout(pause, self.runs.changed()).await;
-                // Who told has gone; what it told stays.
-                if matches!(changed, Ok(Err(_))) {
+                if let Ok(Err(_)) = timeout(pause, self.runs.changed()).await {
+                    // Who told has gone; what it told stays.
                     sleep(pause).await;
                 }
             }
