@@ -1,7 +1,7 @@
 //! The packets a session is made of: identify, resume and heartbeat as sent, Hello, READY and Invalid Session as read.
 //!
 //! The only place in the gateway protocol where the token leaves its [`Secret`]. No reader here builds a tree: of READY
-//! two fields are kept and up to megabytes skipped. [`json`] and [`etf`] read, with the same names.
+//! two fields are kept and up to megabytes skipped. `json` and `etf` read, with the same names.
 
 mod etf;
 mod json;

@@ -1,7 +1,7 @@
 //! Bodies from one encoding into another, without a tree.
 //!
-//! Beside [`encoding::read`](super::read) and [`encoding::write`](super::write) this is the second way, for another purpose.
-//! Those make a [`Value`](super::Value) that somebody looks into: keys are sorted, of one key twice the last holds, and there are at most
+//! Beside [`encoding::read`](super::read()) and [`encoding::write`](super::write()) this is the second way, for another purpose.
+//! Those make a [`Value`] that somebody looks into: keys are sorted, of one key twice the last holds, and there are at most
 //! [`MOST_VALUES`](super::MOST_VALUES). Here nobody looks: each value is written as soon as it is read. So a body may be as
 //! large as RabbitMQ takes it, costs no memory but what comes out, and keeps its order, and keys that come twice. What a value is in each
 //! encoding is decided once, by the pieces that both ways share.
