@@ -85,30 +85,7 @@ async fn an_env_file_that_is_none_is_told_without_its_content() {
 }
 
 /// As sinGateway's documentation shows its file, but for the comma behind a quoted value that stands there.
-const SINGATEWAY: &str = r#"
-token: "YOUR_BOT_TOKEN"
-redisDSN: "redis://localhost"
-singyeongDSN: "singyeong://gateway@localhost:4567"
-loggingLevel: "INFO"
-intents: 513
-clustering:
-  enabled: true
-  clusterCount: 2
-  clusterShards: 4
-forwarding:
-  - type: "send"
-    target:
-      application: "worker"
-      ops:
-        - path: "/events"
-          op: "$in"
-          to:
-            value: "{{EVENT}}"
-    events:
-      - "READY"
-      - "GUILD_CREATE"
-      - "MESSAGE_CREATE"
-"#;
+const SINGATEWAY: &str = include_str!("data/singateway.yml");
 
 #[tokio::test]
 async fn singateways_file_serves_as_it_is() {
@@ -139,7 +116,7 @@ async fn singateways_file_serves_as_it_is() {
     std::fs::write(&path, SINGATEWAY.replace("\"/events\"", "\"/events\",")).expect("written");
     let Done { code, stderr, .. } = done(optic(&["--config", file, "--cluster", "0"])).await;
     let expected =
-        format!("optic: --config {file}: line 15, column 26: not YAML: a comma stands behind a quoted value");
+        format!("optic: --config {file}: line 19, column 26: not YAML: a comma stands behind a quoted value");
     assert_eq!(code, Some(78));
     assert!(stderr.starts_with(&expected), "{stderr}");
 }

@@ -3,34 +3,7 @@ use std::path::Path;
 use super::*;
 
 /// As sinGateway's documentation shows its file, the commas that stand there taken away.
-const SINGATEWAY: &str = r#"
-token: "YOUR_BOT_TOKEN"
-redisDSN: "redis://localhost"
-singyeongDSN: "singyeong://gateway@localhost:4567"
-
-loggingLevel: "INFO"
-
-intents: 513
-
-clustering:
-  enabled: true
-  clusterCount: 2  # How many clusters?
-  clusterShards: 4
-
-forwarding:
-  - type: "send"
-    target:
-      application: "worker"
-      ops:
-        - path: "/events"
-          op: "$in"
-          to:
-            value: "{{EVENT}}"
-    events:
-      - "READY"
-      # GUILDS
-      - "GUILD_CREATE"
-"#;
+const SINGATEWAY: &str = include_str!("../../../tests/data/singateway.yml");
 
 fn read(name: &str, text: &str) -> Result<FileSettings, FileError> {
     FileSettings::read(Path::new(name), text)
@@ -71,7 +44,7 @@ fn a_comma_behind_a_value_is_told_with_its_place_and_the_remedy() {
     let error = read("config.yaml", &text).expect_err("no YAML");
     assert_eq!(
         error.to_string(),
-        "line 20, column 26: not YAML: a comma stands behind a quoted value; take it away, here and wherever a line ends so"
+        "line 19, column 26: not YAML: a comma stands behind a quoted value; take it away, here and wherever a line ends so"
     );
 }
 
