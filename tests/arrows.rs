@@ -125,7 +125,7 @@ const SANS_IO: [&str; 91] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 38] = [
+const DRIVERS: [&str; 39] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -164,6 +164,7 @@ const DRIVERS: [&str; 38] = [
     "websocket/doors",
     "websocket/http",
     "websocket/server",
+    "websocket/socket",
 ];
 
 /// In these folders everything is either sans-I/O or a driver.

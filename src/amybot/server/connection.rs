@@ -20,12 +20,10 @@ use super::session::{Action, Close, Due, Session};
 use crate::amybot::internal::Client;
 use crate::websocket::frames::{self, FrameKind, Incoming, Reader};
 use crate::websocket::http::Opened;
+use crate::websocket::socket;
 
 /// So many frames are handled before others get their turn.
 const FRAMES_A_TURN: usize = 32;
-
-/// So much is read at a time.
-const CHUNK: usize = 16 << 10;
 
 /// While so much waits to be written, nothing more is read: what is read may have to be answered.
 const ENOUGH: usize = 64 << 10;
@@ -197,12 +195,7 @@ impl Connection {
     async fn wait(&mut self, stop: &CancellationToken) -> Result<(), End> {
         let reads = self.may_read();
         self.is_paused |= !reads;
-        let interest = match (reads, self.out.is_empty()) {
-            (true, true) => Some(Interest::READABLE),
-            (true, false) => Some(Interest::READABLE | Interest::WRITABLE),
-            (false, false) => Some(Interest::WRITABLE),
-            (false, true) => None,
-        };
+        let interest = socket::interest(reads, !self.out.is_empty());
         let silent = reads.then(|| self.session.deadline());
         let deadline = [silent, self.out.deadline()].into_iter().flatten().min();
         tokio::select! {
@@ -241,17 +234,7 @@ impl Connection {
 
     /// Reads once; what came is handled in the next turn.
     fn read(&mut self) -> Result<(), End> {
-        let mut chunk = [0; CHUNK];
-        match self.stream.try_read(&mut chunk) {
-            Ok(0) => Err(End::Lost),
-            Ok(count) => {
-                self.reader.push(&chunk[..count]);
-                Ok(())
-            }
-            // Woken for nothing.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        if socket::read(&self.stream, &mut self.reader)? { Ok(()) } else { Err(End::Lost) }
     }
 }
 

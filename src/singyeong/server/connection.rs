@@ -33,12 +33,10 @@ use crate::singyeong::query::Query;
 use crate::singyeong::session::{Action, Registration, Session};
 use crate::websocket::frames::{self, Fault, Incoming, Reader};
 use crate::websocket::http::Opened;
+use crate::websocket::socket;
 
 /// So many frames are handled before others get their turn.
 const FRAMES_A_TURN: usize = 32;
-
-/// So much is read at a time.
-const CHUNK: usize = 16 << 10;
 
 /// How long dispatches may take that are under way when the server closes, and how long the client may take to read the rest.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -201,12 +199,7 @@ impl Connection {
     async fn wait(&mut self, stop: &CancellationToken) -> Result<(), End> {
         let reads = self.may_read();
         self.is_paused |= !reads;
-        let interest = match (reads, self.wire.is_empty()) {
-            (true, true) => Some(Interest::READABLE),
-            (true, false) => Some(Interest::READABLE | Interest::WRITABLE),
-            (false, false) => Some(Interest::WRITABLE),
-            (false, true) => None,
-        };
+        let interest = socket::interest(reads, !self.wire.is_empty());
         let idle = self.session.deadline().filter(|_| reads);
         let deadline = [idle, self.wire.deadline(), self.outbox.deadline()].into_iter().flatten().min();
         tokio::select! {
@@ -242,17 +235,7 @@ impl Connection {
 
     /// Reads once; what came is handled in the next turn.
     fn read(&mut self) -> Result<(), End> {
-        let mut chunk = [0; CHUNK];
-        match self.stream.try_read(&mut chunk) {
-            Ok(0) => Err(End::Lost),
-            Ok(count) => {
-                self.reader.push(&chunk[..count]);
-                Ok(())
-            }
-            // Woken for nothing.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        if socket::read(&self.stream, &mut self.reader)? { Ok(()) } else { Err(End::Lost) }
     }
 
     /// Whether somebody wants something of it.
