@@ -37,6 +37,9 @@ pub mod amqp;
 pub mod spectacles;
 pub mod stdio;
 
+// What can be seen of it.
+pub mod seen;
+
 // All of it at work, and what it takes.
 pub mod config;
 pub mod http;

@@ -12,7 +12,7 @@ const CORE: [&str; 10] =
     ["broker", "clock", "cluster", "discord", "encoding", "ledger", "passwords", "secret", "session_store", "tls"];
 
 /// Everything at the top that is no core, be it an adapter or above one.
-const OUTSIDE: [&str; 14] = [
+const OUTSIDE: [&str; 15] = [
     "amqp",
     "amybot",
     "cli",
@@ -21,6 +21,7 @@ const OUTSIDE: [&str; 14] = [
     "http",
     "logging",
     "memory",
+    "seen",
     "service",
     "simulator",
     "singyeong",
@@ -30,7 +31,7 @@ const OUTSIDE: [&str; 14] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 91] = [
+const SANS_IO: [&str; 92] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -83,6 +84,7 @@ const SANS_IO: [&str; 91] = [
     "ledger",
     "passwords",
     "secret",
+    "seen",
     "session_store",
     "simulator/compress",
     "simulator/config",

@@ -11,10 +11,12 @@
 mod admin;
 mod answer;
 mod health;
+mod lookout;
 mod server;
 mod site;
 
 pub use admin::{Admin, Services};
 pub use health::{Health, ShardHealth, Snapshot};
+pub use lookout::{ClientsError, Lookout};
 pub use server::{BindError, Server};
 pub use site::Site;
