@@ -12,6 +12,7 @@ mod admin;
 mod answer;
 mod health;
 mod lookout;
+pub mod metrics;
 pub mod page;
 mod server;
 mod site;
