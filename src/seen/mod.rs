@@ -5,6 +5,7 @@
 //! sample    one process over five seconds: what charts are drawn of
 //! whole     all processes, as one of them knows them
 //! clients   신경's clients, and why a query means them or not
+//! simulated all of it invented, for tests
 //! ```
 //!
 //! Data alone: knows no socket, no broker and no page. The metrics, the page, and what processes tell each other for it are all
@@ -13,6 +14,7 @@
 pub mod clients;
 pub mod report;
 pub mod sample;
+pub mod simulated;
 pub mod whole;
 
 pub use self::report::Report;

@@ -205,9 +205,14 @@ impl Service {
     async fn serve(&mut self, config: &Config, stop: &CancellationToken) -> Result<(), ServiceError> {
         if let Some(address) = config.http {
             let server = http::Server::bind(address).await?;
-            info!(address = %server.address(), "health is served at /health/live and /health/ready");
-            let admin = http::Admin::new(config.http_token.clone(), self.view.clone());
-            let site = http::Site::new(self.view.clone()).with_admin(admin);
+            info!(address = %server.address(), "health is served at /health/live and /health/ready, and the page at /");
+            if !address.ip().is_loopback() && config.http_token.is_none() {
+                info!("HTTP_TOKEN is not set: the page at / shows nothing but on this machine itself, by localhost");
+            }
+            let readers = Arc::new(http::Readers::new(config.http_token.clone()));
+            let admin = http::Admin::new(readers.clone(), self.view.clone());
+            let page = http::Page::new(readers, self.view.clone());
+            let site = http::Site::new(self.view.clone()).with_admin(admin).with_page(page);
             let stop = self.carriers.clone();
             self.tasks.spawn(async move {
                 server.run(site, stop).await;

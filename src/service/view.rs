@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::amqp::admin::Admin;
@@ -12,11 +13,15 @@ use crate::amqp::publisher::{Counters, Publisher};
 use crate::amybot::bridge::{AskError, Bridge};
 use crate::amybot::internal::{Internal, InternalAnswer};
 use crate::broker::{Broker, BrokerState};
+use crate::clock::unix_millis;
 use crate::cluster::fence::Fence;
+use crate::cluster::node::NodeId;
 use crate::discord::ids::ShardId;
 use crate::discord::session::State;
 use crate::discord::shard::status::Status;
-use crate::http::{Health, Services, ShardHealth, Snapshot};
+use crate::http::{ClientsError, Health, Lookout, Services, ShardHealth, Snapshot};
+use crate::seen::Whole;
+use crate::seen::clients::{ClientsAnswer, ClientsQuestion, Nerve};
 
 /// What can be seen of a running service.
 #[derive(Default)]
@@ -31,6 +36,10 @@ pub struct View {
     pub(super) fence: OnceLock<Fence>,
     /// The way to the coordinator of amybot's services.
     pub(super) amybot: OnceLock<Bridge>,
+    /// How all processes are.
+    pub(super) lookout: OnceLock<Arc<dyn Lookout>>,
+    /// Who knows 신경's clients, if they are served here.
+    pub(super) nerve: OnceLock<Arc<dyn Nerve>>,
     pub(super) stopping: CancellationToken,
 }
 
@@ -134,6 +143,25 @@ impl Services for View {
     fn ask(&self, what: Internal) -> BoxFuture<'static, Result<InternalAnswer, AskError>> {
         let bridge = self.amybot.get().cloned();
         Box::pin(async move { bridge.ok_or(AskError::Off)?.ask(what).await })
+    }
+}
+
+impl Lookout for View {
+    fn look(&self) -> watch::Receiver<Arc<Whole>> {
+        let unknown = || {
+            let here = NodeId::of_run("", 0);
+            let whole = Whole { at: unix_millis(), here, processes: Vec::new(), history: Arc::default() };
+            // Its end is told at once: who looks comes back.
+            watch::Sender::new(Arc::new(whole)).subscribe()
+        };
+        self.lookout.get().map_or_else(unknown, |lookout| lookout.look())
+    }
+
+    fn clients(&self, question: ClientsQuestion) -> BoxFuture<'static, Result<ClientsAnswer, ClientsError>> {
+        match self.lookout.get() {
+            Some(lookout) => lookout.clients(question),
+            None => Box::pin(std::future::ready(Err(ClientsError::NoAnswer))),
+        }
     }
 }
 
