@@ -37,8 +37,8 @@ use crate::seen::whole::Whole;
 /// How often all are asked.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Who has not answered by then is shown as it was, in this round.
-const WAIT: Duration = Duration::from_millis(500);
+/// Who has not answered after this part of a round is shown as it was.
+const WAIT: u32 = 4;
 
 /// For so long after an answer another may be just behind it.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -66,6 +66,7 @@ pub struct Watch(Arc<Shared>);
 
 struct Shared {
     node: NodeId,
+    every: Duration,
     reporter: Arc<dyn Reporter>,
     queues: QueueBook,
     /// Set once it is known that they are served here.
@@ -89,10 +90,16 @@ impl Watch {
     /// How the process `node` of this reporter is. Others are seen once it is [connected](Self::connect). As long as somebody
     /// looks, `queues` are.
     pub fn new(node: NodeId, reporter: Arc<dyn Reporter>, queues: QueueBook) -> Self {
+        Self::in_rounds_of(EVERY, node, reporter, queues)
+    }
+
+    /// The same at another pace.
+    pub fn in_rounds_of(every: Duration, node: NodeId, reporter: Arc<dyn Reporter>, queues: QueueBook) -> Self {
         let nobody = Whole { at: 0, here: node.clone(), processes: Vec::new(), history: Arc::default() };
         Self(Arc::new(Shared {
             merge: Mutex::new(Merge::new(node.clone())),
             node,
+            every,
             reporter,
             queues,
             nerve: OnceLock::new(),
@@ -148,7 +155,7 @@ impl Watch {
     async fn look_around(&self) {
         let shared = &*self.0;
         let began = Instant::now();
-        let mut rounds = interval(EVERY);
+        let mut rounds = interval(shared.every);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waiting: Option<Waiting> = None;
         // One at most: it takes less than a round.
@@ -167,7 +174,7 @@ impl Watch {
                             asking.push(self.ask(survey, Ask::Report(since)));
                         }
                     }
-                    show_at = Some(Instant::now() + if waiting.is_some() { WAIT } else { Duration::ZERO });
+                    show_at = Some(Instant::now() + if waiting.is_some() { shared.every / WAIT } else { Duration::ZERO });
                 }
                 Some(is_asked) = asking.next() => {
                     if is_asked {
