@@ -6,6 +6,7 @@ import pathlib
 import re
 import select
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -28,6 +29,13 @@ def broker(name):
         yield subprocess.run([script, "start"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     finally:
         subprocess.run([script, "drop-all"], check=True)
+
+
+def free_address():
+    """Where nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return "127.0.0.1:%d" % probe.getsockname()[1]
 
 
 class Process:

@@ -7,22 +7,22 @@
 //! Knows no queue and no clock. What changes is stored before anything that follows from it is done: [`Action::Store`] comes
 //! first, and nothing behind it until [`stored`](Coordinator::stored). So whoever takes over knows of everything that was said.
 
+mod record;
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use serde::{Deserialize, Serialize};
-
+pub use self::record::Unrestorable;
+pub use self::words::{Action, Fate, Letter, Proxied, Refused, Said};
 use super::answer::Answer;
-use super::internal::{Client, Instance, Order, Over, Service, Services};
+use super::internal::{Instance, Order, Over, Service, Services};
 use super::member::{Address, Member};
-use super::message::{Message, Opcode, Refusal, Request, ServiceName, Topics};
+use super::message::{Opcode, Request, ServiceName, Topics};
 use super::optics::{Optics, Runs};
 use super::pool::{Holding, Pool};
 use crate::cluster::node::NodeId;
 use crate::discord::ids::ShardId;
-use crate::encoding::Dialect;
 
-/// Of what is stored.
-const VERSION: u32 = 1;
 /// So many instances are known at a time: each is a part of what is stored.
 const MOST_MEMBERS: usize = 4096;
 /// So many bytes of topics they have in all.
@@ -52,182 +52,12 @@ pub struct Coordinator {
     storing: Option<u64>,
 }
 
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Keep this, then say [`stored`](Coordinator::stored).
-    Store(Vec<u8>),
-    /// Wait for the shard's turn to identify, then say [`turn`](Coordinator::turn). Asked once until then.
-    AskTurn(ShardId),
-    /// Say this to an instance; the loss of its queue is [`queue_gone`](Coordinator::queue_gone).
-    Send(Letter),
-}
-
-/// Something to be said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Letter {
-    /// To whom.
-    pub to: Address,
-    /// In which form.
-    pub dialect: Dialect,
-    /// What it answers, as its asker named it.
-    pub correlation_id: Option<String>,
-    /// What is said. That a shard is accepted is told back by [`accepted`](Coordinator::accepted).
-    pub answer: Answer,
-}
-
-/// A message of a service with what came beside it.
-#[derive(Clone, Debug)]
-pub struct Said<'a> {
-    /// Who says it.
-    pub from: &'a Address,
-    /// In which form.
-    pub dialect: Dialect,
-    /// Its name for the answer.
-    pub correlation_id: Option<&'a str>,
-    /// Its name for the message.
-    pub message_id: Option<&'a str>,
-    /// Its number, where a process tells it of a websocket connection: larger than those before it. The same may be told twice.
-    pub number: Option<u64>,
-    /// Whether it was delivered before, to us or to who was here before.
-    pub redelivered: bool,
-    /// What it says.
-    pub message: &'a Message,
-}
-
-/// What becomes of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It is done with the actions that it led to.
-    Done,
-    /// It is to be passed on.
-    Proxied(Proxied),
-    /// It is not done, and its sender is told why.
-    Refused(Refused),
-}
-
-/// A message that is passed on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proxied {
-    /// Who says it.
-    pub source: ServiceName,
-    /// The key under which it goes.
-    pub topic: Box<str>,
-    /// The websocket services that want it.
-    pub to: Vec<Client>,
-}
-
-/// Why something is not done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// For what the message says.
-    #[error(transparent)]
-    Message(#[from] Refusal),
-    /// Its sender said before that it is somebody else.
-    #[error("it is sent by {said:?}, but who sends it identified as \"{known}\"")]
-    OtherName {
-        /// By which name it identified.
-        known: ServiceName,
-        /// Who it says that it is.
-        said: ServiceName,
-    },
-    /// No shard is free.
-    #[error("no shard is free: services have all of the bot's {shard_count} that Optic does not run itself")]
-    UsedUp {
-        /// In how many shards the bot is split.
-        shard_count: u32,
-    },
-    /// It is not known which shards there are.
-    #[error("no shard is given: AMYBOT_SHARD_COUNT is not set")]
-    NoCount,
-    /// It gives back what it does not have.
-    #[error("shard {0} is not its own")]
-    NotItsShard(ShardId),
-    /// There are too many instances already.
-    #[error("there are {MOST_MEMBERS} instances of services already")]
-    TooManyMembers,
-    /// There are too many topics already.
-    #[error("the topics of all services have more than {MOST_TOPIC_BYTES} bytes")]
-    TooManyTopics,
-}
-
-/// What was kept cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unrestorable {
-    /// Another Optic's.
-    #[error("what is stored of services is of version {0}, and this Optic knows {VERSION}")]
-    Version(u32),
-    /// Nothing of ours.
-    #[error("what is stored of services cannot be read: {0}")]
-    Malformed(String),
-}
-
-#[derive(Serialize, Deserialize)]
-struct Record {
-    version: u32,
-    came: u64,
-    members: Vec<Member>,
-    shards: BTreeMap<ShardId, Holding>,
-    #[serde(default)]
-    shard_count: Option<u32>,
-    #[serde(default)]
-    optics: BTreeMap<NodeId, Runs>,
-}
-
-#[derive(Deserialize)]
-struct Version {
-    version: u32,
-}
-
 impl Coordinator {
     /// The first of a group: nobody has anything. Without a count no shard is given, until a process has told one.
     pub fn new(shard_count: impl Into<Option<u32>>, noticed: BTreeSet<ShardId>) -> Self {
         let shard_count = shard_count.into();
         let pool = Pool::new(shard_count.unwrap_or(0), noticed.clone());
         Self { shard_count, noticed, ..Self::with(pool, BTreeMap::new(), 0) }
-    }
-
-    /// Who takes over, with what was stored; without a count with that which was. Everybody in it is to be looked for.
-    ///
-    /// # Errors
-    /// It cannot be read. Nobody is to go on without it: shards could be given twice.
-    pub fn restored(
-        record: &[u8],
-        shard_count: impl Into<Option<u32>>,
-        noticed: BTreeSet<ShardId>,
-    ) -> Result<Self, Unrestorable> {
-        let malformed = |error: serde_json::Error| Unrestorable::Malformed(error.to_string());
-        let version: Version = serde_json::from_slice(record).map_err(malformed)?;
-        if version.version != VERSION {
-            return Err(Unrestorable::Version(version.version));
-        }
-        let record: Record = serde_json::from_slice(record).map_err(malformed)?;
-        let members: BTreeMap<Over, Member> =
-            record.members.into_iter().map(|member| (member.address.over(), member)).collect();
-        let is_known = |holding: &Holding| members.contains_key(&holding.by);
-        let shards: BTreeMap<ShardId, Holding> =
-            record.shards.into_iter().filter(|(_, holding)| is_known(holding)).collect();
-        let shard_count = shard_count.into().or(record.shard_count);
-        let optics = Optics::from(record.optics);
-        let all = noticed.iter().copied().chain(optics.shards()).collect();
-        let pool = Pool::restored(shard_count.unwrap_or(0), all, shards);
-        let mut restored = Self { shard_count, optics, noticed, ..Self::with(pool, members, record.came) };
-        restored.go_on();
-        Ok(restored)
-    }
-
-    /// In how many shards the bot was split by who stored this, if it knew.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn recorded_count(record: &[u8]) -> Result<Option<u32>, Unrestorable> {
-        #[derive(Deserialize)]
-        struct Counted {
-            #[serde(default)]
-            shard_count: Option<u32>,
-        }
-        let counted: Result<Counted, _> = serde_json::from_slice(record);
-        counted.map(|counted| counted.shard_count).map_err(|error| Unrestorable::Malformed(error.to_string()))
     }
 
     fn with(pool: Pool, members: BTreeMap<Over, Member>, came: u64) -> Self {
@@ -664,18 +494,6 @@ impl Coordinator {
             pool.holding(*shard).is_some_and(|holding| is_websocket(&holding.by) != is_websocket(over))
         };
         self.doubted.retain(is_of_other_queue);
-    }
-
-    fn record(&self) -> Vec<u8> {
-        let record = Record {
-            version: VERSION,
-            came: self.came,
-            members: self.members.values().cloned().collect(),
-            shards: self.pool.held().clone(),
-            shard_count: self.shard_count,
-            optics: self.optics.record(),
-        };
-        serde_json::to_vec(&record).expect("all keys are texts")
     }
 }
 

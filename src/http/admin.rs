@@ -1,33 +1,25 @@
-//! The admin interface: who knows `HTTP_TOKEN` sees amybot's services and has them stop or start anew (spec/amybot.md, "Admin
-//! interface").
-//!
-//! The token comes in the header `Authorization` and nowhere else: no page of another site can have a browser send it. Wrong ones
-//! are answered late, and few at a time wait, so that they keep nobody from asking for health.
+//! The admin interface: who may read sees amybot's services, and who knows `HTTP_TOKEN` has them stop or start anew
+//! (spec/amybot.md, "Admin interface").
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, StatusCode};
 use tokio::sync::Semaphore;
 use tracing::info;
 
 use super::answer::{Answer, allowing, error, json};
+use super::readers::Readers;
 use crate::amybot::bridge::AskError;
 use crate::amybot::internal::{Internal, InternalAnswer, Order};
 use crate::amybot::message::ServiceName;
-use crate::passwords::{Passwords, Verdict};
-use crate::secret::Secret;
 
 /// Where the services are.
 const SERVICES: &str = "/api/amybot/services";
-
-/// So many wrong tokens wait for their answer; the rest is refused at once.
-const MOST_WAITING: usize = 8;
 
 /// So many questions are answered at a time.
 const MOST_AT_ONCE: usize = 8;
@@ -46,10 +38,8 @@ pub trait Services: Send + Sync + 'static {
 
 /// See the module.
 pub struct Admin {
-    /// `None`: nobody is let in.
-    passwords: Option<Passwords>,
+    readers: Arc<Readers>,
     services: Arc<dyn Services>,
-    waiting: Semaphore,
     asking: Semaphore,
 }
 
@@ -60,14 +50,9 @@ enum Asked {
 }
 
 impl Admin {
-    /// For those who know this token.
-    pub fn new(token: Option<Secret>, services: Arc<dyn Services>) -> Self {
-        Self {
-            passwords: token.map(|token| Passwords::new(Some(token))),
-            services,
-            waiting: Semaphore::new(MOST_WAITING),
-            asking: Semaphore::new(MOST_AT_ONCE),
-        }
+    /// For these.
+    pub fn new(readers: Arc<Readers>, services: Arc<dyn Services>) -> Self {
+        Self { readers, services, asking: Semaphore::new(MOST_AT_ONCE) }
     }
 
     /// Answers a request of this address.
@@ -76,33 +61,17 @@ impl Admin {
         B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
         let answered = async {
-            self.authorised(request.headers(), peer).await?;
+            // What there is, is no secret; whether somebody may have it done is asked before anything is read.
+            if matches!(*request.method(), Method::GET | Method::HEAD) {
+                self.readers.may_read(&request, peer).await?;
+            } else {
+                self.readers.may_act(&request, peer).await?;
+            }
             let asked = route(request.method(), request.uri().path())?;
             passed_over(request.into_body()).await?;
             Ok(self.carry_out(asked, peer).await)
         };
         answered.await.unwrap_or_else(|refusal: Box<Answer>| *refusal)
-    }
-
-    /// Whoever may not, waits for the answer: tokens are not to be tried out quickly.
-    async fn authorised(&self, headers: &HeaderMap, peer: IpAddr) -> Result<(), Box<Answer>> {
-        let Some(passwords) = &self.passwords else {
-            return Err(error(StatusCode::FORBIDDEN, "there is no admin interface: HTTP_TOKEN is not set").into());
-        };
-        let too_many = || error(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens: come back later").into();
-        match passwords.check(bearer(headers), peer, Instant::now()) {
-            Verdict::Right => return Ok(()),
-            Verdict::TooMany => return Err(too_many()),
-            Verdict::Wrong(Duration::ZERO) => {}
-            Verdict::Wrong(wait) => {
-                let _waiting = self.waiting.try_acquire().map_err(|_| too_many())?;
-                tokio::time::sleep(wait).await;
-            }
-        }
-        let text = "the header \"Authorization: Bearer <HTTP_TOKEN>\" is missing, or the token is wrong";
-        let mut refusal = error(StatusCode::UNAUTHORIZED, text);
-        refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        Err(refusal.into())
     }
 
     async fn carry_out(&self, asked: Asked, peer: IpAddr) -> Answer {
@@ -126,12 +95,6 @@ impl Admin {
             },
         }
     }
-}
-
-/// What the scheme `Bearer` carries.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn route(method: &Method, path: &str) -> Result<Asked, Box<Answer>> {

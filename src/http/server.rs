@@ -1,19 +1,24 @@
-//! The server: one request a connection, few connections, none for long.
+//! The server: one request a connection, few connections, none for long but those that an answer without an end is read by.
+//!
+//! Such an answer gives its connection's place to the next: it is the page's to say how many of them there are, and orchestrators
+//! that ask for health never wait for them. Nothing is kept for who does not read: an answer's next part is made when there is room
+//! for it, and who takes nothing for a while is let go.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use super::patient::Patient;
 use super::site::Site;
 
 /// Probes are few; more than these wait in the kernel's queue.
@@ -22,21 +27,34 @@ const MOST_CONNECTIONS: usize = 64;
 /// Who has not sent the head of a request by then is let go.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 5 });
 
-/// Who has not read the answer by then, too. A wrong token's answer alone may take twenty seconds.
+/// Who has not read the answer by then, too, if it has an end. A wrong token's answer alone may take twenty seconds.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Who has taken nothing for so long is gone, or looks elsewhere.
+const READ_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
+
+/// Bytes that the system keeps for one who does not read: more would only be old news, and later told from a reader.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// The pause after a failed accept: what makes it fail, such as too many open files, goes on for a while.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Why the server cannot be where `HTTP_ADDRESS` says.
+/// Why a server cannot be where its variable says.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Something else is there.
-    #[error("HTTP_ADDRESS={0}: another program has this port; set another one, or HTTP_ADDRESS=off")]
-    Taken(SocketAddr),
+    #[error("{variable}={address}: another program has this port; set another one, or {variable}=off")]
+    Taken {
+        /// The variable that has the address.
+        variable: &'static str,
+        /// Where.
+        address: SocketAddr,
+    },
     /// The address is not this machine's, the port is a privileged one, or the like.
-    #[error("HTTP_ADDRESS={address}: cannot listen there: {source}; set another one, or HTTP_ADDRESS=off")]
+    #[error("{variable}={address}: cannot listen there: {source}; set another one, or {variable}=off")]
     Refused {
+        /// The variable that has the address.
+        variable: &'static str,
         /// Where.
         address: SocketAddr,
         /// The system's reason.
@@ -52,15 +70,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens. Port 0 takes any that is free.
+    /// Listens where `HTTP_ADDRESS` says. Port 0 takes any that is free.
     ///
     /// # Errors
     ///
     /// The address is taken, or cannot be listened on.
     pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        Self::bind_for("HTTP_ADDRESS", address).await
+    }
+
+    /// Listens where this variable says.
+    ///
+    /// # Errors
+    ///
+    /// The address is taken, or cannot be listened on.
+    pub async fn bind_for(variable: &'static str, address: SocketAddr) -> Result<Self, BindError> {
         let refused = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::Taken(address),
-            _ => BindError::Refused { address, source },
+            io::ErrorKind::AddrInUse => BindError::Taken { variable, address },
+            _ => BindError::Refused { variable, address, source },
         };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
@@ -95,8 +122,7 @@ impl Server {
                     Ok((stream, peer)) => {
                         let site = Arc::clone(&site);
                         connections.spawn(async move {
-                            answer_one(stream, peer.ip(), site).await;
-                            drop(place);
+                            answer_one(stream, peer.ip(), site, place).await;
                         });
                     }
                     Err(failure) => {
@@ -113,21 +139,39 @@ impl Server {
     }
 }
 
-async fn answer_one(stream: TcpStream, peer: IpAddr, site: Arc<Site>) {
-    let service = service_fn(move |request| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(site.respond(request, peer).await) }
-    });
+async fn answer_one(stream: TcpStream, peer: IpAddr, site: Arc<Site>, place: OwnedSemaphorePermit) {
+    // As large as it is without.
+    let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
+    // None from then on when the answer has no end.
+    let place = Arc::new(Mutex::new(Some(place)));
+    let held = || place.lock().unwrap_or_else(PoisonError::into_inner);
+    let service = {
+        let place = Arc::clone(&place);
+        service_fn(move |request| {
+            let (site, place) = (Arc::clone(&site), Arc::clone(&place));
+            async move {
+                let answer = site.respond(request, peer).await;
+                if answer.body().is_stream() {
+                    drop(place.lock().unwrap_or_else(PoisonError::into_inner).take());
+                }
+                Ok::<_, Infallible>(answer)
+            }
+        })
+    };
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .keep_alive(false)
         .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(failure)) => debug!(%failure, "a request was not to be read"),
-        Err(_) => debug!("an answer was not read in time"),
+        .serve_connection(TokioIo::new(Patient::new(stream, READ_TIMEOUT)), service);
+    tokio::pin!(connection);
+    let ended = match tokio::time::timeout(CONNECTION_TIMEOUT, &mut connection).await {
+        Err(_) if held().is_none() => connection.await,
+        Err(_) => return debug!("an answer was not read in time"),
+        Ok(ended) => ended,
+    };
+    if let Err(failure) = ended {
+        debug!(%failure, "a request was not to be read, or its answer was not");
     }
 }
 

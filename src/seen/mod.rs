@@ -5,6 +5,7 @@
 //! sample    one process over five seconds: what charts are drawn of
 //! whole     all processes, as one of them knows them
 //! clients   신경's clients, and why a query means them or not
+//! simulated all of it invented, for tests
 //!
 //! question  what processes ask each other for it, and answer
 //! merge     answers as a whole: who is there, who does not answer any more
@@ -22,6 +23,7 @@ pub mod merge;
 pub mod question;
 pub mod report;
 pub mod sample;
+pub mod simulated;
 pub mod whole;
 
 pub use self::report::Report;

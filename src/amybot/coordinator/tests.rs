@@ -4,8 +4,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::amybot::internal::Client;
+use crate::amybot::message::{Message, Refusal};
 use crate::cluster::node::NodeId;
-use crate::encoding::Encoding;
+use crate::encoding::{Dialect, Encoding};
 
 const JSON: Dialect = Dialect::Plain(Encoding::Json);
 

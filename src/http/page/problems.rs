@@ -1,0 +1,190 @@
+//! What a person on call has to know, in words, the worst first.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::shards::{self, Shard};
+use super::state::IdentifiesView;
+use crate::cluster::ranges;
+use crate::discord::ids::ShardId;
+use crate::seen::Whole;
+use crate::seen::report::{Mode, QueueReport, ShardState};
+
+/// So many are told; the rest is among them somewhere on the page.
+const MOST: usize = 10;
+
+/// RabbitMQ confirms within milliseconds: who waits so long has a reason to look.
+const LONG_LATENCY_MS: f64 = 1000.0;
+
+/// The problems of this.
+pub fn of(whole: &Whole, queues: &[&QueueReport], identifies: Option<&IdentifiesView>) -> Vec<String> {
+    let shards = shards::of(whole);
+    let mut told = refused(&shards);
+    told.extend(brokers(whole));
+    told.extend(silent(whole));
+    told.extend(unowned(whole, &shards));
+    told.extend(unconnected(whole, &shards));
+    told.extend(missing(whole));
+    told.extend(latency(whole));
+    told.extend(starts(whole, &shards, identifies));
+    told.extend(unread(queues));
+    let more = (told.len() > MOST).then(|| told.split_off(MOST - 1).len());
+    told.extend(more.map(|more| format!("and {more} more")));
+    told
+}
+
+/// Shards that never come back by themselves.
+fn refused(shards: &[Shard<'_>]) -> Vec<String> {
+    let mut by_reason: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+    for (id, run) in shards.iter().filter_map(|shard| Some((shard.id, shard.run?.1))) {
+        if run.state == ShardState::Ended {
+            by_reason.entry(run.last_disconnect.as_deref().unwrap_or_default()).or_default().push(id);
+        }
+    }
+    let told = |(reason, ids): (&str, Vec<u32>)| {
+        let colon = if reason.is_empty() { "" } else { ": " };
+        format!("{} ended for good{colon}{reason}", in_words(&ids))
+    };
+    by_reason.into_iter().map(told).collect()
+}
+
+fn brokers(whole: &Whole) -> Vec<String> {
+    let told = |word: &str, says: &str| {
+        let is_so = |of: &&&str| **of == word;
+        let names: Vec<&str> = whole
+            .processes
+            .iter()
+            .filter(|process| process.answers && [&&*process.report.broker].iter().any(|of| is_so(&of)))
+            .map(|process| &*process.report.name)
+            .collect();
+        (!names.is_empty()).then(|| format!("{}: {says}", names_in_words(&names)))
+    };
+    let disconnected = told("disconnected", "the broker is not connected");
+    disconnected.into_iter().chain(told("blocked", "the broker takes nothing: a memory or disk alarm")).collect()
+}
+
+fn silent(whole: &Whole) -> Vec<String> {
+    let told = |process: &crate::seen::whole::Process| {
+        let report = &process.report;
+        let had: Vec<u32> = report.shards.iter().map(|shard| shard.id).collect();
+        let had = if had.is_empty() { String::new() } else { format!("; it had {}", in_words(&had)) };
+        format!("{} has not answered for {}{had}", report.name, ago(whole.at, process.heard_at))
+    };
+    whole.processes.iter().filter(|process| !process.answers).map(told).collect()
+}
+
+fn unowned(whole: &Whole, shards: &[Shard<'_>]) -> Option<String> {
+    let ids: Vec<u32> = shards.iter().filter(|shard| shard.run.is_none()).map(|shard| shard.id).collect();
+    let hint = match whole.processes.iter().find(|process| process.answers).map(|process| process.report.mode) {
+        Some(Mode::Leased) => "the processes share them out, or there is none that can take them",
+        _ => "no process that answers is set to run them",
+    };
+    (!ids.is_empty()).then(|| format!("{} run nowhere: {hint}", in_words(&ids)))
+}
+
+fn unconnected(whole: &Whole, shards: &[Shard<'_>]) -> Vec<String> {
+    let mut by_state: BTreeMap<ShardState, (Vec<u32>, u64)> = BTreeMap::new();
+    for (id, run) in shards.iter().filter_map(|shard| Some((shard.id, shard.run?.1))) {
+        if !matches!(run.state, ShardState::Connected | ShardState::Ended) {
+            let (ids, since) = by_state.entry(run.state).or_insert((Vec::new(), run.since));
+            ids.push(id);
+            *since = run.since.min(*since);
+        }
+    }
+    let told = |(state, (ids, since)): (ShardState, (Vec<u32>, u64))| {
+        let verb = if ids.len() == 1 { "is" } else { "are" };
+        let longest = if ids.len() == 1 { "" } else { "the longest " };
+        format!("{} {verb} {}, {longest}for {}", in_words(&ids), word(state), ago(whole.at, since))
+    };
+    let mut told: Vec<(usize, String)> = by_state.into_iter().map(|one| (one.1.0.len(), told(one))).collect();
+    told.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+    told.into_iter().map(|(_, text)| text).collect()
+}
+
+fn word(state: ShardState) -> &'static str {
+    match state {
+        ShardState::Connected => "connected",
+        ShardState::Paused => "waiting for the broker",
+        ShardState::Disconnected => "disconnected",
+        ShardState::Connecting => "connecting",
+        ShardState::Waiting => "waiting to identify",
+        ShardState::Identifying => "identifying",
+        ShardState::Resuming => "resuming",
+        ShardState::Suspended => "suspended",
+        ShardState::Ended => "ended",
+    }
+}
+
+/// What processes miss beside shards and the broker.
+fn missing(whole: &Whole) -> Vec<String> {
+    let mut by_text: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for process in whole.processes.iter().filter(|process| process.answers) {
+        for text in process.report.missing.iter().filter(|text| !is_told_otherwise(text)) {
+            by_text.entry(text).or_default().push(&process.report.name);
+        }
+    }
+    by_text.into_iter().map(|(text, names)| format!("{}: {text}", names_in_words(&names))).collect()
+}
+
+/// Readiness names shards that are not connected and how the broker is. Shards that others hold, it names, too.
+fn is_told_otherwise(missing: &str) -> bool {
+    missing.starts_with("the broker ") || (missing.starts_with("shard") && !missing.contains(" is held by "))
+}
+
+fn latency(whole: &Whole) -> Option<String> {
+    let of = |process: &crate::seen::whole::Process| process.report.publishing.filter(|_| process.answers)?.latency_ms;
+    let longest = whole.processes.iter().filter_map(of).max_by(f64::total_cmp).filter(|ms| *ms >= LONG_LATENCY_MS)?;
+    Some(format!("RabbitMQ takes {:.1} s to confirm a message", longest / 1000.0))
+}
+
+/// Fewer starts than there are shards: a restart that cannot resume would not bring all of them back.
+fn starts(whole: &Whole, shards: &[Shard<'_>], identifies: Option<&IdentifiesView>) -> Option<String> {
+    let identifies = identifies.filter(|told| (told.remaining as usize) < shards.len().min(told.total as usize))?;
+    let until = Duration::from_millis(identifies.resets_at.saturating_sub(whole.at));
+    let (left, of) = (identifies.remaining, identifies.total);
+    (!until.is_zero()).then(|| format!("{left} of {of} identifies are left for the next {}", span(until)))
+}
+
+fn unread(queues: &[&QueueReport]) -> Vec<String> {
+    let mut unread: Vec<&&QueueReport> =
+        queues.iter().filter(|queue| queue.consumers == 0 && queue.messages > 0 && queue.event.is_some()).collect();
+    unread.sort_by_key(|queue| std::cmp::Reverse(queue.messages));
+    unread.iter().map(|queue| format!("{} has no consumer, and {} messages", queue.name, queue.messages)).collect()
+}
+
+/// `shard 3`, `shards 3, 7-9`; of many parts, the first few.
+fn in_words(ids: &[u32]) -> String {
+    const LONGEST: usize = 40;
+    let text = ranges::to_text(&ids.iter().copied().map(ShardId::new).collect());
+    let shards = if ids.len() == 1 { "shard" } else { "shards" };
+    if text.len() <= LONGEST {
+        return format!("{shards} {}", text.replace(',', ", "));
+    }
+    let cut = text[..LONGEST].rfind(',').unwrap_or(LONGEST);
+    format!("{} shards ({}, …)", ids.len(), text[..cut].replace(',', ", "))
+}
+
+fn names_in_words(names: &[&str]) -> String {
+    const NAMED: usize = 3;
+    match names {
+        [first @ .., last] if first.len() < NAMED && !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        [one] => (*one).to_owned(),
+        names => {
+            format!("{} and {} more", names[..NAMED.min(names.len())].join(", "), names.len().saturating_sub(NAMED))
+        }
+    }
+}
+
+fn ago(now: u64, then: u64) -> String {
+    span(Duration::from_millis(now.saturating_sub(then)))
+}
+
+/// In the largest unit that is full.
+fn span(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds @ 120..=7199 => format!("{} min", seconds / 60),
+        seconds @ 7200..=172_799 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}

@@ -1,0 +1,368 @@
+//! All that the page is told but the shards' rows: sums over all processes, as JSON (spec/seeing.md, "What `/api/live` tells").
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::problems;
+use super::shards::{self, Number, tenths};
+use crate::cluster::node::NodeId;
+use crate::cluster::ranges;
+use crate::discord::ids::ShardId;
+use crate::seen::Whole;
+use crate::seen::report::{
+    Counted, Fate, Forwarding, Mode, QueueReport, RejectedCommand, Report, ShardState, Singyeong,
+};
+use crate::seen::whole::Process;
+
+/// So many rejected commands are shown.
+const MOST_REJECTED: usize = 20;
+
+/// How fast each process publishes: what was confirmed between its last two reports.
+pub struct Paces(BTreeMap<NodeId, Pace>);
+
+struct Pace {
+    at: u64,
+    confirmed: u64,
+    rate: f64,
+}
+
+impl Paces {
+    /// Of this; and before.
+    pub fn of(whole: &Whole, before: Option<&Self>) -> Self {
+        let reports = whole.processes.iter().filter(|process| process.answers).map(|process| &process.report);
+        let pace = |report: &Report| {
+            let confirmed = report.publishing?.confirmed;
+            let known = before.and_then(|before| before.0.get(&report.node));
+            let rate = match known {
+                Some(known) if report.at > known.at => per_second(confirmed, known.confirmed, report.at - known.at),
+                Some(known) => known.rate,
+                None => per_second(confirmed, 0, report.at.saturating_sub(report.started_at)),
+            };
+            Some((report.node.clone(), Pace { at: report.at, confirmed, rate }))
+        };
+        Self(reports.filter_map(|report| pace(report)).collect())
+    }
+
+    fn sum(&self) -> f64 {
+        self.0.values().map(|pace| pace.rate).sum()
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown to a tenth")]
+fn per_second(now: u64, before: u64, millis: u64) -> f64 {
+    now.saturating_sub(before) as f64 * 1000.0 / millis.max(1) as f64
+}
+
+/// The object's members before `all` and `shards`, and those behind; each with what joins it to them.
+pub fn write(whole: &Whole, paces: &Paces) -> (Vec<u8>, Vec<u8>) {
+    let mut head = json(&Head::of(whole));
+    head.pop();
+    head.push(b',');
+    let mut tail = json(&Tail::of(whole, paces));
+    tail.remove(0);
+    (head, tail)
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("all keys are texts")
+}
+
+#[derive(Serialize)]
+struct Head<'a> {
+    at: u64,
+    group: &'a str,
+    shard_count: u32,
+    here: &'a NodeId,
+    processes: Vec<ProcessView<'a>>,
+}
+
+#[derive(Serialize)]
+struct ProcessView<'a> {
+    node: &'a NodeId,
+    name: &'a str,
+    optic: &'a str,
+    mode: Mode,
+    started_at: u64,
+    at: u64,
+    answers: bool,
+    ready: bool,
+    missing: &'a [String],
+    broker: &'a str,
+    shards: String,
+    connected: usize,
+    cpu: f32,
+    resident_bytes: u64,
+}
+
+impl<'a> Head<'a> {
+    fn of(whole: &'a Whole) -> Self {
+        let own = whole.processes.iter().find(|process| process.report.node == whole.here);
+        let group = own.or(whole.processes.first()).map_or("", |process| &process.report.group);
+        let processes = whole.processes.iter().map(ProcessView::of).collect();
+        Self { at: whole.at, group, shard_count: shards::shard_count(whole), here: &whole.here, processes }
+    }
+}
+
+impl<'a> ProcessView<'a> {
+    fn of(Process { report, heard_at, answers }: &'a Process) -> Self {
+        let is_connected = |state| state == ShardState::Connected;
+        Self {
+            node: &report.node,
+            name: &report.name,
+            optic: &report.optic,
+            mode: report.mode,
+            started_at: report.started_at,
+            at: *heard_at,
+            answers: *answers,
+            ready: report.ready,
+            missing: &report.missing,
+            broker: &report.broker,
+            shards: ranges::to_text(&report.shards.iter().map(|shard| ShardId::new(shard.id)).collect()),
+            connected: report.shards.iter().filter(|shard| is_connected(shard.state)).count(),
+            cpu: report.resources.cpu,
+            resident_bytes: report.resources.resident_bytes,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Tail<'a> {
+    events: Vec<EventView<'a>>,
+    publishing: Option<PublishingView>,
+    commands: CommandsView<'a>,
+    identifies: Option<IdentifiesView>,
+    queues: Vec<&'a QueueReport>,
+    singyeong: Option<Singyeong>,
+    amybot: bool,
+    forwarding: Option<Forwarding>,
+    problems: Vec<String>,
+}
+
+impl<'a> Tail<'a> {
+    fn of(whole: &'a Whole, paces: &Paces) -> Self {
+        let reports: Vec<&Report> = whole.processes.iter().map(|process| &*process.report).collect();
+        let queues = queues(&reports);
+        let identifies = IdentifiesView::of(whole);
+        Self {
+            problems: problems::of(whole, &queues, identifies.as_ref()),
+            events: events(&reports, &queues),
+            publishing: PublishingView::of(whole, paces),
+            commands: CommandsView::of(&reports),
+            identifies,
+            singyeong: sum_singyeong(whole),
+            amybot: reports.iter().any(|report| report.amybot.is_some()),
+            forwarding: sum_forwarding(&reports),
+            queues,
+        }
+    }
+}
+
+/// Each queue as whoever looked at it last found it.
+fn queues<'a>(reports: &[&'a Report]) -> Vec<&'a QueueReport> {
+    let mut by_name: BTreeMap<&str, (u64, &QueueReport)> = BTreeMap::new();
+    for report in reports {
+        for queue in &report.queues {
+            let known = by_name.entry(&queue.name).or_insert((report.at, queue));
+            if report.at > known.0 {
+                *known = (report.at, queue);
+            }
+        }
+    }
+    by_name.into_values().map(|(_, queue)| queue).collect()
+}
+
+#[derive(Serialize)]
+struct EventView<'a> {
+    name: &'a str,
+    rate: Number,
+    received: u64,
+    fate: Fate,
+    messages: Option<u64>,
+    consumers: Option<u64>,
+}
+
+/// Summed by name; those that come most first.
+fn events<'a>(reports: &[&'a Report], queues: &[&QueueReport]) -> Vec<EventView<'a>> {
+    struct Sum {
+        rate: f64,
+        received: u64,
+        fate: Fate,
+    }
+    let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
+    for event in reports.iter().flat_map(|report| &report.events) {
+        let sum = sums.entry(&event.name).or_insert(Sum { rate: 0.0, received: 0, fate: event.fate });
+        sum.rate += f64::from(event.rate);
+        sum.received += event.received;
+        // Whoever publishes it has seen its queue.
+        sum.fate = if likelihood(event.fate) > likelihood(sum.fate) { event.fate } else { sum.fate };
+    }
+    let mut depths: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for queue in queues {
+        if let Some(event) = &queue.event {
+            let depth = depths.entry(event).or_default();
+            *depth = (depth.0 + queue.messages, depth.1 + queue.consumers);
+        }
+    }
+    let mut sorted: Vec<(&str, Sum)> = sums.into_iter().collect();
+    // They are in the order of their names, and stay so where they come alike.
+    sorted.sort_by(|(_, a), (_, b)| b.rate.total_cmp(&a.rate));
+    let view = |(name, sum): (&'a str, Sum)| EventView {
+        name,
+        rate: tenths(sum.rate),
+        received: sum.received,
+        fate: sum.fate,
+        messages: depths.get(name).map(|depth| depth.0),
+        consumers: depths.get(name).map(|depth| depth.1),
+    };
+    sorted.into_iter().map(view).collect()
+}
+
+const fn likelihood(fate: Fate) -> u8 {
+    match fate {
+        Fate::NotListed => 0,
+        Fate::NoQueue => 1,
+        Fate::Published => 2,
+    }
+}
+
+#[derive(Serialize)]
+struct PublishingView {
+    rate: Number,
+    /// The longest.
+    latency_ms: Option<Number>,
+    unconfirmed: u64,
+    unconfirmed_bytes: u64,
+    confirmed: u64,
+    refused: u64,
+    returned: u64,
+    abandoned: u64,
+    again: u64,
+    unconverted: u64,
+}
+
+impl PublishingView {
+    fn of(whole: &Whole, paces: &Paces) -> Option<Self> {
+        let all: Vec<_> =
+            whole.processes.iter().filter_map(|process| Some((process, process.report.publishing?))).collect();
+        // What waits in a process that does not answer is not known to wait any more.
+        let now: Vec<_> = all.iter().filter(|(process, _)| process.answers).map(|(_, publishing)| publishing).collect();
+        let latency = now.iter().filter_map(|publishing| publishing.latency_ms).max_by(f64::total_cmp);
+        (!all.is_empty()).then(|| Self {
+            rate: tenths(paces.sum()),
+            latency_ms: latency.map(tenths),
+            unconfirmed: now.iter().map(|publishing| publishing.unconfirmed).sum(),
+            unconfirmed_bytes: now.iter().map(|publishing| publishing.unconfirmed_bytes).sum(),
+            confirmed: all.iter().map(|(_, publishing)| publishing.confirmed).sum(),
+            refused: all.iter().map(|(_, publishing)| publishing.refused).sum(),
+            returned: all.iter().map(|(_, publishing)| publishing.returned).sum(),
+            abandoned: all.iter().map(|(_, publishing)| publishing.abandoned).sum(),
+            again: all.iter().map(|(_, publishing)| publishing.again).sum(),
+            unconverted: all.iter().map(|(_, publishing)| publishing.unconverted).sum(),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct CommandsView<'a> {
+    sent: u64,
+    delayed: u64,
+    held_up: u64,
+    /// The most frequent first.
+    rejected: Vec<Counted>,
+    last_rejected: Vec<RejectedView<'a>>,
+}
+
+#[derive(Serialize)]
+struct RejectedView<'a> {
+    process: &'a str,
+    #[serde(flatten)]
+    command: &'a RejectedCommand,
+}
+
+impl<'a> CommandsView<'a> {
+    fn of(reports: &[&'a Report]) -> Self {
+        let mut by_kind: BTreeMap<&str, u64> = BTreeMap::new();
+        for counted in reports.iter().flat_map(|report| &report.commands.rejected) {
+            *by_kind.entry(&counted.kind).or_default() += counted.count;
+        }
+        let mut rejected: Vec<Counted> =
+            by_kind.into_iter().map(|(kind, count)| Counted { kind: kind.to_owned(), count }).collect();
+        rejected.sort_by_key(|counted| Reverse(counted.count));
+        let view = |report: &'a Report| {
+            let view = move |command: &'a RejectedCommand| RejectedView { process: &report.name, command };
+            report.commands.last_rejected.iter().map(view)
+        };
+        let mut last_rejected: Vec<RejectedView<'_>> = reports.iter().flat_map(|report| view(report)).collect();
+        last_rejected.sort_by_key(|rejected| Reverse(rejected.command.at));
+        last_rejected.truncate(MOST_REJECTED);
+        let sum = |of: fn(&Report) -> u64| reports.iter().map(|report| of(report)).sum();
+        Self {
+            sent: sum(|report| report.commands.sent),
+            delayed: sum(|report| report.commands.delayed),
+            held_up: sum(|report| report.commands.held_up),
+            rejected,
+            last_rejected,
+        }
+    }
+}
+
+/// The bot's, over all processes.
+#[derive(Serialize)]
+pub struct IdentifiesView {
+    /// How many are left.
+    pub remaining: u32,
+    /// Of how many.
+    pub total: u32,
+    /// When they are all there again.
+    pub resets_at: u64,
+    max_concurrency: u32,
+    /// How many shards wait for their turn.
+    waiting: u32,
+}
+
+impl IdentifiesView {
+    /// As whoever was told last knows them: the others count from an earlier time, or have not heard of what was used since.
+    fn of(whole: &Whole) -> Option<Self> {
+        let told =
+            || whole.processes.iter().filter(|process| process.answers).filter_map(|process| process.report.identifies);
+        let latest = told().max_by_key(|told| (told.resets_at, Reverse(told.remaining)))?;
+        Some(Self {
+            remaining: latest.remaining,
+            total: latest.total,
+            resets_at: latest.resets_at,
+            max_concurrency: latest.max_concurrency,
+            waiting: told().map(|told| told.waiting).sum(),
+        })
+    }
+}
+
+/// Clients of a process that does not answer are connected to another by now, or will be.
+fn sum_singyeong(whole: &Whole) -> Option<Singyeong> {
+    let served = |process: &Process| Some((process.answers, process.report.singyeong?));
+    whole
+        .processes
+        .iter()
+        .filter_map(served)
+        .map(
+            |(answers, one)| if answers { one } else { Singyeong { set_aside: one.set_aside, ..Singyeong::default() } },
+        )
+        .reduce(|a, b| Singyeong {
+            clients: a.clients + b.clients,
+            restricted: a.restricted + b.restricted,
+            set_aside: a.set_aside + b.set_aside,
+        })
+}
+
+fn sum_forwarding(reports: &[&Report]) -> Option<Forwarding> {
+    reports.iter().filter_map(|report| report.forwarding).reduce(|a, b| Forwarding {
+        sent: a.sent + b.sent,
+        sent_again: a.sent_again + b.sent_again,
+        covered: a.covered + b.covered,
+        set_aside: a.set_aside + b.set_aside,
+        no_route: a.no_route + b.no_route,
+        unreadable: a.unreadable + b.unreadable,
+        connections: a.connections + b.connections,
+    })
+}
