@@ -3,6 +3,9 @@
 //! ```text
 //! service
 //! ├─ observer               looks every few seconds: rates, samples, a line a minute
+//! ├─ lookout                while somebody looks: asks all processes how they are
+//! │  ├─ survey              lost: asks, and is asked, anew
+//! │  └─ queues              while somebody looks: lost: looks again later
 //! ├─ http                   an answer fails: that request only
 //! ├─ 신경
 //! │  ├─ server              a connection fails: that client only
@@ -43,6 +46,7 @@ pub mod observer;
 mod pool;
 pub mod queues;
 mod reshard;
+mod seeing;
 mod singyeong;
 mod view;
 
@@ -56,7 +60,6 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::observer::Observer;
 use self::pool::Pool;
 pub use self::view::View;
 use crate::amqp::address::Address;
@@ -209,8 +212,7 @@ impl Service {
 
     async fn serve(&mut self, config: &Config, stop: &CancellationToken) -> Result<(), ServiceError> {
         let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
-        let (_observer, watching) = Observer::new(self.view.clone(), config, &node);
-        self.run(watching.run(self.carriers.clone()));
+        let seeing = self.start_seeing(config, &node);
         if let Some(address) = config.http {
             let server = http::Server::bind(address).await?;
             info!(address = %server.address(), "health is served at /health/live and /health/ready, and the page at /");
@@ -237,6 +239,7 @@ impl Service {
                 let rabbit = self.start_amqp(config, bot, amqp, &fence)?;
                 // Its clients need no Discord, which may be long in answering.
                 self.start_fronts(config, amqp, &rabbit.connections, &node)?;
+                self.see_others(seeing, config, amqp, &rabbit.connections, &node);
                 self.start_forwarding(config, amqp.group.as_str(), &rabbit.connections, &node);
                 let Some(discord) = self.ask_discord(bot, stop).await? else { return Ok(()) };
                 self.run_in_cluster(config, amqp, &discord, &rabbit, fence, node, stop).await
@@ -244,6 +247,7 @@ impl Service {
             (config::Broker::Amqp(amqp), None) => {
                 let connections = self.connect(amqp)?;
                 self.start_fronts(config, amqp, &connections, &node)?;
+                self.see_others(seeing, config, amqp, &connections, &node);
                 self.start_amybot_alone(config, amqp, &connections, &node);
                 info!("there is no DISCORD_TOKEN: no shard runs, and 신경 and amybot alone are served");
                 self.view.joined();

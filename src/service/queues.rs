@@ -21,8 +21,8 @@ use crate::seen::report::QueueReport;
 /// Between the beginnings of two rounds.
 const EVERY: Duration = Duration::from_secs(15);
 
-/// As long as somebody asked in this time, queues are looked at.
-const WANTED: Duration = Duration::from_secs(60);
+/// As long as somebody asked in this time, queues are looked at. Prometheus asks once a minute, unless told otherwise.
+const WANTED: Duration = Duration::from_secs(90);
 
 /// A queue that is not there is looked for again after so many rounds: five minutes.
 const SELDOM: u32 = 20;
@@ -76,7 +76,7 @@ pub struct Named {
 struct Absent(HashMap<String, u32>);
 
 impl QueueBook {
-    /// Somebody wants to know: queues are looked at from now on, for a minute.
+    /// Somebody wants to know: queues are looked at from now on, for a while.
     pub fn note_asked(&self) {
         lock(&self.0.entries).asked = Some(Instant::now());
         self.0.wanted.notify_one();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_minute_without_a_question_nothing_is_wanted() {
+    async fn after_a_while_without_a_question_nothing_is_wanted() {
         let book = QueueBook::default();
         assert!(!book.is_wanted());
         book.note_asked();

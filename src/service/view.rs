@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::queues::QueueBook;
 use crate::amqp::admin::Admin;
 use crate::amqp::publisher::{Counters, Publisher};
 use crate::amybot::bridge::{AskError, Bridge};
@@ -67,7 +68,7 @@ pub struct View {
     /// How many shards the bot has over all processes; 0: not known.
     shard_count: AtomicU32,
     /// Queues that were looked at lately.
-    queues: Mutex<Vec<QueueReport>>,
+    queues: QueueBook,
     /// What shards counted that run here no more.
     former: Mutex<Totals>,
     pub(super) stopping: CancellationToken,
@@ -140,12 +141,12 @@ impl View {
 
     /// The queues that were looked at lately.
     pub fn queues(&self) -> Vec<QueueReport> {
-        lock(&self.queues).clone()
+        self.queues.latest()
     }
 
-    /// Queues were looked at. None: nobody wants to know any more.
-    pub fn set_queues(&self, queues: Vec<QueueReport>) {
-        *lock(&self.queues) = queues;
+    /// Where that is written down, and who wants to know.
+    pub fn queue_book(&self) -> &QueueBook {
+        &self.queues
     }
 
     pub(super) fn set_shard_count(&self, shard_count: u32) {
