@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! service
-//! ├─ http                   an answer fails: that request only
+//! ├─ observer               looks every few seconds: rates, samples, a line a minute
+//! ├─ http, metrics          an answer fails: that request only
 //! ├─ 신경
 //! │  ├─ server              a connection fails: that client only
 //! │  ├─ router, queues      lost: RabbitMQ has again what was not acknowledged
@@ -37,6 +38,7 @@ mod forwarding;
 mod fronts;
 mod join;
 mod leftovers;
+pub mod observer;
 mod pool;
 mod reshard;
 mod singyeong;
@@ -52,6 +54,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::observer::Observer;
 use self::pool::Pool;
 pub use self::view::View;
 use crate::amqp::address::Address;
@@ -104,7 +107,7 @@ const FRONTS_GOODBYE: Duration = Duration::from_secs(3);
 /// Why the service ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The address for health cannot be listened on.
+    /// The address for health, or that for metrics, cannot be listened on.
     #[error(transparent)]
     Http(#[from] BindError),
     /// An address for websockets cannot be listened on.
@@ -134,6 +137,11 @@ pub enum ServiceError {
     /// A task panicked: a bug.
     #[error("a part of Optic failed: {0}")]
     Failed(JoinError),
+}
+
+/// Whether the metrics have no address of their own. Port 0 is another one each time.
+fn shares(config: &Config, metrics: &config::Prometheus) -> bool {
+    config.http == Some(metrics.address) && metrics.address.port() != 0
 }
 
 /// Runs the service until `stop`, or until it cannot go on.
@@ -203,16 +211,31 @@ impl Service {
     }
 
     async fn serve(&mut self, config: &Config, stop: &CancellationToken) -> Result<(), ServiceError> {
+        let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
+        let (observer, watching) = Observer::new(self.view.clone(), config, &node);
+        self.run(watching.run(self.carriers.clone()));
         if let Some(address) = config.http {
             let server = http::Server::bind(address).await?;
-            info!(address = %server.address(), "health is served at /health/live and /health/ready, and the page at /");
+            info!(address = %server.address(), "health is served at /health/live and /health/ready, metrics at /metrics, the page at /");
             if !address.ip().is_loopback() && config.http_token.is_none() {
                 info!("HTTP_TOKEN is not set: the page at / shows nothing but on this machine itself, by localhost");
             }
             let readers = Arc::new(http::Readers::new(config.http_token.clone()));
             let admin = http::Admin::new(readers.clone(), self.view.clone());
             let page = http::Page::new(readers, self.view.clone());
-            let site = http::Site::new(self.view.clone()).with_admin(admin).with_page(page);
+            let also = config.prometheus.as_ref().filter(|at| shares(config, at)).map(|at| at.endpoint.as_str());
+            let site = http::Site::new(self.view.clone());
+            let site = site.with_metrics(observer.clone(), also).with_admin(admin).with_page(page);
+            let stop = self.carriers.clone();
+            self.tasks.spawn(async move {
+                server.run(site, stop).await;
+                Ok(())
+            });
+        }
+        if let Some(at) = config.prometheus.as_ref().filter(|at| !shares(config, at)) {
+            let server = http::Server::bind_for("PROMETHEUS_ADDRESS", at.address).await?;
+            info!(address = %server.address(), path = %at.endpoint, "metrics are served");
+            let site = http::Site::metrics_alone(observer, &at.endpoint);
             let stop = self.carriers.clone();
             self.tasks.spawn(async move {
                 server.run(site, stop).await;
@@ -225,7 +248,6 @@ impl Service {
                 self.run_alone(config, &discord, stop).await
             }
             (config::Broker::Amqp(amqp), Some(bot)) => {
-                let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let fence = Fence::closed(Instant::now());
                 let rabbit = self.start_amqp(config, bot, amqp, &fence)?;
                 // Its clients need no Discord, which may be long in answering.
@@ -235,7 +257,6 @@ impl Service {
                 self.run_in_cluster(config, amqp, &discord, &rabbit, fence, node, stop).await
             }
             (config::Broker::Amqp(amqp), None) => {
-                let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let connections = self.connect(amqp)?;
                 self.start_fronts(config, amqp, &connections, &node)?;
                 self.start_amybot_alone(config, amqp, &connections, &node);
@@ -291,6 +312,7 @@ impl Service {
         let encoding = discord.settings.encoding;
         let shared = self.share(discord, output, store, Fence::open(), gate);
         let shard_count = shards.first().map_or(1, |shard| shard.count());
+        self.view.set_shard_count(shard_count);
         let commands = Arc::new(Commands::new(shard_count).in_encoding(encoding));
         let (input, until) = (commands.clone(), self.intake.clone());
         self.tasks.spawn(async move {
@@ -365,6 +387,7 @@ impl Service {
         gate: IdentifyGate,
     ) -> Shared {
         let tls = discord.tls.clone();
+        let _ = self.view.gate.set(gate.clone());
         let (run_gate, until) = (gate.clone(), self.intake.clone());
         self.tasks.spawn(async move {
             run_gate.run(until).await;
@@ -403,6 +426,7 @@ impl Service {
             Some(names) => Demand::listed(names.iter().map(String::as_str)),
         };
         let demand = Arc::new(Mutex::new(demand));
+        let _ = self.view.demand.set(demand.clone());
         let feedback = Arc::new(Feedback::new(demand.clone()));
         let settings = PublisherSettings {
             address,
@@ -428,6 +452,7 @@ impl Service {
         };
         let events = Arc::new(Events::new(publisher, settings, demand));
         feedback.tell(&events);
+        let _ = self.view.events.set(events.clone());
         let broker = self.broker(config, group, &events, &feedback, &connections.administration);
         // Seen from now on: who asks for readiness is told what is missing.
         let _ = self.view.broker.set(broker.clone());
