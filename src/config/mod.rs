@@ -13,6 +13,7 @@ mod forwarding;
 mod intents;
 mod nearest;
 mod presence;
+mod prometheus;
 mod report;
 mod shards;
 mod singyeong;
@@ -34,11 +35,12 @@ pub use cluster::{Cluster, ClusterMode};
 pub use discord::{Api, Discord, Protocol};
 pub use forwarding::{ForwardTo, Forwarding};
 pub use intents::{EventFilter, IntentChoice, IntentOrigin, doubt_about_event};
+pub use prometheus::Prometheus;
 pub use report::{ConfigErrors, Given, Mistake, Warning};
 pub use shards::{MOST_SHARDS, NoSuchShard, ShardPlan};
 pub use singyeong::Singyeong;
 pub use values::duration;
-pub use variables::{LATER, VARIABLES, Variable};
+pub use variables::{VARIABLES, Variable};
 
 use nearest::{did_you_mean, nearest};
 use report::Report;
@@ -68,6 +70,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// What the admin interface asks for; `None`: there is none.
     pub http_token: Option<Secret>,
+    /// Where the metrics are served besides; `None`: nowhere else.
+    pub prometheus: Option<Prometheus>,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -116,11 +120,24 @@ impl Config {
         let forwarding = forwarding::parse(&raw, rules, &broker, singyeong.as_ref(), &mut report);
         let amybot = amybot::parse(&raw, &broker, singyeong.as_ref(), &mut report);
         let cluster = cluster::parse(&raw, host.as_deref(), &broker, &store, &mut report);
-        let http = http_address(raw.http_address.as_deref(), &mut report);
-        check_places(http, singyeong.as_ref(), amybot.as_ref(), &mut report);
+        let mut http = http_address(raw.http_address.as_deref(), &mut report);
         let http_token = http_token(&raw, &mut report);
+        let prometheus = prometheus::parse(&raw, &mut http, &mut report);
+        check_places(http, singyeong.as_ref(), amybot.as_ref(), &mut report);
         let log = log(&raw, &mut report);
-        report.finish(Self { discord, broker, store, cluster, singyeong, forwarding, amybot, http, http_token, log })
+        report.finish(Self {
+            discord,
+            broker,
+            store,
+            cluster,
+            singyeong,
+            forwarding,
+            amybot,
+            http,
+            http_token,
+            prometheus,
+            log,
+        })
     }
 }
 

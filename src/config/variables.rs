@@ -103,9 +103,13 @@ variables! {
     cluster_shards "CLUSTER_SHARDS": "not set",
         "How many shards each process runs: process k has k × this and the following.";
     http_address "HTTP_ADDRESS": "`127.0.0.1:8080`",
-        "Where `/health/live`, `/health/ready` and the admin interface are served; empty or `off` for nowhere.";
+        "Where the page, `/health/live`, `/health/ready`, `/metrics` and the admin interface are served; empty or `off` for nowhere.";
     http_token "HTTP_TOKEN" secret: "none: no admin interface",
         "What the admin interface asks for, as `Authorization: Bearer <token>`.";
+    prometheus_address "PROMETHEUS_ADDRESS": "not set: only at `HTTP_ADDRESS`",
+        "A second address for the metrics, and nothing else there, such as `:9100`; that of `HTTP_ADDRESS` for one more path there.";
+    prometheus_endpoint "PROMETHEUS_ENDPOINT": "`/metrics`",
+        "The metrics' path at `PROMETHEUS_ADDRESS`; at `HTTP_ADDRESS` they are at `/metrics`.";
     singyeong_address "SINGYEONG_ADDRESS": "not set: no 신경 server",
         "Where the 신경 server listens for websockets and REST, such as `0.0.0.0:4000`.";
     singyeong_auth "SINGYEONG_AUTH" secret: "none: every client may do everything",
@@ -139,9 +143,6 @@ variables! {
     log_format "LOG_FORMAT": "`text`",
         "`text` for people, `json` for machines; always on standard error.";
 }
-
-/// Variables of parts that this version does not have: set, they are warned about and not passed over.
-pub const LATER: &[&str] = &["PROMETHEUS_ADDRESS", "PROMETHEUS_ENDPOINT"];
 
 /// A variable whose name begins so is meant for us, if it is close to one of ours.
 const PREFIXES: &[&str] = &[
@@ -290,7 +291,7 @@ fn is_reference(text: &str) -> bool {
 
 /// Warns about what looks as if it were meant for us and is not read.
 fn warn_about(others: &BTreeMap<String, String>, is_set: impl Fn(&str) -> bool, report: &mut Report) {
-    let known = || VARIABLES.iter().map(|variable| variable.name).chain(LATER.iter().copied());
+    let known = || VARIABLES.iter().map(|variable| variable.name);
     let files: Vec<String> =
         VARIABLES.iter().filter(|variable| variable.secret).map(|secret| format!("{}_FILE", secret.name)).collect();
     for (name, text) in others {
@@ -298,9 +299,7 @@ fn warn_about(others: &BTreeMap<String, String>, is_set: impl Fn(&str) -> bool, 
         if text.trim().is_empty() {
             continue;
         }
-        if LATER.iter().any(|later| later == name || name.strip_suffix("_FILE") == Some(later)) {
-            report.warn(name, "this version of Optic does not have it; it has no effect");
-        } else if upper == "DISCORD_GATEWAY_VERSION" {
+        if upper == "DISCORD_GATEWAY_VERSION" {
             report.warn(name, "not read; set DISCORD_API_VERSION");
         } else if let Some((_, ours)) = CALLED_OTHERWISE.iter().find(|(other, _)| *other == upper) {
             if !is_set(ours) {

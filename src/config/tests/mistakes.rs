@@ -317,6 +317,31 @@ fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
             "HTTP_ADDRESS=\"here\": not an IP address with a port; write such as 127.0.0.1:8080, 0.0.0.0:8080 or off".into(),
         ),
         (
+            &[("PROMETHEUS_ADDRESS", "metrics")],
+            "PROMETHEUS_ADDRESS=\"metrics\": not an IP address with a port; write such as 127.0.0.1:8080, 0.0.0.0:8080 or off"
+                .into(),
+        ),
+        (
+            &[("HTTP_ADDRESS", "127.0.0.1:9100"), ("PROMETHEUS_ADDRESS", ":9100")],
+            "PROMETHEUS_ADDRESS=\":9100\": HTTP_ADDRESS has this port, at another address; write the same address, or another \
+             port"
+                .into(),
+        ),
+        (
+            &[("HTTP_ADDRESS", ":9100"), ("PROMETHEUS_ADDRESS", ":9100"), ("PROMETHEUS_ENDPOINT", "/health/live")],
+            "PROMETHEUS_ENDPOINT=\"/health/live\": something else is there, at the address that HTTP_ADDRESS has too; write \
+             such as /metrics"
+                .into(),
+        ),
+        (
+            &[("PROMETHEUS_ADDRESS", ":9100"), ("PROMETHEUS_ENDPOINT", "metrics")],
+            "PROMETHEUS_ENDPOINT=\"metrics\": it does not begin with a slash; write such as /metrics".into(),
+        ),
+        (
+            &[("PROMETHEUS_ADDRESS", ":9100"), ("PROMETHEUS_ENDPOINT", "/a b")],
+            "PROMETHEUS_ENDPOINT=\"/a b\": it has characters in it that no path has; write such as /metrics".into(),
+        ),
+        (
             &[("LOG_LEVEL", "verbose")],
             "LOG_LEVEL=\"verbose\": \"verbose\" is no level (did you mean debug?); write error, warn, info, debug, trace or off, or by module: \
              info,optic::discord=debug"
