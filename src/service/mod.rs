@@ -6,7 +6,7 @@
 //! ├─ lookout                while somebody looks: asks all processes how they are
 //! │  ├─ survey              lost: asks, and is asked, anew
 //! │  └─ queues              while somebody looks: lost: looks again later
-//! ├─ http                   an answer fails: that request only
+//! ├─ http, metrics          an answer fails: that request only
 //! ├─ 신경
 //! │  ├─ server              a connection fails: that client only
 //! │  ├─ router, queues      lost: RabbitMQ has again what was not acknowledged
@@ -48,6 +48,7 @@ pub mod queues;
 mod reshard;
 mod seeing;
 mod singyeong;
+mod site;
 mod view;
 
 use std::future::Future;
@@ -85,7 +86,7 @@ use crate::discord::rest_types::GatewayBot;
 use crate::discord::session::End;
 use crate::discord::shard::Shared;
 use crate::encoding::Dialect;
-use crate::http::{self, BindError};
+use crate::http::BindError;
 use crate::session_store::{FileSessionStore, MemorySessionStore, SessionStore};
 use crate::spectacles::demand::Demand;
 use crate::spectacles::events::{Events, Feedback, Settings as EventSettings};
@@ -112,7 +113,7 @@ const FRONTS_GOODBYE: Duration = Duration::from_secs(3);
 /// Why the service ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The address for health cannot be listened on.
+    /// The address for health, or that for metrics, cannot be listened on.
     #[error(transparent)]
     Http(#[from] BindError),
     /// An address for websockets cannot be listened on.
@@ -213,22 +214,7 @@ impl Service {
     async fn serve(&mut self, config: &Config, stop: &CancellationToken) -> Result<(), ServiceError> {
         let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
         let seeing = self.start_seeing(config, &node);
-        if let Some(address) = config.http {
-            let server = http::Server::bind(address).await?;
-            info!(address = %server.address(), "health is served at /health/live and /health/ready, and the page at /");
-            if !address.ip().is_loopback() && config.http_token.is_none() {
-                info!("HTTP_TOKEN is not set: the page at / shows nothing but on this machine itself, by localhost");
-            }
-            let readers = Arc::new(http::Readers::new(config.http_token.clone()));
-            let admin = http::Admin::new(readers.clone(), self.view.clone());
-            let page = http::Page::new(readers, self.view.clone());
-            let site = http::Site::new(self.view.clone()).with_admin(admin).with_page(page);
-            let stop = self.carriers.clone();
-            self.tasks.spawn(async move {
-                server.run(site, stop).await;
-                Ok(())
-            });
-        }
+        self.start_site(config, &seeing).await?;
         match (&config.broker, &config.discord) {
             (config::Broker::Stdio, Some(bot)) => {
                 let Some(discord) = self.ask_discord(bot, stop).await? else { return Ok(()) };

@@ -14,17 +14,16 @@ use crate::seen::Reporter;
 
 /// What looks, before there is anything to see but this process.
 pub(super) struct Seeing {
-    reporter: Arc<dyn Reporter>,
-    watch: Watch,
+    pub(super) reporter: Arc<dyn Reporter>,
+    pub(super) watch: Watch,
 }
 
 impl Service {
-    /// From now on it is seen how this process is, by whoever asks the view.
+    /// From now on it is seen how this process is, by whoever asks.
     pub(super) fn start_seeing(&mut self, config: &Config, node: &NodeId) -> Seeing {
         let (observer, watching) = Observer::new(self.view.clone(), config, node);
         self.run(watching.run(self.carriers.clone()));
         let watch = Watch::new(node.clone(), observer.clone(), self.view.queue_book().clone());
-        let _ = self.view.lookout.set(Arc::new(watch.clone()));
         self.run(watch.clone().run(self.carriers.clone()));
         Seeing { reporter: observer, watch }
     }
