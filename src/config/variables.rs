@@ -103,9 +103,9 @@ variables! {
     cluster_shards "CLUSTER_SHARDS": "not set",
         "How many shards each process runs: process k has k × this and the following.";
     http_address "HTTP_ADDRESS": "`127.0.0.1:8080`",
-        "Where `/health/live`, `/health/ready` and the admin interface are served; empty or `off` for nowhere.";
-    http_token "HTTP_TOKEN" secret: "none: no admin interface",
-        "What the admin interface asks for, as `Authorization: Bearer <token>`.";
+        "Where the page, `/health/live`, `/health/ready` and the admin interface are served; empty or `off` for nowhere.";
+    http_token "HTTP_TOKEN" secret: "none: no admin interface, and the page shows nothing to other machines",
+        "What the admin interface asks for, and what who reads the page from another machine tells, as `Authorization: Bearer <token>`.";
     singyeong_address "SINGYEONG_ADDRESS": "not set: no 신경 server",
         "Where the 신경 server listens for websockets and REST, such as `0.0.0.0:4000`.";
     singyeong_auth "SINGYEONG_AUTH" secret: "none: every client may do everything",
