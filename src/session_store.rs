@@ -35,6 +35,10 @@ pub struct StoredSession {
     pub sequence: Seq,
     /// When this was written, in Unix milliseconds.
     pub saved_at: u64,
+    /// How many guilds were there at that sequence number, without those that had an outage. Whoever does not know it, or
+    /// does not write it, can read the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guilds: Option<u32>,
 }
 
 impl StoredSession {
@@ -115,12 +119,21 @@ mod tests {
             resume_url: "wss://gateway-us-east1-b.discord.gg".to_owned(),
             sequence: Seq::new(sequence),
             saved_at: 1_700_000_000_000 + sequence,
+            guilds: Some(3),
         }
     }
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
         assert_eq!(StoredSession::from_json(ShardId::new(2), &record(2, 7).to_json()).expect("read"), record(2, 7));
+    }
+
+    #[test]
+    fn a_record_without_its_guilds_is_read_too() {
+        let record = StoredSession { guilds: None, ..record(2, 7) };
+        let text = record.to_json();
+        assert!(!String::from_utf8_lossy(&text).contains("guilds"));
+        assert_eq!(StoredSession::from_json(ShardId::new(2), &text).expect("read"), record);
     }
 
     #[test]

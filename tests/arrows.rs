@@ -31,7 +31,7 @@ const OUTSIDE: [&str; 15] = [
 ];
 
 /// Take bytes, packets and `now`, and give back what is to be done.
-const SANS_IO: [&str; 92] = [
+const SANS_IO: [&str; 94] = [
     "amqp/address",
     "amqp/identify_gate/turn",
     "amqp/publisher/codec",
@@ -81,6 +81,8 @@ const SANS_IO: [&str; 92] = [
     "forwarding/json",
     "forwarding/rules",
     "forwarding/template",
+    "http/metrics",
+    "http/page/chart",
     "ledger",
     "passwords",
     "secret",

@@ -33,6 +33,7 @@ fn record(shard: u32, sequence: u64) -> StoredSession {
         resume_url: "wss://gateway-us-east1-b.discord.gg".to_owned(),
         sequence: Seq::new(sequence),
         saved_at: 1_700_000_000_000 + sequence,
+        guilds: Some(7),
     }
 }
 

@@ -83,6 +83,12 @@ fn describe(config: &Config, warnings: &[Warning]) -> String {
             },
         );
     }
+    if config.http.is_some() || config.prometheus.is_some() {
+        let own = config.http.map(|address| format!("http://{address}/metrics"));
+        let also = config.prometheus.as_ref().map(|at| format!("http://{}{}", at.address, at.endpoint));
+        let also = also.filter(|also| own.as_ref() != Some(also));
+        page.rows("metrics", own.into_iter().chain(also));
+    }
     page.row("log", format!("{}, {:?}", config.log.filter, config.log.format).to_lowercase());
     page.rows("warnings", warnings);
     page.text
@@ -201,6 +207,8 @@ mod tests {
             ("BROKER_MESSAGE_TIMEOUT", "2m"),
             ("BROKER_DECLARE", "web:MESSAGE_CREATE"),
             ("HTTP_ADDRESS", "off"),
+            ("PROMETHEUS_ADDRESS", ":9100"),
+            ("PROMETHEUS_ENDPOINT", "/prom"),
             ("BROKER_GRUOP", "x"),
         ]);
         let expected = "\
@@ -221,6 +229,7 @@ bodies        as Discord wrote them
 declared      gateway:web:MESSAGE_CREATE
 sessions      in RabbitMQ, queues <group>:optic:session.<shard>
 health        off
+metrics       http://0.0.0.0:9100/prom
 log           info, text
 warnings      BROKER_GRUOP: not a variable of Optic, and not read; did you mean BROKER_GROUP?
 ";

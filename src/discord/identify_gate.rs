@@ -48,6 +48,21 @@ struct State {
 /// Tells those apart who wait for the same shard: Optic's own driver and a service may.
 type Ticket = u64;
 
+/// How many sessions may be started, as far as this process knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// So many are left,
+    pub remaining: u32,
+    /// of so many.
+    pub total: u32,
+    /// When they are all there again.
+    pub resets_at: Instant,
+    /// How many shards may identify at a time.
+    pub max_concurrency: u32,
+    /// How many of this process's shards wait for their turn, here or at the turnstile.
+    pub waiting: usize,
+}
+
 /// This process's own leave to identify.
 #[derive(Clone, Copy, Debug)]
 struct Granted {
@@ -118,6 +133,19 @@ impl IdentifyGate {
     /// How many shards may identify at a time, as Discord told last.
     pub fn max_concurrency(&self) -> u32 {
         self.state().queue.max_concurrency()
+    }
+
+    /// The limit as it is known here, and how many shards of this process wait to identify.
+    pub fn limit(&self) -> Limit {
+        let state = self.state();
+        let (waiting, through) = (state.queue.waiting(), state.through.len());
+        Limit {
+            remaining: state.queue.remaining(),
+            total: state.queue.total(),
+            resets_at: state.queue.resets_at(),
+            max_concurrency: state.queue.max_concurrency(),
+            waiting: waiting + through,
+        }
     }
 
     /// Takes the limit as Discord just told it; `asked` is when the question was sent.

@@ -168,6 +168,16 @@ impl IdentifyQueue {
         self.remaining
     }
 
+    /// How many sessions may be started before any was.
+    pub const fn total(&self) -> u32 {
+        self.total
+    }
+
+    /// When the limit is reset.
+    pub const fn resets_at(&self) -> Instant {
+        self.resets_at
+    }
+
     /// How many shards wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()

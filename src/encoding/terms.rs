@@ -145,6 +145,22 @@ fn key(bytes: &[u8]) -> Result<(&[u8], &[u8]), EtfError> {
     rest[head..].split_at_checked(length).ok_or(EtfError::Incomplete)
 }
 
+/// The terms of a list, one after the other, as far as they are whole; none of what is no list. A list of small numbers packed
+/// as a string counts as none.
+pub fn items(list: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
+    let (mut rest, length) = match *list {
+        [NIL] => (&list[1..], 0),
+        [LIST, a, b, c, d, ref rest @ ..] => (rest, u32::from_be_bytes([a, b, c, d])),
+        _ => return None,
+    };
+    let next = move |_| {
+        let (item, behind) = rest.split_at_checked(end(rest).ok()?)?;
+        rest = behind;
+        Some(item)
+    };
+    Some((0..length).map_while(next))
+}
+
 // ---- what a whole term is ----
 
 /// Whether it is no value.

@@ -24,6 +24,13 @@ pub struct Snapshot {
     pub also_missing: Vec<String>,
 }
 
+impl Snapshot {
+    /// All that keeps the service from being ready, each in words.
+    pub fn missing(&self) -> Vec<String> {
+        Report::of(self).missing
+    }
+}
+
 /// How a shard is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardHealth {

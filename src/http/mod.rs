@@ -3,6 +3,7 @@
 //! ```text
 //! server ── site         connections, and what is at which path
 //!  patient   ├─ health   asks a [`Health`]
+//!            ├─ metrics  ask a [`Reporter`](crate::seen::Reporter)
 //!            ├─ admin    asks a [`Services`]
 //!            └─ page     asks a [`Lookout`]
 //!               readers  who may
@@ -14,6 +15,7 @@ mod admin;
 mod answer;
 mod health;
 mod lookout;
+pub mod metrics;
 pub mod page;
 mod patient;
 mod readers;
@@ -26,4 +28,4 @@ pub use lookout::{ClientsError, Lookout};
 pub use page::Page;
 pub use readers::Readers;
 pub use server::{BindError, Server};
-pub use site::Site;
+pub use site::{METRICS_PATH, Site};

@@ -39,15 +39,22 @@ const SEND_BUFFER: usize = 64 << 10;
 /// The pause after a failed accept: what makes it fail, such as too many open files, goes on for a while.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Why the server cannot be where `HTTP_ADDRESS` says.
+/// Why a server cannot be where its variable says.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Something else is there.
-    #[error("HTTP_ADDRESS={0}: another program has this port; set another one, or HTTP_ADDRESS=off")]
-    Taken(SocketAddr),
+    #[error("{variable}={address}: another program has this port; set another one, or {variable}=off")]
+    Taken {
+        /// The variable that has the address.
+        variable: &'static str,
+        /// Where.
+        address: SocketAddr,
+    },
     /// The address is not this machine's, the port is a privileged one, or the like.
-    #[error("HTTP_ADDRESS={address}: cannot listen there: {source}; set another one, or HTTP_ADDRESS=off")]
+    #[error("{variable}={address}: cannot listen there: {source}; set another one, or {variable}=off")]
     Refused {
+        /// The variable that has the address.
+        variable: &'static str,
         /// Where.
         address: SocketAddr,
         /// The system's reason.
@@ -63,15 +70,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens. Port 0 takes any that is free.
+    /// Listens where `HTTP_ADDRESS` says. Port 0 takes any that is free.
     ///
     /// # Errors
     ///
     /// The address is taken, or cannot be listened on.
     pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        Self::bind_for("HTTP_ADDRESS", address).await
+    }
+
+    /// Listens where this variable says.
+    ///
+    /// # Errors
+    ///
+    /// The address is taken, or cannot be listened on.
+    pub async fn bind_for(variable: &'static str, address: SocketAddr) -> Result<Self, BindError> {
         let refused = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::Taken(address),
-            _ => BindError::Refused { address, source },
+            io::ErrorKind::AddrInUse => BindError::Taken { variable, address },
+            _ => BindError::Refused { variable, address, source },
         };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;

@@ -96,6 +96,7 @@ impl Service {
         let (group, runs) = (amqp.group.as_str().to_owned(), self.runs.subscribe());
         let settings = Settings { group, shard_count, node: node.clone(), runs, max_concurrency };
         let office = Office::new(settings, administration.clone(), consumption.clone());
+        let _ = self.view.proxied.set(office.counts());
         self.run(office.run(turns, self.carriers.clone()));
     }
 }

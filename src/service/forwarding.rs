@@ -75,6 +75,7 @@ impl Service {
         let (tell, metadata) = watch::channel(None);
         let settings = Settings { dsn: dsn.clone(), client: node.to_string(), group: group.to_owned() };
         let outbound = Outbound::new(settings, &connections.consumption, &connections.administration, metadata);
+        let _ = self.view.outbound.set(outbound.counters());
         self.run(tell_of_shards(self.view.clone(), self.intake.clone(), move |gateway| {
             tell.send_replace(Some(gateway.clone()));
         }));

@@ -106,6 +106,7 @@ impl Service {
             return Ok(None);
         }
         amqp.events.set_shard_count(agreed.shard_count);
+        self.view.set_shard_count(agreed.shard_count);
         let commands = Arc::new(Commands::new(agreed.shard_count).in_encoding(discord.settings.encoding));
         let post = self.carry_commands(group, amqp, &commands, told_of_leases.deliveries);
         let want = match mode {
@@ -174,6 +175,7 @@ impl Service {
         let (answers, driver) = Answers::new(messenger.clone());
         self.run(driver.run(self.carriers.clone()));
         let post = Arc::new(Post::new(messenger, group, answers));
+        let _ = self.view.post.set(post.clone());
         self.run(Sends::new(commands.clone(), post.clone()).run(for_shards, self.carriers.clone()));
         let (consumer, for_guilds) = Consumer::new(consumption.clone(), Queue::send(group), reroute::PREFETCH);
         // The consumer ends right after it: what it has passed on by then is acknowledged, and what waits goes back to its

@@ -2,6 +2,10 @@
 //!
 //! ```text
 //! service
+//! ├─ observer               looks every few seconds: rates, samples, a line a minute
+//! ├─ lookout                while somebody looks: asks all processes how they are
+//! │  ├─ survey              lost: asks, and is asked, anew
+//! │  └─ queues              while somebody looks: lost: looks again later
 //! ├─ http                   an answer fails: that request only
 //! ├─ 신경
 //! │  ├─ server              a connection fails: that client only
@@ -37,8 +41,12 @@ mod forwarding;
 mod fronts;
 mod join;
 mod leftovers;
+pub mod lookout;
+pub mod observer;
 mod pool;
+pub mod queues;
 mod reshard;
+mod seeing;
 mod singyeong;
 mod view;
 
@@ -203,6 +211,8 @@ impl Service {
     }
 
     async fn serve(&mut self, config: &Config, stop: &CancellationToken) -> Result<(), ServiceError> {
+        let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
+        let seeing = self.start_seeing(config, &node);
         if let Some(address) = config.http {
             let server = http::Server::bind(address).await?;
             info!(address = %server.address(), "health is served at /health/live and /health/ready, and the page at /");
@@ -225,19 +235,19 @@ impl Service {
                 self.run_alone(config, &discord, stop).await
             }
             (config::Broker::Amqp(amqp), Some(bot)) => {
-                let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let fence = Fence::closed(Instant::now());
                 let rabbit = self.start_amqp(config, bot, amqp, &fence)?;
                 // Its clients need no Discord, which may be long in answering.
                 self.start_fronts(config, amqp, &rabbit.connections, &node)?;
+                self.see_others(seeing, config, amqp, &rabbit.connections, &node);
                 self.start_forwarding(config, amqp.group.as_str(), &rabbit.connections, &node);
                 let Some(discord) = self.ask_discord(bot, stop).await? else { return Ok(()) };
                 self.run_in_cluster(config, amqp, &discord, &rabbit, fence, node, stop).await
             }
             (config::Broker::Amqp(amqp), None) => {
-                let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
                 let connections = self.connect(amqp)?;
                 self.start_fronts(config, amqp, &connections, &node)?;
+                self.see_others(seeing, config, amqp, &connections, &node);
                 self.start_amybot_alone(config, amqp, &connections, &node);
                 info!("there is no DISCORD_TOKEN: no shard runs, and 신경 and amybot alone are served");
                 self.view.joined();
@@ -291,6 +301,7 @@ impl Service {
         let encoding = discord.settings.encoding;
         let shared = self.share(discord, output, store, Fence::open(), gate);
         let shard_count = shards.first().map_or(1, |shard| shard.count());
+        self.view.set_shard_count(shard_count);
         let commands = Arc::new(Commands::new(shard_count).in_encoding(encoding));
         let (input, until) = (commands.clone(), self.intake.clone());
         self.tasks.spawn(async move {
@@ -365,6 +376,7 @@ impl Service {
         gate: IdentifyGate,
     ) -> Shared {
         let tls = discord.tls.clone();
+        let _ = self.view.gate.set(gate.clone());
         let (run_gate, until) = (gate.clone(), self.intake.clone());
         self.tasks.spawn(async move {
             run_gate.run(until).await;
@@ -403,6 +415,7 @@ impl Service {
             Some(names) => Demand::listed(names.iter().map(String::as_str)),
         };
         let demand = Arc::new(Mutex::new(demand));
+        let _ = self.view.demand.set(demand.clone());
         let feedback = Arc::new(Feedback::new(demand.clone()));
         let settings = PublisherSettings {
             address,
@@ -428,6 +441,7 @@ impl Service {
         };
         let events = Arc::new(Events::new(publisher, settings, demand));
         feedback.tell(&events);
+        let _ = self.view.events.set(events.clone());
         let broker = self.broker(config, group, &events, &feedback, &connections.administration);
         // Seen from now on: who asks for readiness is told what is missing.
         let _ = self.view.broker.set(broker.clone());

@@ -16,7 +16,7 @@ use crate::discord::commands::Commands;
 use crate::discord::ids::{Shard, ShardId};
 use crate::discord::session::{End, Session};
 use crate::discord::shard::status::Status;
-use crate::discord::shard::{Driver, Orders, Shared};
+use crate::discord::shard::{Beginning, Driver, Orders, Shared};
 use crate::session_store::{SessionStore, StoreError, StoredSession};
 
 /// Waits between tries to load a session: the shard is dark meanwhile.
@@ -54,10 +54,10 @@ impl Pool {
                 () = orders.ended() => return (shard, End::ShutDown),
                 stored = loading => stored,
             };
-            let committed = stored.as_ref().map(|stored| stored.sequence).unwrap_or_default();
+            let begins = Beginning::of(stored.as_ref());
             let session = Session::new(settings, shared.gateway.url(), stored, fastrand::u64(..), Instant::now());
             // Boxed: a driver is large, and the task's other states are not.
-            let driver = Driver::new(session, committed, shared, status, commands);
+            let driver = Driver::new(session, begins, shared, status, commands);
             (shard, Box::pin(driver.run(orders)).await)
         };
         self.tasks.spawn(run.instrument(info_span!("shard", id = %shard.id())));

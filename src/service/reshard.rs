@@ -334,6 +334,7 @@ impl Cluster {
         let Record { shard_count, generation, .. } = *record;
         self.reshard.agreed = record.agreed();
         self.reshard.events.set_shard_count(shard_count);
+        self.view.set_shard_count(shard_count);
         self.reshard.commands.set_shard_count(shard_count);
         if let Want::These(shards) = &mut self.want {
             *shards = mine;

@@ -55,6 +55,7 @@ impl Service {
             Messenger::with_lanes(administration.clone(), LANES),
             Arc::new(router.clone()),
         );
+        let _ = self.view.singyeong.set((hub.clone(), router.clone()));
         let passwords = Arc::new(Passwords::new(settings.auth.clone()));
         let rest = RestApi::new(hub.clone(), passwords.clone(), &limits, Allowed::new(settings.proxy_allow.clone()));
         let (queues, reached) = (Arc::new(queues), router.clone());

@@ -1,6 +1,8 @@
-//! What can be seen of a running service: health now, whatever shows more later. Written by the service, read by anybody.
+//! What can be seen of a running service: where its parts leave what they count. Written by the service, read by anybody;
+//! [`Observer`](super::observer::Observer) makes reports of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -8,20 +10,31 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::queues::QueueBook;
 use crate::amqp::admin::Admin;
 use crate::amqp::publisher::{Counters, Publisher};
 use crate::amybot::bridge::{AskError, Bridge};
 use crate::amybot::internal::{Internal, InternalAnswer};
+use crate::amybot::proxy::Counts;
 use crate::broker::{Broker, BrokerState};
 use crate::clock::unix_millis;
 use crate::cluster::fence::Fence;
 use crate::cluster::node::NodeId;
+use crate::discord::identify_gate::IdentifyGate;
 use crate::discord::ids::ShardId;
 use crate::discord::session::State;
 use crate::discord::shard::status::Status;
+use crate::discord::shard::status::names::{self, NameId};
 use crate::http::{ClientsError, Health, Lookout, Services, ShardHealth, Snapshot};
 use crate::seen::Whole;
 use crate::seen::clients::{ClientsAnswer, ClientsQuestion, Nerve};
+use crate::seen::report::QueueReport;
+use crate::singyeong::hub::Hub;
+use crate::singyeong::outbound;
+use crate::singyeong::router::Router;
+use crate::spectacles::demand::Demand;
+use crate::spectacles::events::Events;
+use crate::spectacles::post::Post;
 
 /// What can be seen of a running service.
 #[derive(Default)]
@@ -40,7 +53,55 @@ pub struct View {
     pub(super) lookout: OnceLock<Arc<dyn Lookout>>,
     /// Who knows 신경's clients, if they are served here.
     pub(super) nerve: OnceLock<Arc<dyn Nerve>>,
+    /// What was passed on between them by this process.
+    pub(super) proxied: OnceLock<Counts>,
+    pub(super) events: OnceLock<Arc<Events>>,
+    pub(super) demand: OnceLock<Arc<Mutex<Demand>>>,
+    /// Where shards wait to identify.
+    pub(super) gate: OnceLock<IdentifyGate>,
+    /// What becomes of workers' commands.
+    pub(super) post: OnceLock<Arc<Post>>,
+    /// 신경's server: who is connected, and what carries their messages.
+    pub(super) singyeong: OnceLock<(Arc<Hub>, Router)>,
+    /// What goes to another 신경 server.
+    pub(super) outbound: OnceLock<Arc<outbound::Counters>>,
+    /// How many shards the bot has over all processes; 0: not known.
+    shard_count: AtomicU32,
+    /// Queues that were looked at lately.
+    queues: QueueBook,
+    /// What shards counted that run here no more.
+    former: Mutex<Totals>,
     pub(super) stopping: CancellationToken,
+}
+
+/// What all shards counted together, those included that left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Events received, by the numbers of their names.
+    pub events: Box<[u64]>,
+    /// Sessions resumed.
+    pub resumes: u64,
+    /// Commands written to Discord's sockets,
+    pub commands_sent: u64,
+    /// and of these, or of those that will be, how many had to wait for Discord's limit.
+    pub commands_delayed: u64,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self { events: [0; names::COUNT].into(), resumes: 0, commands_sent: 0, commands_delayed: 0 }
+    }
+}
+
+impl Totals {
+    fn add(&mut self, shard: &Status) {
+        for name in NameId::all() {
+            self.events[name.index()] += shard.packets().dispatches(name);
+        }
+        self.resumes += shard.history().resumes;
+        self.commands_sent += shard.commands_sent();
+        self.commands_delayed += shard.commands_delayed();
+    }
 }
 
 #[derive(Default)]
@@ -64,14 +125,49 @@ impl View {
         lock(&self.shards).values().cloned().collect()
     }
 
+    /// What the shards of this process counted together since it began.
+    pub fn totals(&self) -> Totals {
+        let shards = lock(&self.shards);
+        // Under both locks: a shard that leaves just now counts once.
+        let mut totals = lock(&self.former).clone();
+        shards.values().for_each(|shard| totals.add(shard));
+        totals
+    }
+
+    /// How many shards the bot has over all processes; 0 while that is not known.
+    pub fn shard_count(&self) -> u32 {
+        self.shard_count.load(Ordering::Relaxed)
+    }
+
+    /// The queues that were looked at lately.
+    pub fn queues(&self) -> Vec<QueueReport> {
+        self.queues.latest()
+    }
+
+    /// Where that is written down, and who wants to know.
+    pub fn queue_book(&self) -> &QueueBook {
+        &self.queues
+    }
+
+    pub(super) fn set_shard_count(&self, shard_count: u32) {
+        self.shard_count.store(shard_count, Ordering::Relaxed);
+    }
+
     pub(super) fn shard_starts(&self, status: &Arc<Status>) {
         let shard = status.shard().id();
-        lock(&self.shards).insert(shard, status.clone());
+        let mut shards = lock(&self.shards);
+        if let Some(former) = shards.insert(shard, status.clone()) {
+            lock(&self.former).add(&former);
+        }
+        drop(shards);
         lock(&self.missing).held.remove(&shard);
     }
 
     pub(super) fn shard_left(&self, shard: ShardId) {
-        lock(&self.shards).remove(&shard);
+        let mut shards = lock(&self.shards);
+        if let Some(former) = shards.remove(&shard) {
+            lock(&self.former).add(&former);
+        }
     }
 
     /// It is known which shards are to run here.

@@ -1,8 +1,8 @@
 //! What commands' drivers publish: a command on its way to its shard, and one that is set aside. None is lost: it is
 //! acknowledged where it came from only once it is somewhere else.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -15,6 +15,7 @@ use crate::amqp::delivery::Properties;
 use crate::amqp::error::AdminError;
 use crate::amqp::messenger::{Message, Messenger, PublishError, brief};
 use crate::amqp::topology::{Queue, is_ours, queue_name};
+use crate::clock::unix_millis;
 use crate::discord::ids::ShardId;
 use crate::encoding::{Dialect, Encoding};
 
@@ -28,6 +29,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const KEPT: usize = 64 << 10;
 /// How long the body was, where it was cut.
 const BYTES: &str = "x-optic-bytes";
+
+/// How many of the last that were set aside are remembered.
+const MOST_LAST: usize = 20;
 
 /// The key under which commands are set aside.
 const REJECTED: &str = "REJECTED";
@@ -50,6 +54,8 @@ pub struct Post {
     group: String,
     answers: Answers,
     tally: Mutex<Tally>,
+    /// The last that were set aside, the latest first.
+    last: Mutex<VecDeque<LastRejected>>,
     /// Commands that could not be passed on at their first try.
     delayed: Mutex<Count>,
     /// Answers that were asked for in a queue of ours.
@@ -65,6 +71,21 @@ pub struct Way {
     pub shard_count: u32,
     /// How often it was routed anew since it was sent.
     pub moves: u32,
+}
+
+/// A command that was set aside. Not its body: tokens were sent so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastRejected {
+    /// When, in Unix milliseconds.
+    pub at: u64,
+    /// The queue that it was in.
+    pub source: String,
+    /// Why, for machines,
+    pub kind: Kind,
+    /// and in words.
+    pub reason: String,
+    /// How many bytes it had.
+    pub bytes: usize,
 }
 
 /// Why a command is not where it was to go.
@@ -113,8 +134,8 @@ impl Way {
 impl Post {
     /// Publishes to the exchange of `group`.
     pub fn new(messenger: Messenger, group: &str, answers: Answers) -> Self {
-        let (tally, delayed, not_given) = Default::default();
-        Self { messenger, group: group.to_owned(), answers, tally, delayed, not_given }
+        let (tally, last, delayed, not_given) = Default::default();
+        Self { messenger, group: group.to_owned(), answers, tally, last, delayed, not_given }
     }
 
     /// Publishes a packet that came with these properties to the shard of its guild, for as long as it is held. Who asked is
@@ -164,6 +185,7 @@ impl Post {
         };
         self.carry(Destination::Rejected, &aside, &body[..body.len().min(KEPT)], is_held).await?;
         let tell = self.tally().count(rejected.kind(), Instant::now());
+        self.remember(rejected, &source, body.len());
         if let Some(more) = tell {
             let to = queue_name(&self.group, None, REJECTED);
             warn!(queue = %source, kind = rejected.kind().name(), reason = %rejected, more, "a command is set aside in {to}");
@@ -188,6 +210,28 @@ impl Post {
     /// How many commands were set aside for this kind of reason.
     pub fn set_aside_for(&self, kind: Kind) -> u64 {
         self.tally().total(kind)
+    }
+
+    /// The last commands that were set aside, the latest first.
+    pub fn last_set_aside(&self) -> Vec<LastRejected> {
+        lock(&self.last).iter().cloned().collect()
+    }
+
+    /// How many commands could not be passed on at their first try.
+    pub fn held_up(&self) -> u64 {
+        lock(&self.delayed).total()
+    }
+
+    fn remember(&self, rejected: &Rejected, source: &str, bytes: usize) {
+        let mut last = lock(&self.last);
+        last.truncate(MOST_LAST - 1);
+        last.push_front(LastRejected {
+            at: unix_millis(),
+            source: source.to_owned(),
+            kind: rejected.kind(),
+            reason: brief(&rejected.to_string()).to_owned(),
+            bytes,
+        });
     }
 
     async fn carry(
@@ -244,8 +288,8 @@ impl Post {
         }
     }
 
-    fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        lock(&self.tally)
     }
 }
 
@@ -267,7 +311,11 @@ pub fn dialect_of(asked: &Properties, body: &[u8]) -> Dialect {
 
 /// Counts one, and says whether the log is to tell, and of how many more.
 fn count(of: &Mutex<Count>) -> Option<u64> {
-    of.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now())
+    lock(of).count(Instant::now())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub struct Counters {
     pub outbox: OutboxCounters,
     /// Messages not settled now.
     pub unconfirmed: usize,
+    /// The bytes that are kept for them.
+    pub unconfirmed_bytes: usize,
     /// Mandatory messages that no queue took.
     pub returned: u64,
     /// Connections made, the first included.
@@ -147,6 +149,7 @@ impl Publisher {
         Counters {
             outbox: queue.outbox.counters(),
             unconfirmed: queue.outbox.unsettled(),
+            unconfirmed_bytes: queue.outbox.held(),
             returned: queue.returned,
             connections: queue.connections,
             confirm_latency: queue.confirm_latency,

@@ -11,6 +11,11 @@ pub(super) fn translate(settings: &mut Settings<'_>) -> Result<(), FileError> {
     settings.list("intents", "DISCORD_INTENTS")?;
     settings.text("raw_intents", "DISCORD_RAW_INTENTS")?;
     settings.text("gateway_version", "DISCORD_API_VERSION")?;
+    settings.section("api", |api| {
+        api.text("scheme", "DISCORD_API_PROTOCOL")?;
+        api.text("host", "DISCORD_API_HOST")?;
+        api.text("version", "DISCORD_API_VERSION")
+    })?;
     settings.section("shards", |shards| {
         shards.text("count", "DISCORD_SHARD_COUNT")?;
         shards.list("ids", "DISCORD_SHARD_IDS")

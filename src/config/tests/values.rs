@@ -155,6 +155,26 @@ fn health_is_served_where_it_is_said_or_nowhere() {
 }
 
 #[test]
+fn metrics_have_a_second_address_if_it_is_said() {
+    let at = |vars: &[(&str, &str)]| {
+        let config = good(vars);
+        let prometheus = config.prometheus.map(|at| format!("{}{}", at.address, at.endpoint));
+        (config.http.map(|address| address.to_string()).unwrap_or_default(), prometheus.unwrap_or_default())
+    };
+    let expect = |http: &str, prometheus: &str| (http.to_owned(), prometheus.to_owned());
+    assert_eq!(at(&[]), expect("127.0.0.1:8080", ""));
+    assert_eq!(at(&[("PROMETHEUS_ADDRESS", "off")]), expect("127.0.0.1:8080", ""));
+    assert_eq!(at(&[("PROMETHEUS_ADDRESS", "10.0.0.5:8080")]), expect("127.0.0.1:8080", "10.0.0.5:8080/metrics"));
+    assert_eq!(at(&[("PROMETHEUS_ADDRESS", ":8080")]), expect("0.0.0.0:8080", "0.0.0.0:8080/metrics"));
+    let another = [("PROMETHEUS_ADDRESS", ":9100"), ("PROMETHEUS_ENDPOINT", "/prom")];
+    assert_eq!(at(&another), expect("127.0.0.1:8080", "0.0.0.0:9100/prom"));
+    let same = [("HTTP_ADDRESS", ":9100"), another[0], another[1]];
+    assert_eq!(at(&same), expect("0.0.0.0:9100", "0.0.0.0:9100/prom"));
+    let free = [("HTTP_ADDRESS", "127.0.0.1:0"), ("PROMETHEUS_ADDRESS", "127.0.0.1:0")];
+    assert_eq!(at(&free), expect("127.0.0.1:0", "127.0.0.1:0/metrics"));
+}
+
+#[test]
 fn the_log_is_filtered_by_level_and_module() {
     let log = good(&[("LOG_LEVEL", "WARN, optic::discord=debug"), ("LOG_FORMAT", "json")]).log;
     assert_eq!(log, Log { filter: "warn,optic::discord=debug".to_owned(), format: LogFormat::Json });

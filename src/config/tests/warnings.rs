@@ -55,8 +55,13 @@ fn what_is_doubtful_is_warned_about_and_kept() {
             "DISCORD_API_PROTOCOL: http sends the token to discord.com for everyone on the way to read",
         ),
         (
+            &[("PROMETHEUS_ENDPOINT", "/prom")],
+            "PROMETHEUS_ENDPOINT: has no effect without PROMETHEUS_ADDRESS; at HTTP_ADDRESS the metrics are at /metrics",
+        ),
+        (
             &[("PROMETHEUS_ADDRESS", ":8080")],
-            "PROMETHEUS_ADDRESS: this version of Optic does not have it; it has no effect",
+            "PROMETHEUS_ADDRESS: HTTP_ADDRESS is not set and would have this port: health and the page are served there too; \
+             set HTTP_ADDRESS to part them",
         ),
         (
             &[("BROKER_ENCODING", "msgpack")],

@@ -74,6 +74,32 @@ fn scan_any_order(packet: &[u8]) -> Result<Envelope<'_>, MalformedEnvelope> {
     Ok(Envelope { op: op.ok_or(MalformedEnvelope::NoOpcode)?, seq, event, data })
 }
 
+/// The members of the JSON object at the start of a text, for who looks for one of them and passes over the rest.
+pub(in crate::discord) struct Members<'a> {
+    cursor: Cursor<'a>,
+    begun: bool,
+}
+
+impl<'a> Members<'a> {
+    pub(in crate::discord) const fn of(text: &'a [u8]) -> Self {
+        Self { cursor: Cursor { packet: text, at: 0 }, begun: false }
+    }
+}
+
+impl<'a> Iterator for Members<'a> {
+    /// A key with its quotation marks, as it is written, and its value.
+    type Item = (&'a [u8], &'a [u8]);
+
+    /// The next one; none at the end, and where the text is no object any more.
+    fn next(&mut self) -> Option<Self::Item> {
+        let before = if std::mem::replace(&mut self.begun, true) { b',' } else { b'{' };
+        self.cursor.expect(before).ok()?;
+        let key = self.cursor.value().ok()?;
+        self.cursor.expect(b':').ok()?;
+        Some((key, self.cursor.value().ok()?))
+    }
+}
+
 /// Walks over the packet's outermost tokens.
 struct Cursor<'a> {
     packet: &'a [u8],

@@ -8,6 +8,7 @@ mod json;
 
 use std::borrow::Cow;
 
+pub(super) use self::json::Members;
 use super::compression::Encoding;
 use super::ids::Seq;
 use crate::encoding::etf::EtfError;

@@ -1,6 +1,6 @@
 //! A session's packets as terms. They stand here without a version byte.
 
-use super::Ready;
+use super::{GuildSign, Ready};
 use crate::discord::ids::SessionId;
 use crate::encoding::terms::{self, Entries};
 
@@ -17,6 +17,26 @@ pub(super) fn ready(data: &[u8]) -> Result<Ready, String> {
         None => None,
     };
     Ok(Ready { session_id: SessionId::new(&*session_id), resume_gateway_url: url })
+}
+
+pub(super) fn guilds(ready: &[u8]) -> Option<Vec<u64>> {
+    let [guilds] = fields(ready, ["guilds"]).ok()?;
+    let mut ids = Vec::new();
+    for guild in terms::items(guilds?)? {
+        ids.extend(id(fields(guild, ["id"]).ok()?[0]));
+    }
+    Some(ids)
+}
+
+pub(super) fn guild(data: &[u8]) -> Option<GuildSign> {
+    let [of, unavailable] = fields(data, ["id", "unavailable"]).ok()?;
+    Some(GuildSign { id: id(of)?, unavailable: unavailable.and_then(terms::boolean).unwrap_or(false) })
+}
+
+/// A number, or its digits.
+fn id(term: Option<&[u8]>) -> Option<u64> {
+    let term = term?;
+    terms::unsigned(term).or_else(|| terms::text(term)?.parse().ok())
 }
 
 pub(super) fn invalid_session(data: &[u8]) -> Option<bool> {

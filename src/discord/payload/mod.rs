@@ -141,6 +141,33 @@ pub fn ready(encoding: Encoding, data: &[u8]) -> Result<Ready, MalformedPacket> 
     }
 }
 
+/// The ids of the guilds that READY lists, as far as they can be read: only a count depends on it.
+pub fn guilds(encoding: Encoding, ready: &[u8]) -> Vec<u64> {
+    match encoding {
+        Encoding::Json => json::guilds(ready),
+        Encoding::Etf => etf::guilds(ready),
+    }
+    .unwrap_or_default()
+}
+
+/// The guild of a GUILD_CREATE or GUILD_DELETE, if it can be read. The former may have megabytes: no more is looked at than
+/// has to be.
+pub fn guild(encoding: Encoding, data: &[u8]) -> Option<GuildSign> {
+    match encoding {
+        Encoding::Json => json::guild(data),
+        Encoding::Etf => etf::guild(data),
+    }
+}
+
+/// A guild as its event tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuildSign {
+    /// Which.
+    pub id: u64,
+    /// Whether it has an outage.
+    pub unavailable: bool,
+}
+
 /// Whether an Invalid Session may be resumed. Nothing said is no.
 ///
 /// # Errors

@@ -59,6 +59,11 @@ impl Cause {
         !matches!(self, Self::ConnectFailed | Self::Lost | Self::Closed(_))
     }
 
+    /// Whether a connection ended, and not the attempt at one.
+    pub fn was_open(&self) -> bool {
+        !matches!(self, Self::ConnectFailed | Self::ConnectTimeout)
+    }
+
     /// Whether the address may be to blame, for it did not bring us to a Hello.
     pub(super) fn blames_address(&self) -> bool {
         matches!(

@@ -18,6 +18,7 @@ pub(super) struct Heartbeat {
     heard: bool,
     unacknowledged: Option<Instant>,
     latency: Option<Duration>,
+    answered: u64,
 }
 
 /// What a due heartbeat finds.
@@ -33,7 +34,8 @@ impl Heartbeat {
     /// Begins: the first is due after `interval × jitter`, which is in `[0, 1)` and keeps shards from beating together.
     pub(super) fn new(interval: Duration, jitter: f64, now: Instant) -> Self {
         let due = now + interval.mul_f64(jitter);
-        let mut heartbeat = Self { interval, due, store_due: None, heard: true, unacknowledged: None, latency: None };
+        let mut heartbeat =
+            Self { interval, due, store_due: None, heard: true, unacknowledged: None, latency: None, answered: 0 };
         heartbeat.plan_store();
         heartbeat
     }
@@ -52,12 +54,18 @@ impl Heartbeat {
     pub(super) fn acknowledged(&mut self, now: Instant) {
         if let Some(sent) = self.unacknowledged.take() {
             self.latency = Some(now.saturating_duration_since(sent));
+            self.answered += 1;
         }
     }
 
     /// From the last acknowledged heartbeat to its ack.
     pub(super) fn latency(&self) -> Option<Duration> {
         self.latency
+    }
+
+    /// How many were acknowledged.
+    pub(super) fn answered(&self) -> u64 {
+        self.answered
     }
 
     /// When there is something to do.

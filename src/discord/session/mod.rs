@@ -25,6 +25,7 @@ use super::close_code::CloseCode;
 use super::compression::Encoding;
 use super::gateway_url::GatewayUrl;
 use super::ids::{Seq, SessionId};
+use super::intents::Intents;
 use super::opcode::Opcode;
 use super::payload::{self, MalformedPacket};
 use super::send_limit::{Purpose, SendLimit};
@@ -370,7 +371,18 @@ impl Session {
         self.connection.heartbeat.as_ref().and_then(Heartbeat::latency)
     }
 
-    /// What is to be stored of the session, if there is one, with its committed number and the time in Unix milliseconds.
+    /// How many heartbeats were acknowledged on this connection.
+    pub fn acknowledged(&self) -> u64 {
+        self.connection.heartbeat.as_ref().map_or(0, Heartbeat::answered)
+    }
+
+    /// Whether Discord tells of guilds that come and go.
+    pub fn is_told_of_guilds(&self) -> bool {
+        self.settings.intents.contains(Intents::GUILDS)
+    }
+
+    /// What is to be stored of the session, if there is one, with its committed number and the time in Unix milliseconds. How many
+    /// guilds there are, it does not know.
     pub fn record(&self, committed: Seq, saved_at: u64) -> Option<StoredSession> {
         self.known.as_ref().map(|known| StoredSession {
             version: StoredSession::VERSION,
@@ -381,6 +393,7 @@ impl Session {
             resume_url: known.resume_url(&self.gateway).to_string(),
             sequence: committed,
             saved_at,
+            guilds: None,
         })
     }
 }

@@ -76,6 +76,7 @@ pub(super) fn record() -> StoredSession {
         resume_url: "wss://resume.discord.gg".to_owned(),
         sequence: Seq::new(40),
         saved_at: 1_000,
+        guilds: None,
     }
 }
 

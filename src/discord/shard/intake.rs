@@ -4,15 +4,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::outgoing::Outgoing;
+use super::status::Status;
+use super::status::guilds::Guilds;
 use crate::broker::{Broker, Event, Gap, Position};
 use crate::clock::unix_millis;
 use crate::discord::envelope;
 use crate::discord::ids::{Seq, Shard};
 use crate::discord::inflate::{Buffer, Inflater};
+use crate::discord::payload;
 use crate::discord::session::{Action, Dispatched, LastSign, OldSession, Session};
 use crate::discord::websocket::{Message, Reader};
 use crate::ledger::Ledger;
@@ -53,10 +55,9 @@ pub(super) struct Intake {
     /// Where the notice of the former session's gap is at the broker, until it is settled.
     pub(super) notice: Option<Position>,
     pub(super) broker: Arc<dyn Broker>,
-    /// Dispatches received.
-    pub(super) events: Arc<AtomicU64>,
-    /// Connections given up because of something that cannot be read.
-    pub(super) malformed: Arc<AtomicU64>,
+    pub(super) guilds: Guilds,
+    /// Where all of it is counted.
+    pub(super) status: Arc<Status>,
     /// Actions that were looked at on the way, for the driver.
     pub(super) actions: VecDeque<Action>,
 }
@@ -120,8 +121,15 @@ impl Intake {
             }
         };
         if envelope.op != 0 {
+            self.status.received(envelope.op);
+            let acknowledged = self.session.acknowledged();
             if let Err(error) = self.session.packet(envelope.op, envelope.data, now) {
                 self.broken(&error.to_string(), now);
+            }
+            if self.session.acknowledged() > acknowledged
+                && let Some(latency) = self.session.latency()
+            {
+                self.status.acknowledged(latency);
             }
             return false;
         }
@@ -169,9 +177,12 @@ impl Intake {
     }
 
     fn event(&mut self, seq: Seq, name: &str, data: &[u8]) {
-        self.events.fetch_add(1, Ordering::Relaxed);
+        self.status.dispatch(name);
         if !self.ledger.is_new(seq) {
             return;
+        }
+        if matches!(name, "READY" | "GUILD_CREATE" | "GUILD_DELETE") {
+            self.count_guilds(seq, name, data);
         }
         match self.publish(seq, name, data) {
             Some(position) => self.ledger.published(seq, position, self.broker.settled()),
@@ -181,10 +192,24 @@ impl Intake {
 
     /// RESUMED has a number, but nothing says that the next event does not have the same: it moves nothing in the ledger.
     fn resumed(&mut self, seq: Seq, data: &[u8]) {
-        self.events.fetch_add(1, Ordering::Relaxed);
+        self.status.dispatch("RESUMED");
         if let Some(position) = self.publish(seq, "RESUMED", data) {
             self.ledger.published(self.ledger.received(), position, self.broker.settled());
         }
+    }
+
+    fn count_guilds(&mut self, seq: Seq, name: &str, data: &[u8]) {
+        let encoding = self.session.encoding();
+        if name == "READY" {
+            self.guilds.ready(&payload::guilds(encoding, data), self.session.is_told_of_guilds());
+        } else {
+            let Some(guild) = payload::guild(encoding, data) else { return };
+            match name {
+                "GUILD_CREATE" => self.guilds.created(seq, guild),
+                _ => self.guilds.deleted(seq, guild),
+            }
+        }
+        self.status.set_guilds(self.guilds.count());
     }
 
     fn publish(&self, seq: Seq, name: &str, data: &[u8]) -> Option<Position> {
@@ -200,7 +225,9 @@ impl Intake {
         if self.notice.is_some() {
             return None;
         }
-        self.session.record(self.ledger.committed(settled), unix_millis())
+        let committed = self.ledger.committed(settled);
+        let record = self.session.record(committed, unix_millis())?;
+        Some(StoredSession { guilds: self.guilds.at(committed), ..record })
     }
 
     /// A new session has begun. Its ledger is empty; what the old one missed is told before its first event.
@@ -223,6 +250,7 @@ impl Intake {
             event: None,
             rule: None,
         };
+        self.status.gap();
         if let Some(position) = self.broker.publish_gap(&gap) {
             // All that the broker has of the old session stands before it.
             self.notice = Some(position);
@@ -230,7 +258,7 @@ impl Intake {
     }
 
     fn broken(&mut self, why: &str, now: Instant) {
-        self.malformed.fetch_add(1, Ordering::Relaxed);
+        self.status.broken();
         self.session.broken(why, now);
     }
 }

@@ -32,9 +32,11 @@ use self::intake::Intake;
 pub use self::intake::Scratch;
 use self::link::{Link, LinkEvent, Open};
 pub use self::orders::Orders;
+use self::status::guilds::Guilds;
 use self::status::{Now, Status};
-use super::compression::Compression;
+use super::compression::{Compression, Encoding};
 use super::connect;
+use super::envelope;
 use super::gateway::Gateway;
 use super::identify_gate::IdentifyGate;
 use super::ids::{Seq, SessionId, Shard};
@@ -43,7 +45,7 @@ use super::turnstile::Pass;
 use crate::broker::{Broker, Wait};
 use crate::cluster::fence::Fence;
 use crate::ledger::Ledger;
-use crate::session_store::{SessionStore, StoreError};
+use crate::session_store::{SessionStore, StoreError, StoredSession};
 use crate::tls;
 
 /// How long a shard keeps its connection without reading. Discord buffers for it meanwhile, and how much is not known.
@@ -91,6 +93,22 @@ pub struct Command {
     pub written: oneshot::Sender<()>,
 }
 
+/// From where a session is taken up; by default, a new one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beginning {
+    /// The committed number.
+    pub committed: Seq,
+    /// How many guilds were there at that, if it is known.
+    pub guilds: Option<u32>,
+}
+
+impl Beginning {
+    /// From what was stored of it, if anything was.
+    pub fn of(stored: Option<&StoredSession>) -> Self {
+        stored.map_or_else(Self::default, |stored| Self { committed: stored.sequence, guilds: stored.guilds })
+    }
+}
+
 /// A shard and all it needs to run.
 pub struct Driver {
     shard: Shard,
@@ -116,6 +134,8 @@ pub struct Driver {
     paused: Option<(Instant, Wait<'static>)>,
     command: Option<Command>,
     command_at: Option<Instant>,
+    /// Whether `command` was counted as one that had to wait.
+    command_waited: bool,
     /// The command that is on its way out, and the mark at which it is out.
     sending: Option<(u64, Command)>,
     end: Option<End>,
@@ -144,23 +164,24 @@ enum Happened {
 }
 
 impl Driver {
-    /// A driver for a session; `committed` is the number from which the session is taken up, 0 for a new one.
+    /// A driver for a session.
     pub fn new(
         session: Session,
-        committed: Seq,
+        begins: Beginning,
         shared: Shared,
         status: Arc<Status>,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
         let shard = status.shard();
+        status.set_guilds(begins.guilds);
         let intake = Intake {
             shard,
             session,
-            ledger: Ledger::new(committed),
+            ledger: Ledger::new(begins.committed),
             notice: None,
             broker: shared.broker.clone(),
-            events: status.events_counter(),
-            malformed: status.malformed_counter(),
+            guilds: Guilds::stored(begins.guilds),
+            status: status.clone(),
             actions: VecDeque::new(),
         };
         Self {
@@ -181,6 +202,7 @@ impl Driver {
             paused: None,
             command: None,
             command_at: None,
+            command_waited: false,
             sending: None,
             end: None,
             abandoned: false,
@@ -333,6 +355,7 @@ impl Driver {
                 broker = %self.shared.broker.state(),
                 "the broker takes no events; the connection is closed, and the session resumed when it does"
             );
+            self.status.disconnected("closed by Optic: the broker takes no events".to_owned(), true);
             self.intake.session.suspend(now);
         }
     }
@@ -398,7 +421,9 @@ impl Driver {
                 Action::Connect { url, resume } => self.connect(&url, resume),
                 Action::Send(packet) => {
                     if let Link::Open(open) = &mut self.link {
-                        open.out.packet(self.intake.session.encoding(), &packet);
+                        let encoding = self.intake.session.encoding();
+                        open.out.packet(encoding, &packet);
+                        count_sent(&self.status, encoding, &packet);
                     }
                 }
                 Action::AskIdentify => self.ask_turn(),
@@ -406,14 +431,23 @@ impl Driver {
                 Action::Close { code } => self.close(code),
                 Action::Store => self.store(Instant::now()),
                 Action::Started { session, resume_url, .. } => info!(%session, resume_url, "session started"),
-                Action::Resumed { session } => info!(%session, "session resumed"),
+                Action::Resumed { session } => {
+                    self.status.resumed();
+                    info!(%session, "session resumed");
+                }
                 Action::Disconnected { cause, until, resume } => {
+                    self.status.disconnected(cause.to_string(), cause.was_open());
                     self.intake.session.set_gateway(self.shared.gateway.url());
                     self.drop_link();
                     let again_in = until.saturating_duration_since(Instant::now());
                     info!(%cause, ?again_in, resume, "disconnected");
                 }
-                Action::Ended(end) => self.end = Some(end),
+                Action::Ended(end) => {
+                    if end != End::ShutDown {
+                        self.status.disconnected(end.to_string(), true);
+                    }
+                    self.end = Some(end);
+                }
             }
         }
         if any {
@@ -532,11 +566,19 @@ impl Driver {
         let Link::Open(open) = &mut self.link else { return };
         match self.intake.session.command_room(now) {
             Ok(()) => {
-                let mark = open.out.packet(self.intake.session.encoding(), &command.packet);
+                let encoding = self.intake.session.encoding();
+                let mark = open.out.packet(encoding, &command.packet);
+                count_sent(&self.status, encoding, &command.packet);
+                self.command_waited = false;
                 self.intake.session.command_sent(now);
                 self.sending = self.command.take().map(|command| (mark, command));
             }
-            Err(CommandWait::Until(at)) => self.command_at = Some(at),
+            Err(CommandWait::Until(at)) => {
+                if !std::mem::replace(&mut self.command_waited, true) {
+                    self.status.command_delayed();
+                }
+                self.command_at = Some(at);
+            }
             // Tried again when the session's state changes.
             Err(CommandWait::NotConnected) => {}
         }
@@ -546,6 +588,7 @@ impl Driver {
         if let Link::Open(open) = &self.link
             && let Some((_, command)) = self.sending.take_if(|(mark, _)| open.out.written() >= *mark)
         {
+            self.status.command_sent();
             // Whoever asked may have gone.
             let _ = command.written.send(());
         }
@@ -600,6 +643,13 @@ impl Driver {
         while let Some(mut parting) = self.parting.pop_front() {
             parting.as_mut().await;
         }
+    }
+}
+
+/// Counts a packet by its opcode. They are few and small: those of the session are read here once more.
+fn count_sent(status: &Status, encoding: Encoding, packet: &[u8]) {
+    if let Ok(envelope) = envelope::scan(encoding, packet) {
+        status.sent(envelope.op);
     }
 }
 

@@ -119,6 +119,7 @@ fn stored() -> StoredSession {
         resume_url: "ws://127.0.0.1:1".to_owned(),
         sequence: Seq::new(5),
         saved_at: 1_700_000_000_000,
+        guilds: None,
     }
 }
 
@@ -135,8 +136,8 @@ fn connected(broker: &Arc<Confirming>) -> Intake {
         ledger: Ledger::new(Seq::new(5)),
         notice: None,
         broker: broker.clone(),
-        events: Arc::default(),
-        malformed: Arc::default(),
+        guilds: Guilds::default(),
+        status: Arc::new(Status::new(shard())),
         actions: VecDeque::new(),
     }
 }
@@ -154,7 +155,7 @@ fn receives(intake: &mut Intake, packets: &[&str]) {
         }
         while intake.poll_action().is_some() {}
     }
-    assert_eq!(intake.malformed.load(std::sync::atomic::Ordering::Relaxed), 0, "all of it can be read");
+    assert_eq!(intake.status.malformed(), 0, "all of it can be read");
 }
 
 const HELLO: &str = r#"{"t":null,"s":null,"op":10,"d":{"heartbeat_interval":41250}}"#;
@@ -249,7 +250,7 @@ impl Running {
         let session = Session::new(settings(), gateway, None, 7, Instant::now());
         let (_, receiver) = mpsc::channel(1);
         let status = Arc::new(Status::new(shard()));
-        let driver = Driver::new(session, Seq::ZERO, shared, status.clone(), receiver);
+        let driver = Driver::new(session, Beginning::default(), shared, status.clone(), receiver);
         let until = stop.clone();
         tasks.spawn(async move { gate.run(until).await });
         let orders = Orders::default();

@@ -70,7 +70,8 @@ pub fn draw(kind: ChartKind, history: &[Sample], width: u32) -> String {
     let Summary { curves, minutes, words } = series::of(kind, history, width);
     let chart = chart(kind, curves, minutes, width as f32);
     let svg = chart.svg().expect("all options are ours, and the one font is built in");
-    // The library has no words for these two.
+    // The library has no words for these.
+    let svg = svg.replace(&format!("{WIDER}<"), "<");
     let svg = svg.replace(&format!("{:?}", FRAME.hex()), "\"currentColor\"").replace(">0 min<", ">now<");
     charts_rs::svg_with_accessibility(&svg, kind.title(), &words)
 }
@@ -79,6 +80,9 @@ const FONT_SIZE: f32 = 12.0;
 
 /// Height without the legend.
 const HEIGHT: f32 = 200.0;
+
+/// Behind each name of the legend while it is measured: the browser's letters may be wider than those that the library knows.
+const WIDER: &str = "    ";
 
 /// Never seen: each place that has it is given the page's own colour.
 const FRAME: Color = Color { r: 0x12, g: 0x34, b: 0x56, a: 0xff };
@@ -102,7 +106,7 @@ fn chart(kind: ChartKind, curves: Vec<Curve>, minutes: u32, width: f32) -> LineC
     let legend = curves.len() > 1;
     let empty = curves.is_empty();
     let drawn = curves.into_iter().map(|curve| Series {
-        name: curve.name,
+        name: curve.name + WIDER,
         data: curve.values,
         x_values: Some(curve.minutes),
         index: Some(curve.colour.unwrap_or(COLOURS.len())),
@@ -132,7 +136,8 @@ fn chart(kind: ChartKind, curves: Vec<Curve>, minutes: u32, width: f32) -> LineC
     chart.legend.font.size = FONT_SIZE;
     chart.legend.font.color = FRAME;
 
-    chart.grid.stroke_color = FRAME.with_alpha(0x33);
+    // Words alone: lines would go through them.
+    chart.grid.stroke_color = FRAME.with_alpha(if empty { 0 } else { 0x33 });
     chart.x_axis.kind = charts_rs::AxisType::Value;
     chart.x_axis.values = vec![-f64::from(minutes), 0.0];
     chart.x_axis.formatter = Some("{c} min".to_owned());

@@ -62,6 +62,11 @@ impl Clients {
         self.own.values().filter(|link| matches!(link, Link::Connection(..))).count()
     }
 
+    pub(super) fn restricted(&self) -> usize {
+        let clients = self.own.iter().filter(|(_, link)| matches!(link, Link::Connection(..)));
+        clients.filter(|(key, _)| self.registry.get(key).is_some_and(|client| client.restricted)).count()
+    }
+
     pub(super) fn outbox(&self, key: &ClientKey) -> Option<&Outbox> {
         match self.own.get(key)? {
             Link::Connection(_, outbox) => Some(outbox),

@@ -127,6 +127,11 @@ impl Hub {
         self.lock().connected()
     }
 
+    /// How many of these are restricted.
+    pub fn restricted_here(&self) -> usize {
+        self.lock().restricted()
+    }
+
     /// Does something after which there may be news for other processes.
     fn change<T>(&self, change: impl FnOnce(&mut Clients) -> T) -> T {
         let changed = change(&mut self.lock());

@@ -169,6 +169,11 @@ impl Router {
         (Self(shared), driver)
     }
 
+    /// How many messages between clients were set aside.
+    pub fn set_aside(&self) -> u64 {
+        self.0.aside.lock().unwrap_or_else(PoisonError::into_inner).total()
+    }
+
     /// Waits until other processes reach this one, for the first time: before they hear of our clients.
     pub async fn is_reached(&self) {
         let mut reached = self.0.reached.clone();

@@ -255,6 +255,11 @@ impl Outbox {
         self.unsettled
     }
 
+    /// The bytes of messages that are kept, those of settled ones between them included.
+    pub fn held(&self) -> usize {
+        self.segments.held()
+    }
+
     /// The last delivery tag given, 0 before the first.
     pub fn last_tag(&self) -> u64 {
         self.first_tag + self.tags.len() as u64 - 1
