@@ -24,7 +24,8 @@ type Vars<'a> = &'a [(&'a str, &'a str)];
 
 fn check(args: &[&str], vars: Vars) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_optic"));
-    command.args(args).arg("check").env_clear().envs(vars.iter().copied()).output().expect("it runs")
+    // Where no .env is.
+    command.current_dir("/").args(args).arg("check").env_clear().envs(vars.iter().copied()).output().expect("it runs")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -395,6 +396,19 @@ fn an_env_file_is_read_as_editors_and_shells_leave_it() {
             "{content:?}"
         );
     }
+}
+
+#[test]
+fn an_env_file_that_nobody_named_is_hinted_at_where_something_is_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join(".env"), "DISCORD_TOKEN=MTk4.a.b\n").expect("written");
+    let check = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_optic"));
+        command.current_dir(folder.path()).args(args).env_clear().output().expect("it runs")
+    };
+    let hint = "(warning) .env: is in this folder, and not read; `optic --env-file .env` reads it";
+    assert_eq!(refused(&check(&["check"])), [NO_TOKEN, hint]);
+    assert_eq!(shown(&check(&["--env-file", ".env", "check"]), "token"), ["set (not shown)"]);
 }
 
 #[test]

@@ -121,9 +121,9 @@ impl Config {
         let amybot = amybot::parse(&raw, &broker, singyeong.as_ref(), &mut report);
         let cluster = cluster::parse(&raw, host.as_deref(), &broker, &store, &mut report);
         let mut http = http_address(raw.http_address.as_deref(), &mut report);
-        check_places(http, singyeong.as_ref(), amybot.as_ref(), &mut report);
         let http_token = http_token(&raw, &mut report);
         let prometheus = prometheus::parse(&raw, &mut http, &mut report);
+        check_places(http, singyeong.as_ref(), amybot.as_ref(), &mut report);
         let log = log(&raw, &mut report);
         report.finish(Self {
             discord,

@@ -173,6 +173,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn user_and_password_of_a_url_are_not_shown_wherever_it_stands() {
+        for (text, shown) in [
+            ("amqp://me:p@ss@mq:5672/v and http://x", "amqp://***@mq:5672/v and http://x"),
+            ("a \"https://me:pass@x/y\", b@c", "a \"https://***@x/y\", b@c"),
+            ("://@://a:b@", "://***@"),
+            ("me@example", "me@example"),
+        ] {
+            assert_eq!(without_credentials(text), shown, "{text}");
+        }
+    }
+
+    #[test]
     fn a_long_value_is_shortened_and_a_secret_one_is_not_shown() {
         let mut report = Report::default();
         report.wrong("LONG", &"é".repeat(100), "too long", "write less");
