@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{PrivateBroker, broker, eventually, must, unique_group};
+use common::{Bed, OpticProcess, PrivateBroker, broker, eventually, must, unique_group};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use lapin::options::{
@@ -23,11 +23,14 @@ use optic::seen::clients::{ClientsAnswer, ClientsQuestion, Nerve};
 use optic::seen::question::{Ask, Message, Question, Since, Told, VERSION};
 use optic::seen::report::{Commands, EventReport, Fate, Mode, QueueReport, Report, Resources, ShardReport, ShardState};
 use optic::seen::sample::{SECONDS, Sample};
-use optic::seen::whole::Whole;
+use optic::seen::whole::{Process as Seen, Whole};
 use optic::seen::{Reporter, ShardPackets};
 use optic::service::lookout::Watch;
 use optic::service::queues::{Named, QueueBook, QueueWatch};
-use serde_json::json;
+use optic::simulator::Settings;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -398,11 +401,66 @@ async fn sixteen_processes_of_64_shards_are_seen_as_one() {
     }
 }
 
+/// Reads what the page of a process is told until it is as wanted.
+async fn told_until(optic: &OpticProcess, what: &str, wanted: impl Fn(&Value) -> bool) {
+    let line = optic.wait_for_line("health is served").await;
+    let address =
+        line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("the line has it");
+    let mut stream = BufReader::new(TcpStream::connect(address).await.expect("it listens"));
+    let request = "GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let mut line = String::new();
+    must(what, async {
+        loop {
+            line.clear();
+            assert!(stream.read_line(&mut line).await.expect("text") > 0, "the page's stream has ended");
+            let Some(told) = line.strip_prefix("data: ") else { continue };
+            if wanted(&serde_json::from_str(told).expect("JSON")) {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+/// The processes that answer, and how many shards are connected there.
+fn answering(told: &Value) -> BTreeMap<&str, u64> {
+    let processes = told["processes"].as_array().expect("a list");
+    let answering = processes.iter().filter(|process| process["answers"] == true);
+    answering
+        .map(|process| (process["name"].as_str().expect("a text"), process["connected"].as_u64().expect("a number")))
+        .collect()
+}
+
+#[tokio::test]
+async fn one_page_shows_all_whichever_process_serves_it() {
+    let bed = Bed::new(&broker(), Settings { recommended_shards: 2, max_concurrency: 2, ..Bed::settings() });
+    let bot = bed.optic_with(&[("CLUSTER_NODE", "bot")]);
+    let web = [("CLUSTER_NODE", "web"), ("DISCORD_TOKEN", ""), ("SINGYEONG_ADDRESS", "127.0.0.1:0")];
+    let web = bed.optic_with(&web);
+    let both = BTreeMap::from([("bot", 2), ("web", 0)]);
+    let commands = format!("{}:SEND", bed.group);
+    let consumer = |told: &Value| {
+        let queues = told["queues"].as_array().expect("a list");
+        queues.iter().any(|queue| queue["name"] == commands.as_str() && queue["consumers"] == 1)
+    };
+    told_until(&bot, "both, at the bot", |told| answering(told) == both && consumer(told)).await;
+    told_until(&web, "both, where there is no bot", |told| answering(told) == both).await;
+}
+
+#[tokio::test]
+async fn without_rabbitmq_the_page_shows_the_process_alone() {
+    let bed = Bed::new("", Settings { recommended_shards: 1, ..Bed::settings() });
+    let optic = bed.optic_with(&[("CLUSTER_NODE", "alone")]);
+    told_until(&optic, "itself", |told| answering(told) == BTreeMap::from([("alone", 1)])).await;
+}
+
 #[tokio::test]
 async fn queues_are_looked_at_while_somebody_wants_to_know() {
     let (url, group) = (broker(), unique_group());
     let (_connection, channel) = channel(&url).await;
-    for queue in [format!("{group}:MESSAGE_CREATE"), format!("{group}:logs:READY"), format!("{group}:3")] {
+    for name in ["MESSAGE_CREATE", "logs:READY", "READY", "3"] {
+        let queue = format!("{group}:{name}");
         let (durable, name) = (QueueDeclareOptions { durable: true, ..Default::default() }, queue.as_str());
         channel.queue_declare(name.into(), durable, FieldTable::default()).await.expect("declared");
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
@@ -417,7 +475,8 @@ async fn queues_are_looked_at_while_somebody_wants_to_know() {
 
     let event = |name: &str| EventReport { name: name.to_owned(), received: 1, rate: 0.0, fate: Fate::Published };
     // Of those that are not there each closes a channel, and the others are found all the same.
-    let events = vec![event("CHANNEL_CREATE"), event("MESSAGE_CREATE"), event("TYPING_START")];
+    let other = Report { events: vec![event("MESSAGE_CREATE"), event("TYPING_START")], ..report("b") };
+    let events = vec![event("CHANNEL_CREATE"), EventReport { fate: Fate::NoQueue, ..event("READY") }];
     let report = Report { events, shards: vec![shard(2), shard(3)], ..report("a") };
     let reporter = Arc::new(Fake(Mutex::new((report, Vec::new()))));
     let (admin, driver) = Admin::new(&Secret::new(url.as_str()), "optic test").expect("a URL");
@@ -428,7 +487,9 @@ async fn queues_are_looked_at_while_somebody_wants_to_know() {
     let configured = vec![Named { name: format!("{group}:logs:READY"), event: None }];
     tasks.spawn(QueueWatch::new(book.clone(), admin, &group, configured, reporter).run(stop.clone()));
     assert_eq!(book.latest(), []);
-    book.note_asked();
+    let other = Seen { report: Arc::new(other), heard_at: 0, answers: true };
+    let here = NodeId::of_run("a", 1);
+    book.note_looked(Arc::new(Whole { at: 0, here, processes: vec![other], history: Arc::default() }));
     eventually("queues are known", || !book.latest().is_empty()).await;
     let queue = |name: String, event: Option<&str>, messages, consumers| QueueReport {
         name,

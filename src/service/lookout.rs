@@ -95,7 +95,7 @@ impl Watch {
 
     /// The same at another pace.
     pub fn in_rounds_of(every: Duration, node: NodeId, reporter: Arc<dyn Reporter>, queues: QueueBook) -> Self {
-        let nobody = Whole { at: 0, here: node.clone(), processes: Vec::new(), history: Arc::default() };
+        let nobody = nobody(&node);
         Self(Arc::new(Shared {
             merge: Mutex::new(Merge::new(node.clone())),
             node,
@@ -146,7 +146,7 @@ impl Watch {
             }
             if self.0.whole.is_closed() {
                 *lock(&self.0.merge) = Merge::new(self.0.node.clone());
-                self.show();
+                self.0.whole.send_replace(Arc::new(nobody(&self.0.node)));
             }
         }
     }
@@ -166,7 +166,6 @@ impl Watch {
                 biased;
                 () = shared.whole.closed() => return,
                 _ = rounds.tick() => {
-                    shared.queues.note_asked();
                     let since = self.begin();
                     if let Some(survey) = shared.survey.get() {
                         waiting.get_or_insert_with(|| survey.wait());
@@ -229,8 +228,9 @@ impl Watch {
     }
 
     fn show(&self) {
-        let whole = lock(&self.0.merge).whole(unix_millis());
-        self.0.whole.send_replace(Arc::new(whole));
+        let whole = Arc::new(lock(&self.0.merge).whole(unix_millis()));
+        self.0.queues.note_looked(whole.clone());
+        self.0.whole.send_replace(whole);
     }
 
     /// Answers what others ask, and takes their answers in, until `stop` or until nothing is heard any more: to be run by
@@ -362,6 +362,11 @@ impl Lookout for Watch {
         let watch = self.clone();
         Box::pin(async move { watch.find_clients(question).await })
     }
+}
+
+/// What is known before anybody looks.
+fn nobody(node: &NodeId) -> Whole {
+    Whole { at: 0, here: node.clone(), processes: Vec::new(), history: Arc::default() }
 }
 
 /// Who waits for clients is forgotten with this.

@@ -16,7 +16,8 @@ use crate::amqp::admin::Admin;
 use crate::amqp::depths::{Depth, Depths};
 use crate::amqp::topology::queue_name;
 use crate::seen::Reporter;
-use crate::seen::report::QueueReport;
+use crate::seen::report::{EventReport, Fate, QueueReport};
+use crate::seen::whole::Whole;
 
 /// Between the beginnings of two rounds.
 const EVERY: Duration = Duration::from_secs(15);
@@ -48,6 +49,8 @@ struct Book {
 #[derive(Debug, Default)]
 struct Entries {
     asked: Option<Instant>,
+    /// What is known of all processes, where somebody looks at them.
+    whole: Option<Arc<Whole>>,
     latest: Vec<QueueReport>,
 }
 
@@ -82,6 +85,12 @@ impl QueueBook {
         self.0.wanted.notify_one();
     }
 
+    /// The same by who looks at all processes: what these publish is looked at, too.
+    pub fn note_looked(&self, whole: Arc<Whole>) {
+        lock(&self.0.entries).whole = Some(whole);
+        self.note_asked();
+    }
+
     /// What was found last; nothing, if nobody asked for a while.
     pub fn latest(&self) -> Vec<QueueReport> {
         lock(&self.0.entries).latest.clone()
@@ -91,14 +100,23 @@ impl QueueBook {
         lock(&self.0.entries).asked.is_some_and(|asked| asked.elapsed() < WANTED)
     }
 
+    fn whole(&self) -> Option<Arc<Whole>> {
+        lock(&self.0.entries).whole.clone()
+    }
+
     fn set(&self, latest: Vec<QueueReport>) {
         lock(&self.0.entries).latest = latest;
+    }
+
+    /// What was true long ago is not shown as if it were so now.
+    fn clear(&self) {
+        *lock(&self.0.entries) = Entries::default();
     }
 }
 
 impl QueueWatch {
-    /// Looks at the queues of a group over this connection: those of the events and shards that `reporter` tells of, and those
-    /// that there are by configuration.
+    /// Looks at the queues of a group over this connection: those of the events and shards that `reporter` tells of, of the events
+    /// of other processes, as far as somebody looks at these, and those that there are by configuration.
     pub fn new(
         book: QueueBook,
         consumption: Admin,
@@ -126,18 +144,24 @@ impl QueueWatch {
                 }
                 sleep(EVERY.saturating_sub(began.elapsed())).await;
             }
-            // What was true long ago is not shown as if it were so now.
-            book.set(Vec::new());
+            book.clear();
             self.depths.rest();
         }
     }
 
+    fn named(&self) -> Vec<Named> {
+        let (report, whole) = (self.reporter.report(), self.book.whole());
+        let processes = whole.iter().flat_map(|whole| &whole.processes).map(|process| &*process.report);
+        // Of the others it is known that nobody has a queue, or wants them: to ask would only fill RabbitMQ's log.
+        let is_published = |event: &&EventReport| event.fate == Fate::Published;
+        let events = [&report].into_iter().chain(processes).flat_map(|report| &report.events).filter(is_published);
+        let shards = report.shards.iter().map(|shard| shard.id);
+        named(&self.group, &self.configured, events.map(|event| event.name.as_str()), shards)
+    }
+
     /// Looks at all; nothing, if RabbitMQ does not answer.
     async fn round(&mut self) -> Option<Vec<QueueReport>> {
-        let report = self.reporter.report();
-        let events = report.events.iter().map(|event| event.name.as_str());
-        let shards = report.shards.iter().map(|shard| shard.id);
-        let named = named(&self.group, &self.configured, events, shards);
+        let named = self.named();
         let mut latest = Vec::new();
         for Named { name, event } in self.absent.without(named) {
             // The connection has a back-off of its own, and a round its time.
