@@ -105,7 +105,7 @@ async fn a_thousand_shards_are_shown_and_each_is_found() {
     let browser = Browser::start(Look::NIGHT).await;
     browser.goto(&shown.url()).await;
     browser.until("all tiles", &tiles("connected", 1024)).await;
-    assert_eq!(browser.text("#problems").await, "✓\nNothing is wrong.");
+    assert!(browser.text("#problems").await.contains("Nothing is wrong."));
     assert_eq!(browser.text("#t-shards").await, "1,024 of 1,024");
     assert_eq!(browser.text("#t-processes").await, "16 of 16");
 
@@ -122,7 +122,8 @@ async fn a_thousand_shards_are_shown_and_each_is_found() {
     browser.until("the end of shard 5", &tiles("ended", 1)).await;
     let problems = browser.text("#problems").await;
     assert!(problems.contains("4014: these intents are not allowed") && problems.contains("optic-11"), "{problems}");
-    assert_eq!(browser.text(".tile[data-state=resuming]").await, "↻\n3");
+    assert_eq!(browser.text(".tile[data-state=resuming] .sign").await, "↻");
+    assert_eq!(browser.text(".tile[data-state=resuming] .number").await, "3");
     browser.until("the tab tells it", "/^▲ \\d+ · Optic · gateway$/.test(document.title)").await;
     browser.picture("thousand-shards-dark").await;
     browser.click("#chips [data-state=ended]").await;

@@ -13,6 +13,10 @@ export function problems(state, alive = $('problems')) {
   }
   const [fine, all] = alive.children;
   if (fine.hidden !== list.length > 0) fine.hidden = list.length > 0;
+  // Nobody who says anything is no good news.
+  const heard = state.processes.length > 0;
+  say(fine.firstChild, heard ? '✓' : '…');
+  say(fine.lastChild, heard ? 'Nothing is wrong.' : 'No process has said yet how it is.');
   // A problem that stays keeps its node, so that a screen reader speaks only of what is new.
   keyed(all, [...new Set(list)], (text) => text, (text) => make('li', {}, make('span', { className: 'sign', ariaHidden: 'true', text: '▲' }), make('span', { text })));
 }
@@ -36,7 +40,7 @@ export function totals(state, shards) {
   } else tell('identifies', none, 'not known yet');
   const answering = state.processes.filter((process) => process.answers).length;
   const ready = state.processes.filter((process) => process.answers && process.ready).length;
-  tell('processes', `${count(answering)} of ${count(state.processes.length)}`, ready === state.processes.length ? 'all are ready' : `${count(ready)} ready`, answering < state.processes.length);
+  tell('processes', `${count(answering)} of ${count(state.processes.length)}`, ready === state.processes.length ? (ready ? 'all are ready' : 'none has answered yet') : `${count(ready)} ready`, answering < state.processes.length);
 }
 
 function tell(name, value, more, bad = false) {
