@@ -30,7 +30,7 @@ fn manifest(name: &str) -> Value {
     documents.remove(0)
 }
 
-fn texts<'a>(list: &'a Value) -> impl Iterator<Item = &'a str> {
+fn texts(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array().into_iter().flatten().map(|text| text.as_str().expect("a text"))
 }
 

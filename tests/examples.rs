@@ -240,8 +240,8 @@ async fn every_example_goes_on_when_rabbitmq_is_back() {
         work.answered("before").await;
         work.told_of(1).await;
     }
-    // By an operator, and without a word.
-    broker.close_connections().await;
+    // In order, and without a word.
+    broker.restart().await;
     go_on(&mut works, 2).await;
     broker.kill().await;
     broker.start_again().await;

@@ -29,7 +29,7 @@ async function take(channel, delivery) {
   if (id) handled.add(id);
   if (handled.size > REMEMBERED) handled.delete(handled.values().next().value); // the oldest
   const failure = known ? null : await handle(channel, delivery.content).catch((error) => error);
-  if (failure) console.log("failed", id, failure.message);
+  if (failure) { console.log("failed", id, failure.message); handled.delete(id); }
   try { // acknowledged after the work. What fails is not tried again: Discord takes answers for 3 s only
     if (failure) channel.reject(delivery, false);
     else channel.ack(delivery);

@@ -31,7 +31,7 @@ async function take(interaction, { ack, reject }) {
   if (id) handled.add(id);
   if (handled.size > REMEMBERED) handled.delete(handled.values().next().value); // the oldest
   const failure = known ? null : await handle(interaction).catch((error) => error);
-  if (failure) console.log("failed", id, failure.message);
+  if (failure) { console.log("failed", id, failure.message); handled.delete(id); }
   if (broker.channel !== channel) return; // reconnected: it is delivered again, and this ack would hit another message
   try { // acknowledged after the work. What fails is not tried again: Discord takes answers for 3 s only
     if (failure) reject(false);

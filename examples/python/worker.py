@@ -1,7 +1,6 @@
 """A bot's slash commands, with aio-pika: takes INTERACTION_CREATE, answers "pong", and asks Discord who has typed it.
 AMQP_URL=amqp://user:password@host DISCORD_API=https://discord.com/api/v10 python worker.py"""
-import asyncio, collections, json, os, signal
-
+import asyncio, json, os, signal
 import aio_pika, aiohttp
 
 GROUP, EVENT = os.environ.get("BROKER_GROUP", "gateway"), "INTERACTION_CREATE"
@@ -9,10 +8,10 @@ API = os.environ.get("DISCORD_API")  # to answer is REST, the worker's own busin
 PREFETCH, REMEMBERED = 20, 10_000  # so many at a time; so many message_ids, to tell what came twice
 
 async def main():
-    stop, handled, working = asyncio.Event(), collections.OrderedDict(), set()
+    stop, handled, working = asyncio.Event(), {}, set()
+    connection = await aio_pika.connect_robust(os.environ["AMQP_URL"], fail_fast=False)  # comes back, with all below
     for name in ("SIGTERM", "SIGINT"):
         asyncio.get_running_loop().add_signal_handler(getattr(signal, name), stop.set)
-    connection = await aio_pika.connect_robust(os.environ["AMQP_URL"], fail_fast=False)  # comes back, with all below
     async with aiohttp.ClientSession() as http:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=PREFETCH)
@@ -38,14 +37,15 @@ async def main():
             working.add(asyncio.current_task())
             try:  # acknowledged after the work. What fails is not tried again: Discord takes answers for 3 s only
                 async with message.process(requeue=False):
-                    known = message.message_id in handled
-                    if message.message_id:
-                        handled[message.message_id] = True
+                    done = message.message_id in handled
+                    handled.update({message.message_id: True} if message.message_id else {})
                     if len(handled) > REMEMBERED:
-                        handled.popitem(last=False)
-                    if not known:
+                        handled.pop(next(iter(handled)))  # the oldest
+                    if not done:
                         await handle(json.loads(message.body))
+                        done = True
             except Exception as error:  # a lost connection, too: RabbitMQ delivers again what was not acknowledged
+                handled.pop(None if done else message.message_id, None)
                 print("failed", message.message_id, repr(error), flush=True)
             working.discard(asyncio.current_task())
 

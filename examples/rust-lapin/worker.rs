@@ -1,15 +1,14 @@
 //! A bot's slash commands, with lapin: takes INTERACTION_CREATE, answers "pong", and asks Discord who has typed it.
 //! `AMQP_URL=amqp://user:password@host DISCORD_API=https://discord.com/api/v10 cargo run --example worker`
-use anyhow::{Context, Result};
 use futures_util::{FutureExt, StreamExt, stream};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, options::*, types::ShortString};
 use serde_json::{Value, json};
 use std::{cell::RefCell, collections::VecDeque, env};
 use tokio::signal::unix::{SignalKind, signal};
 
-async fn handle(channel: &Channel, group: ShortString, body: &[u8]) -> Result<()> {
+async fn handle(channel: &Channel, group: ShortString, body: &[u8]) -> anyhow::Result<()> {
     let interaction: Value = serde_json::from_slice(body)?;
-    let text = |field: &str| interaction.pointer(field).and_then(Value::as_str).context("no interaction");
+    let text = |at: &str| interaction.pointer(at).and_then(Value::as_str).ok_or(anyhow::Error::msg("no interaction"));
     let is_command = interaction["type"] == 2; // REST below is the worker's own business
     if is_command && let Ok(api) = env::var("DISCORD_API") {
         let post = ureq::post(format!("{api}/interactions/{}/{}/callback", text("/id")?, text("/token")?));
@@ -26,7 +25,7 @@ async fn handle(channel: &Channel, group: ShortString, body: &[u8]) -> Result<()
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
+async fn main() -> anyhow::Result<()> {
     let (mut terminated, handled) = (signal(SignalKind::terminate())?, RefCell::new(VecDeque::new()));
     let group: ShortString = env::var("BROKER_GROUP").unwrap_or("gateway".into()).into();
     let (event, queue) = ("INTERACTION_CREATE", ShortString::from(format!("{group}:INTERACTION_CREATE")));
@@ -48,10 +47,11 @@ async fn main() -> Result<()> {
         }
         let id = event.properties.message_id().clone();
         let known = id.is_some() && handled.borrow().contains(&id);
-        handled.borrow_mut().push_front(id);
+        handled.borrow_mut().push_front(id.clone());
         handled.borrow_mut().truncate(1_000); // so many, to tell what came twice
         let done = if known { Ok(()) } else { handle(&channel, group.clone(), &event.data).await };
         let ok = done.inspect_err(|error| println!("failed {error}")).is_ok();
+        handled.borrow_mut().retain(|known| ok || *known != id);
         // Acknowledged after the work. What fails is not tried again: Discord takes answers for 3 s only.
         let _ = if ok { event.ack(Default::default()).await } else { event.reject(Default::default()).await };
     });
