@@ -270,6 +270,11 @@ async fn what_cannot_be_sent_is_set_aside_with_its_reason_and_who_asked_is_told(
     }
     assert_eq!(process.post.set_aside_for(Kind::ForbiddenOp), 2);
     assert_eq!(process.post.set_aside_for(Kind::NoData), 0);
+    let last = process.post.last_set_aside();
+    let forbidden = last.iter().filter(|last| last.kind == Kind::ForbiddenOp);
+    assert_eq!(forbidden.count(), 2, "{last:?}");
+    assert!(last.iter().all(|last| last.bytes > 0 && last.source.starts_with(&process.group)), "{last:?}");
+    assert_eq!(process.post.held_up(), 0);
 
     // The shard goes on with what comes next.
     worker.publish("1", &packet(1)).await;

@@ -184,6 +184,11 @@ pub(super) mod tests {
     }
 
     impl Pool {
+        /// The ways to its shards.
+        pub(in crate::service) fn commands(&self) -> &Commands {
+            &self.commands
+        }
+
         /// Something in the place of a shard.
         pub(in crate::service) fn put(&mut self, shard: Shard, run: impl Future<Output = End> + Send + 'static) {
             self.running.insert(shard.id(), Orders::default());

@@ -227,6 +227,46 @@ mod tests {
     }
 
     #[test]
+    fn a_guild_is_found_among_whatever_else_its_event_tells() {
+        let sign = |id, unavailable| Some(GuildSign { id, unavailable });
+        for (text, expected) in [
+            (r#"{"id":"7","name":"x"}"#, sign(7, false)),
+            (r#"{"unavailable":true,"id":"7"}"#, sign(7, true)),
+            (r#"{"id":"7","unavailable":true}"#, sign(7, true)),
+            (r#"{"unavailable":false,"id":"7"}"#, sign(7, false)),
+            // Members, channels and threads have ids of their own, and what people write may look like anything.
+            (
+                r#"{"members":[{"user":{"id":"1"}}],"name":"\"id\":\"2\"}","id":"18446744073709551615"}"#,
+                sign(u64::MAX, false),
+            ),
+            (r#"{"stage":{"unavailable":true,"id":"3"},"id":"7"}"#, sign(7, false)),
+            (r#"{ "a" : [ 1 ] , "id" : "7" }"#, sign(7, false)),
+            (r#"{"name":"x"}"#, None),
+            (r#"{"id":"x"}"#, None),
+            (r#"{"id":null}"#, None),
+            ("{}", None),
+            ("null", None),
+        ] {
+            assert_eq!(guild(Json, text.as_bytes()), expected, "{text}");
+            assert_eq!(guild(Etf, &term(text)), expected, "{text}");
+        }
+        // Ids are numbers in terms of Discord's.
+        assert_eq!(guild(Etf, &term(r#"{"id":1500621592580050945}"#)), sign(1_500_621_592_580_050_945, false));
+        for text in ["", "{", r#"{"id"#, r#"{"id":"7"#, r#"{"id":"#] {
+            assert_eq!(guild(Json, text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn ready_lists_the_guilds() {
+        let text = r#"{"v":10,"guilds":[{"unavailable":true,"id":"7"},{"id":"8"}],"session_id":"s"}"#;
+        assert_eq!((guilds(Json, text.as_bytes()), guilds(Etf, &term(text))), (vec![7, 8], vec![7, 8]));
+        for none in [r#"{"guilds":[]}"#, r#"{"guilds":null}"#, "{}", "null"] {
+            assert_eq!((guilds(Json, none.as_bytes()), guilds(Etf, &term(none))), (vec![], vec![]), "{none}");
+        }
+    }
+
+    #[test]
     fn an_identify_says_what_the_reference_lists() {
         let presence =
             RawValue::from_string(r#"{"since":null,"activities":[],"status":"idle","afk":false}"#.to_owned())

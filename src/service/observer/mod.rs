@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use self::recent::{Look, Recent};
 use self::resources::Taken;
 use self::summary::Summary;
-use super::view::View;
+use super::view::{Totals, View};
 use crate::clock::unix_millis;
 use crate::cluster::node::NodeId;
 use crate::config::{self, ClusterMode, Config, EventFilter};
@@ -248,7 +248,7 @@ impl Reporter for Observer {
             shards: self.view.shards().iter().map(|shard| self.shard(shard, &recent)).collect(),
             events: self.events(&totals.events, &recent),
             publishing: self.publishing(),
-            commands: commands(&self.view),
+            commands: commands(&self.view, &totals),
             identifies: self.identifies(),
             queues: self.view.queues(),
             singyeong: self.singyeong(),
@@ -292,8 +292,7 @@ impl Watching {
     }
 }
 
-fn commands(view: &View) -> Commands {
-    let totals = view.totals();
+fn commands(view: &View, totals: &Totals) -> Commands {
     let mut commands = Commands { sent: totals.commands_sent, delayed: totals.commands_delayed, ..Commands::default() };
     if let Some(post) = view.post.get() {
         let counted = |kind: Kind| Counted { kind: kind.name().to_owned(), count: post.set_aside_for(kind) };

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::discord::ids::{Shard, ShardId};
+use crate::discord::wire;
 use crate::service::pool::Pool;
 use crate::service::pool::tests::pool_at;
 use crate::simulator::{self, Mix, Simulator};
@@ -143,10 +144,24 @@ async fn a_shards_life_is_reported(encoding: &str) {
     assert_eq!((count(&packets.sent, 2, None), count(&packets.sent, 6, None)), (1, 1));
     assert!(packets.pings > 0 && packets.latest_pings_ms.len() as u64 == packets.pings.min(32), "{packets:?}");
 
+    // Commands, and one more than Discord takes in a minute with heartbeats as dense as these.
+    let (commands, mut under_way) = (process.pool.commands(), Vec::new());
+    let packet = wire::write(commands.encoding(), br#"{"op":3,"d":{"status":"idle"}}"#).expect("JSON");
+    while process.observer.report().commands.delayed == 0 {
+        let sending = commands.send(shard().id(), packet.to_vec());
+        let sent = tokio::time::timeout(Duration::from_secs(60), sending).await.expect("in time");
+        under_way.push(sent.expect("it runs here"));
+        tokio::task::yield_now().await;
+    }
+    let report = process.observer.report();
+    let written = under_way.iter_mut().filter_map(|written| written.try_recv().ok()).count() as u64;
+    assert!(report.commands.sent == written && (50..120).contains(&written), "{written}: {:?}", report.commands);
+    assert_eq!(count(&process.observer.packets()[0].sent, 3, None), written);
+
     // It leaves and comes back: what it counted stays the process's, and how many guilds there are is stored with its session.
     process.stop_shard().await;
     let before = process.observer.report();
-    assert_eq!(before.shards, []);
+    assert_eq!((before.shards.len(), before.commands.sent), (0, written));
     process.pool.start(shard());
     let report = process.until("a resume of what was stored", |shard| shard.resumes == 1).await;
     assert_eq!((report.shards[0].identifies, report.shards[0].guilds), (0, Some(4)));
