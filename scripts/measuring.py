@@ -103,6 +103,40 @@ class Simulator(Process):
             return json.load(answer)
 
 
+class Browser(Process):
+    """Chromium without a window, by chromedriver (OPTIC_TEST_CHROMEDRIVER, or on the PATH)."""
+
+    def __init__(self):
+        super().__init__([os.environ.get("OPTIC_TEST_CHROMEDRIVER", "chromedriver"), "--port=0"])
+        while not (port := re.search(r"started successfully on port (\d+)", self.line())):
+            pass
+        self.base = f"http://127.0.0.1:{port[1]}/session"
+        # As root, and where /dev/shm is small.
+        options = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1280,900"]
+        capabilities = {"alwaysMatch": {"goog:chromeOptions": {"args": options}}}
+        self.base += "/" + self.ask("", {"capabilities": capabilities})["sessionId"]
+
+    def __exit__(self, *_):
+        with contextlib.suppress(OSError):
+            self.ask("", method="DELETE")
+        super().__exit__()
+
+    def open(self, url):
+        self.ask("/url", {"url": url})
+
+    def script(self, text):
+        return self.ask("/execute/sync", {"script": text, "args": []})
+
+    def script_async(self, text):
+        return self.ask("/execute/async", {"script": text, "args": []})
+
+    def ask(self, path, body=None, method="POST"):
+        request = urllib.request.Request(self.base + path, json.dumps(body).encode() if body else None, method=method,
+                                         headers={"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return json.load(answer)["value"]
+
+
 def event_names():
     """What the simulator can send."""
     names = (path.stem for path in (ROOT / "src/simulator/payloads").glob("*.json"))

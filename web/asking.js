@@ -1,6 +1,7 @@
 // What is asked for one by one: 신경's clients by a target, amybot's services, and what these are told to do.
 
 import { $, ago, clock, count, make, many, ranges, say } from './words.js';
+import { mistake } from './json.js';
 import { Table, mark } from './panels.js';
 import { Refused, request, token } from './live.js';
 
@@ -54,7 +55,8 @@ export class Singyeong {
       try {
         target = JSON.parse(text);
       } catch (failure) {
-        return this.#error(wrongJson($('target').value, failure));
+        const found = mistake($('target').value);
+        return this.#error(found ? `This is no JSON: at line ${found.line}, column ${found.column} there should be ${found.wanted}.` : `This is no JSON: ${failure.message}.`);
       }
       if (target === null || typeof target !== 'object' || Array.isArray(target)) return this.#error('A target is an object: { "application": … }');
     }
@@ -117,24 +119,6 @@ function metadata(cell, client) {
   const short = JSON.stringify(client.metadata) ?? '';
   say(summary, short.length > 40 ? `${short.slice(0, 39)}…` : short);
   say(all, text ?? '');
-}
-
-// Browsers tell of the place each in its own way: by an index, or by line and column.
-function wrongJson(text, failure) {
-  const by = /line (\d+) column (\d+)/.exec(failure.message);
-  let line = by && Number(by[1]);
-  let column = by && Number(by[2]);
-  const position = /position (\d+)/.exec(failure.message);
-  if (!by && position) {
-    // The text was trimmed before it was read.
-    const before = text.slice(0, Number(position[1]) + text.length - text.trimStart().length).split('\n');
-    line = before.length;
-    column = before.at(-1).length + 1;
-  } else if (!by) {
-    line = text.trimEnd().split('\n').length;
-    column = text.trimEnd().split('\n').at(-1).length + 1;
-  }
-  return `This is no JSON, at line ${line}, column ${column}: ${failure.message.replace(/^JSON\.parse: /, '').replace(/,? ?(in JSON )?at (position|line).*$/, '').replace(/\s+/g, ' ')}.`;
 }
 
 export class Amybot {

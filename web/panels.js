@@ -20,7 +20,7 @@ export function problems(state, alive = $('problems')) {
 export function totals(state, shards) {
   const connected = shards.connected;
   const total = state.shard_count || shards.rows.length;
-  tell('shards', `${count(connected)} of ${count(total)}`, shards.guilds ? `${count(shards.guilds)} guilds` : '', total > 0 && connected < total);
+  tell('shards', total ? `${count(connected)} of ${count(total)}` : none, total ? (shards.guilds ? `${count(shards.guilds)} guilds` : 'guilds are not known yet') : 'no shards yet', total > 0 && connected < total);
   const perSecond = state.events.reduce((sum, event) => sum + event.rate, 0);
   const top = state.events[0];
   tell('rate', rate(perSecond), top && perSecond > 0 ? `${Math.round((100 * top.rate) / perSecond)} % ${top.name}` : 'no events yet');

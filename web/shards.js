@@ -76,7 +76,8 @@ export class Shards {
     }
     this.#dirty.clear();
     this.#choices(rows);
-    if (moved) this.#filter();
+    if (moved || rows.length === 0) this.#filter();
+    $('shards').classList.toggle('none', rows.length === 0);
     this.#detail();
   }
 

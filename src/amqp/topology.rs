@@ -201,6 +201,41 @@ pub fn singyeong_exchange(group: &str) -> String {
     format!("{group}:optic:singyeong")
 }
 
+/// The exchange on which a process asks all of them how they are, `G:optic:looks`.
+pub fn looks_exchange(group: &str) -> String {
+    format!("{group}:optic:looks")
+}
+
+/// A process's queue for such questions, `G:optic:look.<id>.<n>`: the *n*th of its run, for RabbitMQ may hold the former one
+/// for a connection of which it has not noticed that it is lost.
+pub fn look_queue(group: &str, node: &NodeId, number: u64) -> String {
+    format!("{group}:optic:look.{node}.{number}")
+}
+
+/// What the names of queues for answers begin with: no answer goes to any other queue.
+pub fn told_queues(group: &str) -> String {
+    format!("{group}:optic:told.")
+}
+
+/// A process's queue for answers, `G:optic:told.<id>.<n>`; the same holds for its number.
+pub fn told_queue(group: &str, node: &NodeId, number: u64) -> String {
+    format!("{}{node}.{number}", told_queues(group))
+}
+
+/// Declares a queue that ends with its connection or its consumer, and drops the oldest beyond these limits.
+pub(super) async fn declare_passing(
+    channel: &Channel,
+    queue: &str,
+    max_length: i32,
+    max_bytes: i32,
+) -> Result<(), AdminError> {
+    let limits =
+        [("x-max-length", AMQPValue::LongInt(max_length)), ("x-max-length-bytes", AMQPValue::LongInt(max_bytes))];
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let declared = channel.queue_declare(short(queue)?, options, classic(drop_head(limits)));
+    bounded(&format!("declare the queue \"{queue}\""), declared).await.map(drop)
+}
+
 /// Declares and binds the queues for the commands of all shards, `G:SEND` and `G:REJECTED`, so that no command is lost for want of
 /// a queue, whichever process runs.
 ///
@@ -259,6 +294,14 @@ pub(super) async fn look_at(channel: &Channel, queue: &str) -> Result<u32, Admin
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let looked = channel.queue_declare(short(queue)?, passive, FieldTable::default());
     bounded(&format!("look at the queue \"{queue}\""), looked).await.map(|queue| queue.consumer_count())
+}
+
+/// How many messages wait in an existing queue, and how many consumers it has. Where there is none the channel is closed.
+pub(super) async fn depth(channel: &Channel, queue: &str) -> Result<(u32, u32), AdminError> {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let looked = channel.queue_declare(short(queue)?, passive, FieldTable::default());
+    let found = bounded(&format!("look at the queue \"{queue}\""), looked).await?;
+    Ok((found.message_count(), found.consumer_count()))
 }
 
 /// The queue by which processes take turns to identify in a bucket: `G:optic:identify.<bucket>`.
@@ -379,7 +422,7 @@ pub(super) async fn exchange(channel: &Channel, group: &str) -> Result<(), Admin
     }
 }
 
-/// Declares the exchange on which processes announce themselves: fanout, durable.
+/// Declares an exchange on which processes speak to each other: fanout, durable.
 pub(super) async fn fanout(channel: &Channel, exchange: &str) -> Result<(), AdminError> {
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let declared = channel.exchange_declare(short(exchange)?, ExchangeKind::Fanout, options, FieldTable::default());
@@ -448,6 +491,10 @@ mod tests {
         assert_eq!(Queue::forward("gateway").name(), "gateway:optic:forward");
         let news = Queue::singyeong_news("gateway", &NodeId::of_run("web-1", 1));
         assert_eq!(news.name(), "gateway:optic:singyeong-news.web-1.00000001");
+        let node = NodeId::of_run("web-1", 1);
+        assert_eq!(looks_exchange("gateway"), "gateway:optic:looks");
+        assert_eq!(look_queue("gateway", &node, 0), "gateway:optic:look.web-1.00000001.0");
+        assert_eq!(told_queue("gateway", &node, 3), "gateway:optic:told.web-1.00000001.3");
     }
 
     #[test]

@@ -14,7 +14,12 @@ use super::exit::{Exit, ExitWith};
 pub struct Environment {
     vars: Vec<(String, String)>,
     file: Option<File>,
+    /// There is a file that was perhaps meant to be read.
+    has_unread_file: bool,
 }
+
+/// What other programs read without being told to.
+const USUAL_FILE: &str = ".env";
 
 /// What `--config` named.
 #[derive(Clone)]
@@ -46,13 +51,17 @@ impl Environment {
             let settings = file.settings.variables.iter();
             vars.extend(settings.map(|variable| (variable.name.to_owned(), variable.text.clone())));
         }
-        Ok(Self { vars, file })
+        Ok(Self { vars, file, has_unread_file: env_file.is_none() && Path::new(USUAL_FILE).is_file() })
     }
 
     /// These variables.
     #[cfg(test)]
     pub fn of(vars: &[(&str, &str)]) -> Self {
-        Self { vars: vars.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(), file: None }
+        Self {
+            vars: vars.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
+            file: None,
+            has_unread_file: false,
+        }
     }
 
     /// Every pair; of two with one name the later holds.
@@ -77,10 +86,17 @@ impl Environment {
                 Ok((config, warnings))
             }
             (Ok(good), None) => Ok(good),
-            (Err(errors), file) => Err(wrong(match file {
-                Some(file) => file.named(errors),
-                None => errors,
-            })),
+            (Err(errors), file) => {
+                let mut errors = match file {
+                    Some(file) => file.named(errors),
+                    None => errors,
+                };
+                if self.has_unread_file {
+                    let text = format!("is in this folder, and not read; `optic --env-file {USUAL_FILE}` reads it");
+                    errors.warnings.push(Warning { variable: USUAL_FILE.to_owned(), text });
+                }
+                Err(wrong(errors))
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::amqp::address::Address;
 use crate::encoding::Dialect;
 use crate::secret::Secret;
 
@@ -121,36 +122,46 @@ impl AmqpUrl {
     /// # Errors
     ///
     /// What is wrong with it, and what to write instead; neither quotes it.
-    pub fn parse(text: &str) -> Result<Self, (&'static str, &'static str)> {
+    pub fn parse(text: &str) -> Result<Self, (String, &'static str)> {
         const FORM: &str = "write amqp://user:password@host:5672/vhost, or amqps:// for TLS";
         const ESCAPES: &str = "write reserved characters of user, password and vhost as escapes: @ is %40, : is %3A, \
                                / is %2F, # is %23, ? is %3F, % is %25";
         let text = text.trim();
-        if !text.contains("://") {
-            return Err(("it has no amqp:// before the host", FORM));
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Err(("it has no amqp:// before the host".into(), FORM));
+        };
+        match scheme.to_ascii_lowercase().as_str() {
+            "amqp" | "amqps" => {}
+            "http" | "https" => {
+                return Err(("http is for RabbitMQ's management page, and amqp for events".into(), FORM));
+            }
+            _ => return Err(("its scheme is neither amqp nor amqps".into(), FORM)),
+        }
+        if rest.contains(char::is_whitespace) {
+            return Err(("it has white space in it".into(), ESCAPES));
         }
         let url = match Url::parse(text) {
             Ok(url) => url,
-            Err(url::ParseError::InvalidPort) => return Err(("its port is not a number", ESCAPES)),
-            Err(url::ParseError::EmptyHost) => return Err(("it has no host", FORM)),
-            Err(_) => return Err(("it is not a URL", ESCAPES)),
+            Err(url::ParseError::InvalidPort) => return Err(wrong_port(rest, FORM, ESCAPES)),
+            Err(url::ParseError::EmptyHost) => return Err(("it has no host".into(), FORM)),
+            Err(_) => return Err(("it is not a URL".into(), ESCAPES)),
         };
-        if !matches!(url.scheme(), "amqp" | "amqps") {
-            return Err(("its scheme is neither amqp nor amqps", FORM));
-        }
         let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
-            return Err(("it has no host", FORM));
+            return Err(("it has no host".into(), FORM));
         };
         if url.fragment().is_some() {
-            return Err(("it has a # in it", ESCAPES));
+            return Err(("it has a # in it".into(), ESCAPES));
         }
         let path = url.path();
         // An @ behind the host was meant to stand before it: what looks like host and port is a user and a password.
         if path.contains('@') || url.query().is_some_and(|query| query.contains('@')) {
-            return Err(("its user or password has a reserved character in it", ESCAPES));
+            return Err((RESERVED.into(), ESCAPES));
         }
         if path.trim_start_matches('/').contains('/') {
-            return Err(("its vhost has a / in it", ESCAPES));
+            return Err(("its vhost has a / in it".into(), ESCAPES));
+        }
+        if let Err(error) = Address::parse(text) {
+            return Err((error.to_string(), "mend that, or leave it out"));
         }
         let user = if url.username().is_empty() { "" } else { "***@" };
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
@@ -161,6 +172,28 @@ impl AmqpUrl {
     /// The whole URL.
     pub fn secret(&self) -> &Secret {
         &self.url
+    }
+}
+
+const RESERVED: &str = "its user or password has a reserved character in it";
+
+/// What is wrong with a port that is none. `rest` is what follows the scheme; none of it is quoted, since what looks like the
+/// port may be a password.
+fn wrong_port(rest: &str, form: &'static str, escapes: &'static str) -> (String, &'static str) {
+    let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if behind.contains('@') {
+        return (RESERVED.into(), escapes);
+    }
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    if port.bytes().all(|byte| byte.is_ascii_digit()) {
+        ("its port is more than 65535".into(), "write the one of RabbitMQ: 5672, or 5671 with amqps://")
+    } else if authority.contains('@') && port.starts_with(|c: char| c.is_ascii_digit()) {
+        (
+            "its port has something behind the number".into(),
+            "write a / before the vhost: amqp://user:password@host:5672/vhost",
+        )
+    } else {
+        ("its port is not a number".into(), form)
     }
 }
 
@@ -196,6 +229,11 @@ pub(super) fn parse_access(raw: &Raw, report: &mut Report) -> (Option<AmqpUrl>, 
     let url = raw.amqp_url.as_deref().filter(|text| *text != UNREAD).and_then(|text| {
         AmqpUrl::parse(text).map_err(|(problem, remedy)| report.wrong_secret("AMQP_URL", problem, remedy)).ok()
     });
+    if let Some(port) = url.as_ref().and_then(management_port) {
+        let text =
+            format!("{port} is the port of RabbitMQ's management, as a rule; events go to 5672, or 5671 with amqps://");
+        report.warn("AMQP_URL", text);
+    }
     let group = raw.broker_group.as_deref().map(|text| {
         Group::parse(text).map_err(|(problem, remedy)| report.wrong("BROKER_GROUP", text, problem, remedy)).ok()
     });
@@ -205,6 +243,12 @@ pub(super) fn parse_access(raw: &Raw, report: &mut Report) -> (Option<AmqpUrl>, 
         report.warn("BROKER_GROUP", text);
     }
     (url, group)
+}
+
+/// The port, if RabbitMQ's other services usually have it.
+fn management_port(url: &AmqpUrl) -> Option<u16> {
+    let port = Address::parse(url.secret().expose()).ok()?.port();
+    Some(port).filter(|port| matches!(port, 15671 | 15672 | 15692 | 25672))
 }
 
 /// Whether events go to standard output because it was set so, and not because of a mistake.
@@ -269,6 +313,11 @@ fn message_timeout(text: &str, report: &mut Report) -> Option<Duration> {
             let problem = "events would be dropped at once";
             report.wrong(NAME, text, problem, "write a longer time, or unset it so that events never expire");
             None
+        }
+        Some(time) if time < Duration::from_secs(10) && text.trim().bytes().all(|b| b.is_ascii_digit()) => {
+            let bare = text.trim();
+            report.warn(NAME, format!("{bare} without a unit is {bare} milliseconds; write {bare}s for seconds"));
+            Some(time)
         }
         Some(time) if time > LONGEST => {
             report.wrong(NAME, text, "longer than RabbitMQ counts", "write at most 49d, or unset it");

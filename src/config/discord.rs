@@ -194,19 +194,36 @@ fn token(raw: &Raw, real_discord: bool, report: &mut Report) -> Secret {
         report.warn(NAME, "begins with \"Bot \", which belongs to REST and not to the gateway; it is left out");
     }
     if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
-        report.wrong_secret(NAME, "it stands in quotes, and they count as part of it", "write it without");
+        report.wrong_secret(NAME, "it has a quote at one end, and that counts as part of it", "write it without");
+    } else if text.trim() != text && !text.trim().contains(char::is_whitespace) {
+        report.wrong_secret(NAME, "it has white space around it, and that counts as part of it", "write it without");
     } else if text.starts_with("Bearer ") {
         report.wrong_secret(NAME, "a Bearer token is a user's, and the gateway is for bots", COPY);
     } else if text.contains(char::is_whitespace) {
-        report.wrong_secret(NAME, "it has a space, tab or line break in it or around it", COPY);
+        report.wrong_secret(NAME, "it has a space, tab or line break in it", COPY);
     } else if !text.bytes().all(|b| b.is_ascii_graphic()) {
         report.wrong_secret(NAME, "it has a character that no token has", COPY);
+    } else if let Some(other) = something_else_of_the_portal(text).filter(|_| real_discord) {
+        report.wrong_secret(NAME, format!("it looks like {other}, and not like the bot's token"), COPY);
     } else if real_discord && text.split('.').count() != 3 {
         let text = "does not look like a bot's token, which has three parts with dots between; a client secret or a \
                     public key is another thing";
         report.warn(NAME, text);
     }
     Secret::new(text)
+}
+
+/// What else the portal shows that is copied in the token's place, told apart by its form.
+fn something_else_of_the_portal(text: &str) -> Option<&'static str> {
+    let all = |is: fn(&u8) -> bool| text.bytes().all(|byte| is(&byte));
+    match text.len() {
+        17..=20 if all(u8::is_ascii_digit) => Some("the application's id"),
+        64 if all(u8::is_ascii_hexdigit) => Some("the application's public key"),
+        32 if all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte)) => {
+            Some("the application's client secret")
+        }
+        _ => None,
+    }
 }
 
 fn api(raw: &Raw, report: &mut Report) -> Api {

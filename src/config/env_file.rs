@@ -1,11 +1,21 @@
 //! A file of `KEY=VALUE` lines, as Docker and Compose read them.
 
-/// A line that is not `KEY=VALUE`.
+/// Lines that are not `KEY=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} is neither KEY=VALUE nor a comment")]
+#[error("{}; write such as DISCORD_SHARD_COUNT=8, without spaces in the name, or # before a comment", in_words(.lines))]
 pub struct EnvFileError {
-    /// The line's number, from 1. What stands there may be a secret, and is not shown.
-    pub line: usize,
+    /// The lines' numbers, from 1. What stands there may be a secret, and is not shown.
+    pub lines: Vec<usize>,
+}
+
+fn in_words(lines: &[usize]) -> String {
+    match lines {
+        [line] => format!("line {line} is neither KEY=VALUE nor a comment"),
+        lines => {
+            let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+            format!("lines {} are neither KEY=VALUE nor comments", lines.join(", "))
+        }
+    }
 }
 
 /// The pairs of a file, in order. Empty lines, and those that begin with `#`, say nothing; `export` before a name is
@@ -14,24 +24,24 @@ pub struct EnvFileError {
 ///
 /// # Errors
 ///
-/// The first line that is not `KEY=VALUE`.
+/// Every line that is not `KEY=VALUE`.
 pub fn parse(text: &str) -> Result<Vec<(String, String)>, EnvFileError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut pairs = Vec::new();
+    let mut wrong = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         let line = line.strip_prefix("export ").unwrap_or(line);
-        let (name, value) = line.split_once('=').ok_or(EnvFileError { line: number + 1 })?;
-        let name = name.trim();
-        if name.is_empty() || name.contains(char::is_whitespace) {
-            return Err(EnvFileError { line: number + 1 });
+        let pair = line.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
+        match pair.filter(|(name, _)| !name.is_empty() && !name.contains(char::is_whitespace)) {
+            Some((name, value)) => pairs.push((name.to_owned(), value_of(value).to_owned())),
+            None => wrong.push(number + 1),
         }
-        pairs.push((name.to_owned(), value_of(value.trim()).to_owned()));
     }
-    Ok(pairs)
+    if wrong.is_empty() { Ok(pairs) } else { Err(EnvFileError { lines: wrong }) }
 }
 
 fn value_of(text: &str) -> &str {
@@ -73,8 +83,8 @@ mod tests {
 
     #[test]
     fn a_line_that_is_no_pair_is_told_by_its_number_alone() {
-        assert_eq!(parse("A=1\nsecret\n"), Err(EnvFileError { line: 2 }));
-        assert_eq!(parse("=x"), Err(EnvFileError { line: 1 }));
+        assert_eq!(parse("A=1\nsecret\n"), Err(EnvFileError { lines: vec![2] }));
+        assert_eq!(parse("=x\nA=1\nset B=2"), Err(EnvFileError { lines: vec![1, 3] }));
         assert!(!parse("secret").expect_err("no pair").to_string().contains("secret"));
     }
 }

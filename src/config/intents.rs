@@ -189,6 +189,9 @@ fn named_intents(text: &str, report: &mut Report) -> Intents {
         match name.as_str() {
             // The first name of what came to hold stickers and sounds too.
             "GUILD_EMOJIS" => set = set.union(Intents::GUILD_EXPRESSIONS),
+            "ALL" | "DEFAULT" => {
+                unknown.push(format!("{name} (unset DISCORD_INTENTS for all that are not privileged)"));
+            }
             _ => match Intents::from_name(&name) {
                 Some(intent) => set = set.union(intent),
                 None => unknown.push(format!("{name}{}", did_you_mean(nearest(&name, Intents::all_names())))),

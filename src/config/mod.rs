@@ -42,6 +42,7 @@ pub use singyeong::Singyeong;
 pub use values::duration;
 pub use variables::{VARIABLES, Variable};
 
+use nearest::{did_you_mean, nearest};
 use report::Report;
 use values::word;
 use variables::{Raw, UNREAD};
@@ -122,6 +123,7 @@ impl Config {
         let mut http = http_address(raw.http_address.as_deref(), &mut report);
         let http_token = http_token(&raw, &mut report);
         let prometheus = prometheus::parse(&raw, &mut http, &mut report);
+        check_places(http, singyeong.as_ref(), amybot.as_ref(), &mut report);
         let log = log(&raw, &mut report);
         report.finish(Self {
             discord,
@@ -211,6 +213,25 @@ fn http_address(text: Option<&str>, report: &mut Report) -> Option<SocketAddr> {
     values::address("HTTP_ADDRESS", text, report)
 }
 
+/// No two may listen at one place, but for 신경 and amybot, which share a port where their addresses are the same.
+fn check_places(http: Option<SocketAddr>, singyeong: Option<&Singyeong>, amybot: Option<&Amybot>, report: &mut Report) {
+    let singyeong = singyeong.map(|singyeong| ("SINGYEONG_ADDRESS", singyeong.address));
+    let amybot = amybot.and_then(|amybot| amybot.address).map(|address| ("AMYBOT_ADDRESS", address));
+    for (name, address) in singyeong.into_iter().chain(amybot) {
+        if let Some(http) = http.filter(|http| values::is_same_place(*http, address)) {
+            let problem = format!("health and metrics are there already, at HTTP_ADDRESS={http}");
+            report.wrong(name, &address.to_string(), problem, "write another port, here or for HTTP_ADDRESS");
+        }
+    }
+    if let (Some((_, one)), Some((name, other))) = (singyeong, amybot)
+        && one != other
+        && values::is_same_place(one, other)
+    {
+        let problem = format!("SINGYEONG_ADDRESS={one} has that port already");
+        report.wrong(name, &other.to_string(), problem, format!("write {one} to share it, or another port"));
+    }
+}
+
 /// As it is to stand behind `Bearer` in a header.
 fn http_token(raw: &Raw, report: &mut Report) -> Option<Secret> {
     const NAME: &str = "HTTP_TOKEN";
@@ -233,13 +254,22 @@ fn log(raw: &Raw, report: &mut Report) -> Log {
     Log { filter, format: format.unwrap_or(LogFormat::Text) }
 }
 
+/// What a level is called elsewhere, or mistyped.
+fn level_meant(given: &str) -> Option<&'static str> {
+    let given = given.to_ascii_lowercase();
+    let elsewhere =
+        [("warning", "warn"), ("critical", "error"), ("fatal", "error"), ("verbose", "debug"), ("suppress", "off")];
+    let named = elsewhere.into_iter().find(|(other, _)| *other == given).map(|(_, ours)| ours);
+    named.or_else(|| nearest(&given, ["error", "warn", "info", "debug", "trace", "off"]))
+}
+
 /// Holds each part to be a level or `module=level`: a filter takes any other word for a module's name, in silence.
 fn log_filter(text: &str, report: &mut Report) -> Option<String> {
     let mut parts = Vec::new();
     for part in values::list(text) {
         let (module, level) = part.split_once('=').map_or((None, part), |(module, level)| (Some(module), level));
         let Ok(level) = level.parse::<LevelFilter>() else {
-            let problem = format!("{level:?} is no level");
+            let problem = format!("{level:?} is no level{}", did_you_mean(level_meant(level)));
             let remedy = "write error, warn, info, debug, trace or off, or by module: info,optic::discord=debug";
             report.wrong("LOG_LEVEL", text, problem, remedy);
             return None;

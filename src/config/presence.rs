@@ -7,6 +7,7 @@ use super::report::Report;
 
 const NAME: &str = "DISCORD_PRESENCE";
 const STATUSES: [&str; 5] = ["online", "dnd", "idle", "invisible", "offline"];
+const TYPES: &str = "0 playing, 1 streaming, 2 listening, 3 watching, 4 custom, 5 competing";
 const REMEDY: &str = r#"write such as {"status":"online","activities":[{"name":"chess","type":0}]}"#;
 
 pub(super) fn parse(text: &str, report: &mut Report) -> Option<Box<RawValue>> {
@@ -48,17 +49,18 @@ fn check(value: &Value, report: &mut Report) -> Result<(), String> {
     Ok(())
 }
 
-fn check_activity(activity: &Value) -> Result<(), &'static str> {
+fn check_activity(activity: &Value) -> Result<(), String> {
     let activity = activity.as_object().ok_or("is not an object")?;
     if !activity.get("name").is_some_and(Value::is_string) {
-        return Err("has no name that is text");
+        return Err("has no name that is text".to_owned());
     }
     match activity.get("type") {
         Some(kind) if kind.as_u64().is_some_and(|kind| kind <= 5) => {}
-        _ => return Err("has no type from 0 to 5"),
+        Some(kind) => return Err(format!("has the type {kind}, and not a number: {TYPES}")),
+        None => return Err(format!("has no type: {TYPES}")),
     }
     if activity.get("url").is_some_and(|url| !url.is_null() && !url.is_string()) {
-        return Err("has a url that is not text");
+        return Err("has a url that is not text".to_owned());
     }
     Ok(())
 }

@@ -32,11 +32,31 @@ impl Given {
 
     /// The text, shortened.
     pub(super) fn text(text: &str) -> Self {
+        let text = without_credentials(text);
         Self::Text(match text.char_indices().nth(Self::SHOWN) {
             Some((end, _)) => format!("{}…", &text[..end]),
-            None => text.to_owned(),
+            None => text,
         })
     }
+}
+
+/// Puts `***` in the place of user and password of each URL: one of these may stand where it does not belong.
+fn without_credentials(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(scheme) = rest.find("://") {
+        let (before, after) = rest.split_at(scheme + 3);
+        shown.push_str(before);
+        let end = after.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(after.len());
+        rest = match after[..end].rfind('@') {
+            Some(at) => {
+                shown.push_str("***");
+                &after[at..]
+            }
+            None => after,
+        };
+    }
+    shown + rest
 }
 
 impl fmt::Display for Mistake {
@@ -98,6 +118,7 @@ impl std::error::Error for ConfigErrors {}
 pub(super) struct Report {
     mistakes: Vec<Mistake>,
     warnings: Vec<Warning>,
+    from_files: Vec<&'static str>,
 }
 
 impl Report {
@@ -118,11 +139,22 @@ impl Report {
 
     /// The variable is doubtful.
     pub fn warn(&mut self, variable: &str, text: impl Into<String>) {
-        self.warnings.push(Warning { variable: variable.to_owned(), text: text.into() });
+        self.warnings.push(Warning { variable: variable.to_owned(), text: without_credentials(&text.into()) });
+    }
+
+    /// This variable's value is what the file has that `<NAME>_FILE` names.
+    pub fn is_from_file(&mut self, variable: &'static str) {
+        self.from_files.push(variable);
     }
 
     /// The value that was made, if nothing was wrong.
-    pub fn finish<T>(self, value: T) -> Result<(T, Vec<Warning>), ConfigErrors> {
+    pub fn finish<T>(mut self, value: T) -> Result<(T, Vec<Warning>), ConfigErrors> {
+        let mistakes = self.mistakes.iter_mut().map(|mistake| &mut mistake.variable);
+        for variable in mistakes.chain(self.warnings.iter_mut().map(|warning| &mut warning.variable)) {
+            if self.from_files.contains(&variable.as_str()) {
+                *variable = format!("{variable}, from the file that {variable}_FILE names");
+            }
+        }
         if self.mistakes.is_empty() {
             Ok((value, self.warnings))
         } else {
@@ -131,6 +163,7 @@ impl Report {
     }
 
     fn mistake(&mut self, variable: &str, given: Given, problem: String, remedy: String) {
+        let problem = without_credentials(&problem);
         self.mistakes.push(Mistake { variable: variable.to_owned(), given, problem, remedy });
     }
 }
@@ -138,6 +171,18 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn user_and_password_of_a_url_are_not_shown_wherever_it_stands() {
+        for (text, shown) in [
+            ("amqp://me:p@ss@mq:5672/v and http://x", "amqp://***@mq:5672/v and http://x"),
+            ("a \"https://me:pass@x/y\", b@c", "a \"https://***@x/y\", b@c"),
+            ("://@://a:b@", "://***@"),
+            ("me@example", "me@example"),
+        ] {
+            assert_eq!(without_credentials(text), shown, "{text}");
+        }
+    }
 
     #[test]
     fn a_long_value_is_shortened_and_a_secret_one_is_not_shown() {

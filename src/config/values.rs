@@ -1,7 +1,7 @@
 //! Small values that several variables share: lists, yes or no, numbers, durations.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -71,10 +71,45 @@ pub(super) fn address(variable: &str, text: &str, report: &mut Report) -> Option
     };
     let address = full.parse().ok();
     if address.is_none() {
-        let problem = "not an IP address with a port";
-        report.wrong(variable, text, problem, "write such as 127.0.0.1:8080, 0.0.0.0:8080 or off");
+        let (problem, remedy) = wrong_address(text);
+        report.wrong(variable, text, problem, remedy);
     }
     address
+}
+
+/// What is wrong with an address that is none, and what to write instead.
+fn wrong_address(text: &str) -> (String, String) {
+    const FORM: &str = "write such as 127.0.0.1:8080, 0.0.0.0:8080 or off";
+    let is_port = |text: &str| text.parse::<u16>().is_ok();
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if let Some((_, bare)) = text.split_once("://") {
+        let bare = bare.split('/').next().unwrap_or_default();
+        let meant = Some(bare).filter(|bare| bare.parse::<SocketAddr>().is_ok()).unwrap_or("127.0.0.1:8080");
+        return ("it is a URL, and what is wanted is where to listen".to_owned(), format!("write {meant}"));
+    }
+    if is_port(text) {
+        let remedy = format!("write 127.0.0.1:{text} for this machine alone, or 0.0.0.0:{text} for everybody");
+        return ("it is a port without an IP address".to_owned(), remedy);
+    }
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return ("it has no port".to_owned(), format!("write {}", SocketAddr::new(ip, 8080)));
+    }
+    match text.rsplit_once(':') {
+        Some((_, port)) if digits(port) && !is_port(port) => {
+            (format!("{port} is no port"), "write one up to 65535".to_owned())
+        }
+        Some((host, port)) if is_port(port) && !host.contains(':') => {
+            let remedy = format!("write 0.0.0.0:{port} for every address of this machine, or one of them");
+            (format!("{host:?} is a name, and no IP address"), remedy)
+        }
+        _ => ("not an IP address with a port".to_owned(), FORM.to_owned()),
+    }
+}
+
+/// Whether who listens at one of these takes the other's place. Port 0 is any that is free.
+pub(super) fn is_same_place(one: SocketAddr, other: SocketAddr) -> bool {
+    let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (everywhere || one.ip() == other.ip())
 }
 
 /// A duration as Go writes it, `1h30m`, `2m`, `1.5s`, `500ms`, or a bare number of milliseconds.

@@ -172,8 +172,13 @@ impl Raw {
         }
         let (ours, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
             vars.into_iter().partition(|(name, _)| VARIABLES.iter().any(|variable| variable.name == name));
-        warn_about(&others, report);
-        let set = ours.into_iter().filter(|(name, text)| name == "HTTP_ADDRESS" || !text.trim().is_empty());
+        let is_set = |name: &str| ours.get(name).is_some_and(|text| !text.trim().is_empty());
+        warn_about(&others, is_set, report);
+        let ours = ours.into_iter().map(|(name, text)| {
+            let text = as_meant(&name, text, report);
+            (name, text)
+        });
+        let set = ours.filter(|(name, text)| name == "HTTP_ADDRESS" || !text.trim().is_empty());
         envy::from_iter(set).expect("every variable is optional text")
     }
 }
@@ -202,10 +207,14 @@ fn take_from_file(
         Ok(text) => match text.trim_end_matches(['\r', '\n']) {
             "" => "the file is empty".to_owned(),
             text => {
+                report.is_from_file(name);
                 vars.insert(name.to_owned(), text.to_owned());
                 return;
             }
         },
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            "it is a folder (Docker makes one where the file to be mounted is not there)".to_owned()
+        }
         Err(error) => format!("the file cannot be read: {error}"),
     };
     report.wrong(&file_variable, &path, problem, "name a file with the value in it and nothing else");
@@ -216,8 +225,72 @@ fn take_from_file(
 /// Stands for a secret whose file could not be read; that is reported already.
 pub(super) const UNREAD: &str = "\u{0}unread";
 
+/// What other programs call a variable of ours.
+const CALLED_OTHERWISE: [(&str, &str); 18] = [
+    ("TOKEN", "DISCORD_TOKEN"),
+    ("BOT_TOKEN", "DISCORD_TOKEN"),
+    ("DISCORD_BOT_TOKEN", "DISCORD_TOKEN"),
+    ("RABBITMQ_URL", "AMQP_URL"),
+    ("RABBITMQ_URI", "AMQP_URL"),
+    ("RABBIT_URL", "AMQP_URL"),
+    ("RABBITMQ_HOST", "AMQP_URL"),
+    ("RABBIT_HOST", "AMQP_URL"),
+    ("CLOUDAMQP_URL", "AMQP_URL"),
+    ("BROKER_URL", "AMQP_URL"),
+    ("INTENTS", "DISCORD_INTENTS"),
+    ("SHARD_COUNT", "DISCORD_SHARD_COUNT"),
+    ("SHARDS", "DISCORD_SHARD_COUNT"),
+    ("SHARDS_TOTAL", "DISCORD_SHARD_COUNT"),
+    ("SHARD_IDS", "DISCORD_SHARD_IDS"),
+    ("SHARDS_START", "DISCORD_SHARD_IDS"),
+    ("SHARDS_END", "DISCORD_SHARD_IDS"),
+    ("RUST_LOG", "LOG_LEVEL"),
+];
+
+/// Passwords that a person chose: they may have anything in them.
+const CHOSEN: [&str; 2] = ["SINGYEONG_AUTH", "HTTP_TOKEN"];
+
+/// The value without what came into it by the way in which it was written: quotes, its own name, a reference to another
+/// variable. Each is a mistake, and what is left is looked at further.
+fn as_meant(name: &str, text: String, report: &mut Report) -> String {
+    if CHOSEN.contains(&name) || text == UNREAD {
+        return text;
+    }
+    let secret = VARIABLES.iter().any(|variable| variable.name == name && variable.secret);
+    let mut wrong = |problem: &str, remedy: &str| match secret {
+        true => report.wrong_secret(name, problem, remedy),
+        false => report.wrong(name, &text, problem, remedy),
+    };
+    let trimmed = text.trim();
+    let quoted = [('"', '"'), ('\'', '\''), ('“', '”'), ('‘', '’')].into_iter().find_map(|(open, close)| {
+        let inside = trimmed.strip_prefix(open)?.strip_suffix(close)?;
+        Some(inside.to_owned())
+    });
+    if let Some(inside) = quoted {
+        wrong("it stands in quotes, and they count as part of it", "write it without");
+        return inside;
+    }
+    let own_name = trimmed.strip_prefix("export ").unwrap_or(trimmed).strip_prefix(name);
+    if let Some(value) = own_name.and_then(|rest| rest.trim_start().strip_prefix('=')) {
+        wrong("its own name stands in it", "write the value alone");
+        return value.trim().to_owned();
+    }
+    if trimmed.contains("${") || is_reference(trimmed) {
+        wrong("it names another variable, and nothing is put in its place", "write the value itself");
+        // As if it were not set, but a secret that is needed is not also reported as missing.
+        return if secret { UNREAD.to_owned() } else { String::new() };
+    }
+    text
+}
+
+/// Whether it is `$NAME` and nothing else.
+fn is_reference(text: &str) -> bool {
+    let name = text.strip_prefix('$').unwrap_or_default();
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}
+
 /// Warns about what looks as if it were meant for us and is not read.
-fn warn_about(others: &BTreeMap<String, String>, report: &mut Report) {
+fn warn_about(others: &BTreeMap<String, String>, is_set: impl Fn(&str) -> bool, report: &mut Report) {
     let known = || VARIABLES.iter().map(|variable| variable.name);
     let files: Vec<String> =
         VARIABLES.iter().filter(|variable| variable.secret).map(|secret| format!("{}_FILE", secret.name)).collect();
@@ -228,6 +301,12 @@ fn warn_about(others: &BTreeMap<String, String>, report: &mut Report) {
         }
         if upper == "DISCORD_GATEWAY_VERSION" {
             report.warn(name, "not read; set DISCORD_API_VERSION");
+        } else if let Some((_, ours)) = CALLED_OTHERWISE.iter().find(|(other, _)| *other == upper) {
+            if !is_set(ours) {
+                report.warn(name, format!("not a variable of Optic, and not read; set {ours}"));
+            }
+        } else if let Some(plain) = name.strip_suffix("_FILE").filter(|plain| known().any(|known| known == *plain)) {
+            report.warn(name, format!("not read: only secrets come from files; set {plain}"));
         } else if PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) {
             let candidates = known().chain(files.iter().map(String::as_str));
             if let Some(meant) = nearest(&upper, candidates) {

@@ -6,12 +6,21 @@
 //! whole     all processes, as one of them knows them
 //! clients   신경's clients, and why a query means them or not
 //! simulated all of it invented, for tests
+//!
+//! question  what processes ask each other for it, and answer
+//! merge     answers as a whole: who is there, who does not answer any more
+//! history   samples of many processes as one row of sums
 //! ```
 //!
 //! Data alone: knows no socket, no broker and no page. The metrics, the page, and what processes tell each other for it are all
 //! made of this. No token, no password, no address with one, and nothing that a user of Discord wrote is ever in it.
 
 pub mod clients;
+#[cfg(test)]
+pub mod fixtures;
+pub mod history;
+pub mod merge;
+pub mod question;
 pub mod report;
 pub mod sample;
 pub mod simulated;

@@ -3,6 +3,9 @@
 //! ```text
 //! service
 //! ├─ observer               looks every few seconds: rates, samples, a line a minute
+//! ├─ lookout                while somebody looks: asks all processes how they are
+//! │  ├─ survey              lost: asks, and is asked, anew
+//! │  └─ queues              while somebody looks: lost: looks again later
 //! ├─ http, metrics          an answer fails: that request only
 //! ├─ 신경
 //! │  ├─ server              a connection fails: that client only
@@ -38,10 +41,14 @@ mod forwarding;
 mod fronts;
 mod join;
 mod leftovers;
+pub mod lookout;
 pub mod observer;
 mod pool;
+pub mod queues;
 mod reshard;
+mod seeing;
 mod singyeong;
+mod site;
 mod view;
 
 use std::future::Future;
@@ -54,7 +61,6 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::observer::Observer;
 use self::pool::Pool;
 pub use self::view::View;
 use crate::amqp::address::Address;
@@ -80,7 +86,7 @@ use crate::discord::rest_types::GatewayBot;
 use crate::discord::session::End;
 use crate::discord::shard::Shared;
 use crate::encoding::Dialect;
-use crate::http::{self, BindError};
+use crate::http::BindError;
 use crate::session_store::{FileSessionStore, MemorySessionStore, SessionStore};
 use crate::spectacles::demand::Demand;
 use crate::spectacles::events::{Events, Feedback, Settings as EventSettings};
@@ -137,11 +143,6 @@ pub enum ServiceError {
     /// A task panicked: a bug.
     #[error("a part of Optic failed: {0}")]
     Failed(JoinError),
-}
-
-/// Whether the metrics have no address of their own. Port 0 is another one each time.
-fn shares(config: &Config, metrics: &config::Prometheus) -> bool {
-    config.http == Some(metrics.address) && metrics.address.port() != 0
 }
 
 /// Runs the service until `stop`, or until it cannot go on.
@@ -212,36 +213,8 @@ impl Service {
 
     async fn serve(&mut self, config: &Config, stop: &CancellationToken) -> Result<(), ServiceError> {
         let node = NodeId::of_run(&config.cluster.node, fastrand::u32(..));
-        let (observer, watching) = Observer::new(self.view.clone(), config, &node);
-        self.run(watching.run(self.carriers.clone()));
-        if let Some(address) = config.http {
-            let server = http::Server::bind(address).await?;
-            info!(address = %server.address(), "health is served at /health/live and /health/ready, metrics at /metrics, the page at /");
-            if !address.ip().is_loopback() && config.http_token.is_none() {
-                info!("HTTP_TOKEN is not set: the page at / shows nothing but on this machine itself, by localhost");
-            }
-            let readers = Arc::new(http::Readers::new(config.http_token.clone()));
-            let admin = http::Admin::new(readers.clone(), self.view.clone());
-            let page = http::Page::new(readers, self.view.clone());
-            let also = config.prometheus.as_ref().filter(|at| shares(config, at)).map(|at| at.endpoint.as_str());
-            let site = http::Site::new(self.view.clone());
-            let site = site.with_metrics(observer.clone(), also).with_admin(admin).with_page(page);
-            let stop = self.carriers.clone();
-            self.tasks.spawn(async move {
-                server.run(site, stop).await;
-                Ok(())
-            });
-        }
-        if let Some(at) = config.prometheus.as_ref().filter(|at| !shares(config, at)) {
-            let server = http::Server::bind_for("PROMETHEUS_ADDRESS", at.address).await?;
-            info!(address = %server.address(), path = %at.endpoint, "metrics are served");
-            let site = http::Site::metrics_alone(observer, &at.endpoint);
-            let stop = self.carriers.clone();
-            self.tasks.spawn(async move {
-                server.run(site, stop).await;
-                Ok(())
-            });
-        }
+        let seeing = self.start_seeing(config, &node);
+        self.start_site(config, &seeing).await?;
         match (&config.broker, &config.discord) {
             (config::Broker::Stdio, Some(bot)) => {
                 let Some(discord) = self.ask_discord(bot, stop).await? else { return Ok(()) };
@@ -252,6 +225,7 @@ impl Service {
                 let rabbit = self.start_amqp(config, bot, amqp, &fence)?;
                 // Its clients need no Discord, which may be long in answering.
                 self.start_fronts(config, amqp, &rabbit.connections, &node)?;
+                self.see_others(seeing, config, amqp, &rabbit.connections, &node);
                 self.start_forwarding(config, amqp.group.as_str(), &rabbit.connections, &node);
                 let Some(discord) = self.ask_discord(bot, stop).await? else { return Ok(()) };
                 self.run_in_cluster(config, amqp, &discord, &rabbit, fence, node, stop).await
@@ -259,6 +233,7 @@ impl Service {
             (config::Broker::Amqp(amqp), None) => {
                 let connections = self.connect(amqp)?;
                 self.start_fronts(config, amqp, &connections, &node)?;
+                self.see_others(seeing, config, amqp, &connections, &node);
                 self.start_amybot_alone(config, amqp, &connections, &node);
                 info!("there is no DISCORD_TOKEN: no shard runs, and 신경 and amybot alone are served");
                 self.view.joined();

@@ -7,26 +7,23 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::queues::QueueBook;
 use crate::amqp::admin::Admin;
 use crate::amqp::publisher::{Counters, Publisher};
 use crate::amybot::bridge::{AskError, Bridge};
 use crate::amybot::internal::{Internal, InternalAnswer};
 use crate::amybot::proxy::Counts;
 use crate::broker::{Broker, BrokerState};
-use crate::clock::unix_millis;
 use crate::cluster::fence::Fence;
-use crate::cluster::node::NodeId;
 use crate::discord::identify_gate::IdentifyGate;
 use crate::discord::ids::ShardId;
 use crate::discord::session::State;
 use crate::discord::shard::status::Status;
 use crate::discord::shard::status::names::{self, NameId};
-use crate::http::{ClientsError, Health, Lookout, Services, ShardHealth, Snapshot};
-use crate::seen::Whole;
-use crate::seen::clients::{ClientsAnswer, ClientsQuestion, Nerve};
+use crate::http::{Health, Services, ShardHealth, Snapshot};
+use crate::seen::clients::Nerve;
 use crate::seen::report::QueueReport;
 use crate::singyeong::hub::Hub;
 use crate::singyeong::outbound;
@@ -48,8 +45,6 @@ pub struct View {
     pub(super) fence: OnceLock<Fence>,
     /// The way to the coordinator of amybot's services.
     pub(super) amybot: OnceLock<Bridge>,
-    /// How all processes are.
-    pub(super) lookout: OnceLock<Arc<dyn Lookout>>,
     /// Who knows 신경's clients, if they are served here.
     pub(super) nerve: OnceLock<Arc<dyn Nerve>>,
     /// What was passed on between them by this process.
@@ -67,7 +62,7 @@ pub struct View {
     /// How many shards the bot has over all processes; 0: not known.
     shard_count: AtomicU32,
     /// Queues that were looked at lately.
-    queues: Mutex<Vec<QueueReport>>,
+    queues: QueueBook,
     /// What shards counted that run here no more.
     former: Mutex<Totals>,
     pub(super) stopping: CancellationToken,
@@ -140,12 +135,12 @@ impl View {
 
     /// The queues that were looked at lately.
     pub fn queues(&self) -> Vec<QueueReport> {
-        lock(&self.queues).clone()
+        self.queues.latest()
     }
 
-    /// Queues were looked at. None: nobody wants to know any more.
-    pub fn set_queues(&self, queues: Vec<QueueReport>) {
-        *lock(&self.queues) = queues;
+    /// Where that is written down, and who wants to know.
+    pub fn queue_book(&self) -> &QueueBook {
+        &self.queues
     }
 
     pub(super) fn set_shard_count(&self, shard_count: u32) {
@@ -238,25 +233,6 @@ impl Services for View {
     fn ask(&self, what: Internal) -> BoxFuture<'static, Result<InternalAnswer, AskError>> {
         let bridge = self.amybot.get().cloned();
         Box::pin(async move { bridge.ok_or(AskError::Off)?.ask(what).await })
-    }
-}
-
-impl Lookout for View {
-    fn look(&self) -> watch::Receiver<Arc<Whole>> {
-        let unknown = || {
-            let here = NodeId::of_run("", 0);
-            let whole = Whole { at: unix_millis(), here, processes: Vec::new(), history: Arc::default() };
-            // Its end is told at once: who looks comes back.
-            watch::Sender::new(Arc::new(whole)).subscribe()
-        };
-        self.lookout.get().map_or_else(unknown, |lookout| lookout.look())
-    }
-
-    fn clients(&self, question: ClientsQuestion) -> BoxFuture<'static, Result<ClientsAnswer, ClientsError>> {
-        match self.lookout.get() {
-            Some(lookout) => lookout.clients(question),
-            None => Box::pin(std::future::ready(Err(ClientsError::NoAnswer))),
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)] // each test program uses its part
 
 mod bed;
+mod browser;
 mod commands;
 mod consumer;
 mod faulty_link;
@@ -21,6 +22,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub use bed::Bed;
+pub use browser::{Browser, Look};
 pub use commands::worker_commands;
 pub use consumer::{Consumer, Received};
 pub use faulty_link::FaultyLink;

@@ -11,6 +11,11 @@ pub(super) fn translate(settings: &mut Settings<'_>) -> Result<(), FileError> {
     settings.list("intents", "DISCORD_INTENTS")?;
     settings.text("raw_intents", "DISCORD_RAW_INTENTS")?;
     settings.text("gateway_version", "DISCORD_API_VERSION")?;
+    settings.section("api", |api| {
+        api.text("scheme", "DISCORD_API_PROTOCOL")?;
+        api.text("host", "DISCORD_API_HOST")?;
+        api.text("version", "DISCORD_API_VERSION")
+    })?;
     settings.section("shards", |shards| {
         shards.text("count", "DISCORD_SHARD_COUNT")?;
         shards.list("ids", "DISCORD_SHARD_IDS")
@@ -18,9 +23,9 @@ pub(super) fn translate(settings: &mut Settings<'_>) -> Result<(), FileError> {
     settings.section("broker", |broker| {
         match broker.take("type") {
             None => {}
-            // Whatever else is written there, it went by standard input and output.
+            // Redis is a mistake, as in the variable. Whatever else is written there, it went by standard input and output.
             Some(Value::String(kind)) => {
-                let kind = if kind == "amqp" { kind } else { "stdio".to_owned() };
+                let kind = if matches!(kind.as_str(), "amqp" | "redis") { kind } else { "stdio".to_owned() };
                 broker.put("BROKER_TYPE", "type", kind);
             }
             Some(other) => return Err(broker.wrong("type", &other, "\"amqp\", or \"stdio\"")),

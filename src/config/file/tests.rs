@@ -39,6 +39,14 @@ fn singateways_file_says_what_variables_say() {
 }
 
 #[test]
+fn a_broker_that_is_none_of_optics_is_told_as_the_variable_is() {
+    for (kind, expected) in [("redis", "redis"), ("amqp", "amqp"), ("", "stdio"), ("nats", "stdio")] {
+        let read = read("gateway.toml", &format!("[broker]\ntype = \"{kind}\"")).expect("a good file");
+        assert_eq!(pairs(&read), [("BROKER_TYPE", expected)]);
+    }
+}
+
+#[test]
 fn a_comma_behind_a_value_is_told_with_its_place_and_the_remedy() {
     let text = SINGATEWAY.replace("path: \"/events\"", "path: \"/events\",");
     let error = read("config.yaml", &text).expect_err("no YAML");
@@ -84,6 +92,10 @@ fn spectacles_file_says_what_variables_say() {
         token = "t"
         events = ["MESSAGE_CREATE", "GUILD_CREATE"]
         intents = ["GUILDS"]
+        [api]
+        version = 10
+        scheme = "https"
+        host = "discord.com"
         [shards]
         count = 2
         ids = [0, 1]
@@ -113,6 +125,9 @@ fn spectacles_file_says_what_variables_say() {
         ("DISCORD_TOKEN", "t"),
         ("DISCORD_EVENTS", "MESSAGE_CREATE,GUILD_CREATE"),
         ("DISCORD_INTENTS", "GUILDS"),
+        ("DISCORD_API_PROTOCOL", "https"),
+        ("DISCORD_API_HOST", "discord.com"),
+        ("DISCORD_API_VERSION", "10"),
         ("DISCORD_SHARD_COUNT", "2"),
         ("DISCORD_SHARD_IDS", "0,1"),
         ("BROKER_TYPE", "amqp"),
@@ -127,7 +142,7 @@ fn spectacles_file_says_what_variables_say() {
     let same = |(found, wanted): (&(&str, &str), &(&str, &str))| {
         found.0 == wanted.0 && (found.1 == wanted.1 || json(found.1).is_some_and(|value| Some(value) == json(wanted.1)))
     };
-    assert!(pairs(&read).iter().zip(&expected).all(same) && read.variables.len() == 12, "{:?}", pairs(&read));
+    assert!(pairs(&read).iter().zip(&expected).all(same) && read.variables.len() == 15, "{:?}", pairs(&read));
     let expected = [
         "shard_store.type: Optic needs no Redis: sessions are kept in RabbitMQ",
         "redis: not needed, and not read: RabbitMQ keeps the sessions",

@@ -35,7 +35,9 @@ fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
         ),
         (
             &[AMQP, ("SINGYEONG_ADDRESS", "4000")],
-            "SINGYEONG_ADDRESS=\"4000\": not an IP address with a port; write such as 127.0.0.1:8080, 0.0.0.0:8080 or off".into(),
+            "SINGYEONG_ADDRESS=\"4000\": it is a port without an IP address; write 127.0.0.1:4000 for this machine alone, or \
+             0.0.0.0:4000 for everybody"
+                .into(),
         ),
         (
             &[AMQP, ("SINGYEONG_ADDRESS", "[::1]:1"), ("SINGYEONG_PROXY_ALLOW", "10.0.0.0/33")],
@@ -121,8 +123,8 @@ fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
         (
             &[("DISCORD_PRESENCE", r#"{"activities":[{"name":"x"}]}"#)],
             format!(
-                "DISCORD_PRESENCE=\"{{\\\"activities\\\":[{{\\\"name\\\":\\\"x\\\"}}]}}\": activity 0 has no type from 0 to 5; \
-                 {PRESENCE_FORM}"
+                "DISCORD_PRESENCE=\"{{\\\"activities\\\":[{{\\\"name\\\":\\\"x\\\"}}]}}\": activity 0 has no type: 0 playing, 1 \
+                 streaming, 2 listening, 3 watching, 4 custom, 5 competing; {PRESENCE_FORM}"
             ),
         ),
         (
@@ -236,12 +238,12 @@ fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
         (&[("AMQP_URL", "mq:5672")], format!("AMQP_URL (not shown): it has no amqp:// before the host; {URL_FORM}")),
         (
             &[("AMQP_URL", "http://mq:15672")],
-            format!("AMQP_URL (not shown): its scheme is neither amqp nor amqps; {URL_FORM}"),
+            format!("AMQP_URL (not shown): http is for RabbitMQ's management page, and amqp for events; {URL_FORM}"),
         ),
         (&[("AMQP_URL", "amqp:///vhost")], format!("AMQP_URL (not shown): it has no host; {URL_FORM}")),
         (
             &[("AMQP_URL", "amqp://user:hun#ter2@mq")],
-            format!("AMQP_URL (not shown): its port is not a number; {ESCAPES}"),
+            format!("AMQP_URL (not shown): its user or password has a reserved character in it; {ESCAPES}"),
         ),
         (
             &[("AMQP_URL", "amqp://user:12/34@mq")],
@@ -311,8 +313,8 @@ fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
             format!("CLUSTER_NODE={LONG_NODE:?}: it has 65 bytes; write at most 64 bytes"),
         ),
         (
-            &[("HTTP_ADDRESS", "8080")],
-            "HTTP_ADDRESS=\"8080\": not an IP address with a port; write such as 127.0.0.1:8080, 0.0.0.0:8080 or off".into(),
+            &[("HTTP_ADDRESS", "here")],
+            "HTTP_ADDRESS=\"here\": not an IP address with a port; write such as 127.0.0.1:8080, 0.0.0.0:8080 or off".into(),
         ),
         (
             &[("PROMETHEUS_ADDRESS", "metrics")],
@@ -341,7 +343,7 @@ fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
         ),
         (
             &[("LOG_LEVEL", "verbose")],
-            "LOG_LEVEL=\"verbose\": \"verbose\" is no level; write error, warn, info, debug, trace or off, or by module: \
+            "LOG_LEVEL=\"verbose\": \"verbose\" is no level (did you mean debug?); write error, warn, info, debug, trace or off, or by module: \
              info,optic::discord=debug"
                 .into(),
         ),
@@ -358,8 +360,8 @@ fn a_token_that_cannot_be_one_is_explained_and_never_shown() {
     for (token, expected) in [
         ("\"MTk4.hunter2.x\"", "it stands in quotes, and they count as part of it; write it without".to_owned()),
         ("Bearer MTk4.hunter2", format!("a Bearer token is a user's, and the gateway is for bots; {COPY}")),
-        ("MTk4 hunter2", format!("it has a space, tab or line break in it or around it; {COPY}")),
-        ("MTk4.hunter2\n", format!("it has a space, tab or line break in it or around it; {COPY}")),
+        ("MTk4 hunter2", format!("it has a space, tab or line break in it; {COPY}")),
+        ("MTk4.hunter2\n", "it has white space around it, and that counts as part of it; write it without".to_owned()),
         ("MTk4.hunter2.é", format!("it has a character that no token has; {COPY}")),
     ] {
         let errors = read(&[("DISCORD_TOKEN", token)]).expect_err("a broken token");

@@ -2,6 +2,7 @@
 
 mod documentation;
 mod mistakes;
+mod secrets;
 mod values;
 mod warnings;
 

@@ -23,7 +23,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-const ASSETS: [Asset; 9] = [
+const ASSETS: [Asset; 10] = [
     asset("/", HTML, include_str!("../../../web/index.html")),
     asset("/page.css", CSS, include_str!("../../../web/page.css")),
     asset("/page.js", SCRIPT, include_str!("../../../web/page.js")),
@@ -33,6 +33,7 @@ const ASSETS: [Asset; 9] = [
     asset("/shards.js", SCRIPT, include_str!("../../../web/shards.js")),
     asset("/panels.js", SCRIPT, include_str!("../../../web/panels.js")),
     asset("/asking.js", SCRIPT, include_str!("../../../web/asking.js")),
+    asset("/json.js", SCRIPT, include_str!("../../../web/json.js")),
 ];
 
 /// Whether there is a file at this path.

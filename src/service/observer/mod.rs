@@ -265,6 +265,8 @@ impl Reporter for Observer {
     }
 
     fn packets(&self) -> Vec<ShardPackets> {
+        // The metrics alone ask for it, and tell of queues, too.
+        self.view.queue_book().note_asked();
         self.view.shards().iter().map(|status| packets(status)).collect()
     }
 }

@@ -1,0 +1,248 @@
+//! How full the queues are, for the page and the metrics: asked of RabbitMQ slowly, and only while somebody wants to know.
+//!
+//! One passive declare after the other on a channel of their own; a round begins every 15 s at most. A queue that is not there
+//! closes the channel, so it is looked for seldom.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::amqp::admin::Admin;
+use crate::amqp::depths::{Depth, Depths};
+use crate::amqp::topology::queue_name;
+use crate::seen::Reporter;
+use crate::seen::report::QueueReport;
+
+/// Between the beginnings of two rounds.
+const EVERY: Duration = Duration::from_secs(15);
+
+/// As long as somebody asked in this time, queues are looked at. Prometheus asks once a minute, unless told otherwise.
+const WANTED: Duration = Duration::from_secs(90);
+
+/// A queue that is not there is looked for again after so many rounds: five minutes.
+const SELDOM: u32 = 20;
+
+/// So many are looked at: a round of them takes well under a second.
+const MOST: usize = 200;
+/// Of these, so many are of shards' commands.
+const MOST_SHARDS: usize = 64;
+
+/// Between two questions: leases are kept on the same connection.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// What is known of queues. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct QueueBook(Arc<Book>);
+
+#[derive(Debug, Default)]
+struct Book {
+    entries: Mutex<Entries>,
+    wanted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    asked: Option<Instant>,
+    latest: Vec<QueueReport>,
+}
+
+/// Looks at queues: to be run by whoever owns the task.
+pub struct QueueWatch {
+    book: QueueBook,
+    group: String,
+    /// Those that there are by configuration.
+    configured: Vec<Named>,
+    reporter: Arc<dyn Reporter>,
+    depths: Depths,
+    absent: Absent,
+}
+
+/// A queue that is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its name.
+    pub name: String,
+    /// The event whose default queue it is.
+    pub event: Option<String>,
+}
+
+/// Queues that are not there, and for how many more rounds they are not looked for.
+#[derive(Debug, Default)]
+struct Absent(HashMap<String, u32>);
+
+impl QueueBook {
+    /// Somebody wants to know: queues are looked at from now on, for a while.
+    pub fn note_asked(&self) {
+        lock(&self.0.entries).asked = Some(Instant::now());
+        self.0.wanted.notify_one();
+    }
+
+    /// What was found last; nothing, if nobody asked for a while.
+    pub fn latest(&self) -> Vec<QueueReport> {
+        lock(&self.0.entries).latest.clone()
+    }
+
+    fn is_wanted(&self) -> bool {
+        lock(&self.0.entries).asked.is_some_and(|asked| asked.elapsed() < WANTED)
+    }
+
+    fn set(&self, latest: Vec<QueueReport>) {
+        lock(&self.0.entries).latest = latest;
+    }
+}
+
+impl QueueWatch {
+    /// Looks at the queues of a group over this connection: those of the events and shards that `reporter` tells of, and those
+    /// that there are by configuration.
+    pub fn new(
+        book: QueueBook,
+        consumption: Admin,
+        group: &str,
+        configured: Vec<Named>,
+        reporter: Arc<dyn Reporter>,
+    ) -> Self {
+        let (depths, absent) = (Depths::new(consumption), Absent::default());
+        Self { book, group: group.to_owned(), configured, reporter, depths, absent }
+    }
+
+    /// Looks until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let _ = stop.run_until_cancelled(self.look()).await;
+    }
+
+    async fn look(&mut self) {
+        let book = self.book.clone();
+        loop {
+            book.0.wanted.notified().await;
+            while book.is_wanted() {
+                let began = Instant::now();
+                if let Some(latest) = self.round().await {
+                    book.set(latest);
+                }
+                sleep(EVERY.saturating_sub(began.elapsed())).await;
+            }
+            // What was true long ago is not shown as if it were so now.
+            book.set(Vec::new());
+            self.depths.rest();
+        }
+    }
+
+    /// Looks at all; nothing, if RabbitMQ does not answer.
+    async fn round(&mut self) -> Option<Vec<QueueReport>> {
+        let report = self.reporter.report();
+        let events = report.events.iter().map(|event| event.name.as_str());
+        let shards = report.shards.iter().map(|shard| shard.id);
+        let named = named(&self.group, &self.configured, events, shards);
+        let mut latest = Vec::new();
+        for Named { name, event } in self.absent.without(named) {
+            // The connection has a back-off of its own, and a round its time.
+            match timeout(EVERY, self.depths.of(&name)).await {
+                Ok(Ok(Some(Depth { messages, consumers }))) => {
+                    latest.push(QueueReport { name, event, messages: messages.into(), consumers: consumers.into() });
+                }
+                Ok(Ok(None)) => self.absent.add(name),
+                Ok(Err(error)) if error.is_passing() => {
+                    debug!(%error, "queues could not be looked at");
+                    return None;
+                }
+                // A right is missing for this one, say.
+                Ok(Err(error)) => {
+                    debug!(%error, queue = %name, "a queue cannot be looked at");
+                    self.absent.add(name);
+                }
+                Err(_) => return None,
+            }
+            sleep(PAUSE).await;
+        }
+        Some(latest)
+    }
+}
+
+impl Absent {
+    fn add(&mut self, queue: String) {
+        self.0.insert(queue, SELDOM);
+    }
+
+    /// Those that are to be looked at in this round.
+    fn without(&mut self, named: Vec<Named>) -> Vec<Named> {
+        self.0.retain(|_, rounds| {
+            *rounds -= 1;
+            *rounds > 0
+        });
+        named.into_iter().filter(|queue| !self.0.contains_key(&queue.name)).collect()
+    }
+}
+
+/// What is to be looked at: those that are configured, of events, of some shards.
+fn named<'a>(
+    group: &str,
+    configured: &[Named],
+    events: impl Iterator<Item = &'a str>,
+    shards: impl Iterator<Item = u32>,
+) -> Vec<Named> {
+    let events = events.map(|event| Named { name: queue_name(group, None, event), event: Some(event.to_owned()) });
+    let shards = shards.take(MOST_SHARDS).map(|shard| Named { name: format!("{group}:{shard}"), event: None });
+    let mut known = BTreeSet::new();
+    let all = configured.iter().cloned().chain(events).chain(shards);
+    // Longer names cannot be asked for.
+    all.filter(|queue| queue.name.len() <= 255 && known.insert(queue.name.clone())).take(MOST).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(name: &str) -> Named {
+        Named { name: name.to_owned(), event: None }
+    }
+
+    fn event(name: &str) -> Named {
+        Named { name: format!("g:{name}"), event: Some(name.to_owned()) }
+    }
+
+    #[test]
+    fn queues_of_configuration_events_and_shards_are_looked_at_once() {
+        let configured = [plain("g:SEND"), event("READY")];
+        let found = named("g", &configured, ["MESSAGE_CREATE", "READY"].into_iter(), [3, 4].into_iter());
+        assert_eq!(found, [plain("g:SEND"), event("READY"), event("MESSAGE_CREATE"), plain("g:3"), plain("g:4")]);
+    }
+
+    #[test]
+    fn they_are_bounded() {
+        let long = "X".repeat(254);
+        let names: Vec<String> = (0..1000).map(|n| format!("E{n}")).chain([long]).collect();
+        let events = || names.iter().map(String::as_str);
+        assert_eq!(named("g", &[], events(), 0..1000).len(), MOST);
+        assert_eq!(named("g", &[], events().rev().take(2), 0..1000).len(), 1 + MOST_SHARDS);
+    }
+
+    #[test]
+    fn one_that_is_not_there_is_looked_for_seldom() {
+        let mut absent = Absent::default();
+        let named = || vec![plain("g:a"), plain("g:b")];
+        absent.add("g:a".to_owned());
+        for _ in 1..SELDOM {
+            assert_eq!(absent.without(named()), [plain("g:b")]);
+        }
+        assert_eq!(absent.without(named()), named());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_while_without_a_question_nothing_is_wanted() {
+        let book = QueueBook::default();
+        assert!(!book.is_wanted());
+        book.note_asked();
+        assert!(book.is_wanted());
+        tokio::time::advance(WANTED).await;
+        assert!(!book.is_wanted());
+    }
+}
