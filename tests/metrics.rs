@@ -63,7 +63,7 @@ async fn what_happens_is_counted_under_the_names_of_spec_tacles_and_our_own() {
     .await;
     for (series, expected) in [
         ("gateway_total_shards", 1.0),
-        ("optic_shard_count", 1.0),
+        ("optic_bot_shards", 1.0),
         ("optic_ready", 1.0),
         ("optic_broker_state{state=\"connected\"}", 1.0),
         ("optic_broker_state{state=\"disconnected\"}", 0.0),

@@ -68,7 +68,7 @@ catalogue! {
         "1 while /health/ready says so, else 0.";
     BROKER_STATE Gauge "optic_broker_state" ["state"]:
         "1 for the state that the broker is in: connected, disconnected or blocked; else 0.";
-    SHARD_COUNT Gauge "optic_shard_count" []:
+    SHARD_COUNT Gauge "optic_bot_shards" []:
         "Shards that the bot has over all processes.";
     SHARD_STATE Gauge "optic_shard_state" ["shard", "state"]:
         "1 for the state that the shard is in; other states are left out.";

@@ -151,7 +151,7 @@ fn our_own_are_in_base_units() {
             "optic_ready 1",
             r#"optic_broker_state{state="connected"} 1"#,
             r#"optic_broker_state{state="blocked"} 0"#,
-            "optic_shard_count 16",
+            "optic_bot_shards 16",
             r#"optic_shard_state{shard="4",state="resuming"} 1"#,
             r#"optic_shard_guilds{shard="3"} 1203"#,
             r#"optic_resumes_total{shard="3"} 3"#,
