@@ -25,7 +25,8 @@ const EVERY: Duration = Duration::from_secs(15);
 /// As long as somebody asked in this time, queues are looked at. Prometheus asks once a minute, unless told otherwise.
 const WANTED: Duration = Duration::from_secs(90);
 
-/// A queue that is not there is looked for again after so many rounds: five minutes.
+/// A queue that is not there is looked for again in the next round, for it may be about to be declared, then after twice as
+/// many, and so on, up to so many rounds: five minutes.
 const SELDOM: u32 = 20;
 
 /// So many are looked at: a round of them takes well under a second.
@@ -74,9 +75,16 @@ pub struct Named {
     pub event: Option<String>,
 }
 
-/// Queues that are not there, and for how many more rounds they are not looked for.
+/// Queues that are not there.
 #[derive(Debug, Default)]
-struct Absent(HashMap<String, u32>);
+struct Absent(HashMap<String, Away>);
+
+/// In so many rounds it is looked for again, the last time after so many.
+#[derive(Clone, Copy, Debug, Default)]
+struct Away {
+    rounds: u32,
+    of: u32,
+}
 
 impl QueueBook {
     /// Somebody wants to know: queues are looked at from now on, for a while.
@@ -167,9 +175,10 @@ impl QueueWatch {
             // The connection has a back-off of its own, and a round its time.
             match timeout(EVERY, self.depths.of(&name)).await {
                 Ok(Ok(Some(Depth { messages, consumers }))) => {
+                    self.absent.found(&name);
                     latest.push(QueueReport { name, event, messages: messages.into(), consumers: consumers.into() });
                 }
-                Ok(Ok(None)) => self.absent.add(name),
+                Ok(Ok(None)) => self.absent.missed(name),
                 Ok(Err(error)) if error.is_passing() => {
                     debug!(%error, "queues could not be looked at");
                     return None;
@@ -177,7 +186,7 @@ impl QueueWatch {
                 // A right is missing for this one, say.
                 Ok(Err(error)) => {
                     debug!(%error, queue = %name, "a queue cannot be looked at");
-                    self.absent.add(name);
+                    self.absent.missed(name);
                 }
                 Err(_) => return None,
             }
@@ -188,17 +197,23 @@ impl QueueWatch {
 }
 
 impl Absent {
-    fn add(&mut self, queue: String) {
-        self.0.insert(queue, SELDOM);
+    fn missed(&mut self, queue: String) {
+        let away = self.0.entry(queue).or_default();
+        away.of = (away.of * 2).clamp(1, SELDOM);
+        away.rounds = away.of;
+    }
+
+    fn found(&mut self, queue: &str) {
+        self.0.remove(queue);
     }
 
     /// Those that are to be looked at in this round.
     fn without(&mut self, named: Vec<Named>) -> Vec<Named> {
-        self.0.retain(|_, rounds| {
-            *rounds -= 1;
-            *rounds > 0
-        });
-        named.into_iter().filter(|queue| !self.0.contains_key(&queue.name)).collect()
+        // Bounded by what is asked for now.
+        let names: BTreeSet<&str> = named.iter().map(|queue| &*queue.name).collect();
+        self.0.retain(|name, _| names.contains(&**name));
+        self.0.values_mut().for_each(|away| away.rounds = away.rounds.saturating_sub(1));
+        named.into_iter().filter(|queue| self.0.get(&queue.name).is_none_or(|away| away.rounds == 0)).collect()
     }
 }
 
@@ -250,14 +265,25 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_there_is_looked_for_seldom() {
+    fn one_that_is_not_there_is_looked_for_more_and_more_seldom() {
         let mut absent = Absent::default();
         let named = || vec![plain("g:a"), plain("g:b")];
-        absent.add("g:a".to_owned());
-        for _ in 1..SELDOM {
-            assert_eq!(absent.without(named()), [plain("g:b")]);
+        let mut rounds = Vec::new();
+        for round in 0..60 {
+            let looked_at = absent.without(named());
+            if looked_at == named() {
+                rounds.push(round);
+                absent.missed("g:a".to_owned());
+            } else {
+                assert_eq!(looked_at, [plain("g:b")]);
+            }
         }
+        assert_eq!(rounds, [0, 1, 3, 7, 15, 31, 51]);
+        absent.found("g:a");
         assert_eq!(absent.without(named()), named());
+        absent.missed("g:a".to_owned());
+        absent.without(Vec::new());
+        assert!(absent.0.is_empty(), "nobody asks for it any more");
     }
 
     #[tokio::test(start_paused = true)]
