@@ -34,7 +34,7 @@ measure: ## Rolling restarts, takeovers, 256 shards, commands' latency: measured
 soak: ## The demo for long while its RabbitMQ fails in every way; every event is counted (SOAK_SECONDS=600)
 	@scripts/soak
 
-setup: ## Install what is missing: a C compiler, rabbitmq-server, a browser, the tests' Python and Node packages
+setup: ## Install what is missing: a C compiler, rabbitmq-server, promtool, a browser, the tests' Python and Node packages
 	@scripts/setup
 
 clean: ## Stop what is left of private nodes, and delete target/

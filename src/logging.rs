@@ -46,12 +46,28 @@ where
     })
 }
 
-/// lapin logs as an error what our own log says once, in our words: it is silent unless the filter names it.
+/// What the filter asks for, but for two things:
+///
+/// - `trace` is for our own modules. Libraries write whole packets there, with passwords and tokens in them: of theirs there is no
+///   more than `debug`.
+/// - lapin logs as an error what our own log says once, in our words: it is silent unless the filter names it.
 fn targets(filter: &str) -> Result<Targets, ParseError> {
-    let targets: Targets = filter.parse()?;
-    let names_lapin = targets.iter().any(|(target, _)| target.starts_with("lapin"));
-    Ok(if names_lapin { targets } else { targets.with_target("lapin", LevelFilter::OFF) })
+    const FOREIGN: LevelFilter = LevelFilter::DEBUG;
+    let asked: Targets = filter.parse()?;
+    let by_default = asked.default_level().unwrap_or(LevelFilter::OFF);
+    let foreign = |target: &str| !target.starts_with(OWN);
+    let targets =
+        asked.iter().map(|(target, level)| (target, if foreign(target) { level.min(FOREIGN) } else { level }));
+    let targets = Targets::new()
+        .with_default(by_default.min(FOREIGN))
+        .with_target(OWN, by_default)
+        .with_target("lapin", LevelFilter::OFF)
+        .with_targets(targets);
+    Ok(targets)
 }
+
+/// What all our modules' names begin with.
+const OWN: &str = "optic";
 
 #[cfg(test)]
 mod tests {
@@ -82,7 +98,11 @@ mod tests {
             tracing::info!(target: "optic::discord", session = "abc", "resumed");
             tracing::debug!(target: "optic::discord", "a turn");
             tracing::debug!(target: "optic::amqp", "another turn");
+            tracing::trace!(target: "optic::discord", "a packet");
             tracing::error!(target: "lapin::channels", "foreign words");
+            tracing::debug!(target: "other", "a library's turn");
+            tracing::trace!(target: "lapin::channels", "a password");
+            tracing::trace!(target: "other", "a password");
         });
         String::from_utf8(written.0.lock().expect("not poisoned").clone()).expect("text")
     }
@@ -106,6 +126,22 @@ mod tests {
     fn lapin_is_silent_unless_it_is_named() {
         assert!(!logged("trace", LogFormat::Text).contains("foreign words"));
         assert!(logged("info,lapin=warn", LogFormat::Text).contains("foreign words"));
+    }
+
+    #[test]
+    fn of_libraries_there_is_no_more_than_debug_whatever_is_asked_for() {
+        for filter in [
+            "trace",
+            "trace,lapin=trace",
+            "lapin::channels=trace,other=trace,optic=trace",
+            "trace,lapin::io_loop=debug",
+        ] {
+            let text = logged(filter, LogFormat::Text);
+            assert!(text.contains("a packet") && text.contains("a library's turn"), "{filter}: {text}");
+            assert!(!text.contains("a password"), "{filter}: {text}");
+        }
+        assert!(!logged("optic=trace", LogFormat::Text).contains("a library's turn"));
+        assert!(!logged("debug", LogFormat::Text).contains("a packet"));
     }
 
     #[test]

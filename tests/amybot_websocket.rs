@@ -263,8 +263,12 @@ async fn orders_by_http_and_by_command_reach_services_over_websocket_and_rabbitm
 async fn without_a_token_there_is_no_admin_interface() {
     let server = Bed::new(&broker()).with("HTTP_TOKEN", "").start().await;
     let (status, body) = server.ask("GET", "", TOKEN).await;
-    assert_eq!((status, body["error"].as_str()), (403, Some("there is no admin interface: HTTP_TOKEN is not set")));
+    assert_eq!(status, 403);
+    assert!(body["error"].as_str().is_some_and(|why| why.contains("HTTP_TOKEN is not set")), "{body}");
+    // On the machine itself the list is open, and orders are not.
     let (code, text) = server.command(&["list"], TOKEN).await;
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = server.command(&["reboot", "music"], TOKEN).await;
     assert_eq!(code, Some(78), "{text}");
     assert!(text.contains("there is no admin interface: HTTP_TOKEN is not set"), "{text}");
     server.stop().await;

@@ -129,7 +129,7 @@ const SANS_IO: [&str; 94] = [
 ];
 
 /// Own sockets, tasks or files, or wait for them.
-const DRIVERS: [&str; 39] = [
+const DRIVERS: [&str; 40] = [
     "amqp/publisher/connection",
     "amqp/publisher/handle",
     "amqp/publisher/link",
@@ -154,6 +154,7 @@ const DRIVERS: [&str; 39] = [
     "simulator/session",
     "singyeong/exchange",
     "singyeong/hub",
+    "singyeong/lookup",
     "singyeong/news",
     "singyeong/outbound/aside",
     "singyeong/outbound/commands",

@@ -237,6 +237,10 @@ fn a_broken_value_is_explained() {
             vec!["SINGYEONG_ADDRESS=\"127.0.0.1:8080\": health and metrics are there already, at HTTP_ADDRESS=127.0.0.1:8080; write another port, here or for HTTP_ADDRESS".into()],
         ),
         (
+            &[AMQP, ("SINGYEONG_ADDRESS", "127.0.0.1:9100"), ("PROMETHEUS_ADDRESS", ":9100")],
+            vec!["SINGYEONG_ADDRESS=\"127.0.0.1:9100\": the metrics are there already, at PROMETHEUS_ADDRESS=0.0.0.0:9100; write another port, here or for PROMETHEUS_ADDRESS".into()],
+        ),
+        (
             &[AMQP, ("SINGYEONG_ADDRESS", "127.0.0.1:4000"), ("AMYBOT_ADDRESS", "0.0.0.0:4000")],
             vec![
                 "AMYBOT_ADDRESS=\"0.0.0.0:4000\": SINGYEONG_ADDRESS=127.0.0.1:4000 has that port already; write 127.0.0.1:4000 to share it, or another port".into(),

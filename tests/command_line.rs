@@ -81,7 +81,13 @@ async fn an_env_file_that_is_none_is_told_without_its_content() {
     let path = file.path().to_str().expect("UTF-8");
     let Done { code, stderr, .. } = done(optic(&["check", "--env-file", path])).await;
     assert_eq!(code, Some(78));
-    assert_eq!(stderr, format!("optic: --env-file {path}: line 2 is neither KEY=VALUE nor a comment\n"));
+    assert_eq!(
+        stderr,
+        format!(
+            "optic: --env-file {path}: line 2 is neither KEY=VALUE nor a comment; write such as \
+                        DISCORD_SHARD_COUNT=8, without spaces in the name, or # before a comment\n"
+        )
+    );
 }
 
 /// As sinGateway's documentation shows its file, but for the comma behind a quoted value that stands there.

@@ -76,7 +76,11 @@ fn describe(config: &Config, warnings: &[Warning]) -> String {
     if config.http.is_some() {
         page.row(
             "admin",
-            if config.http_token.is_some() { "token set (not shown)" } else { "off: HTTP_TOKEN is not set" },
+            if config.http_token.is_some() {
+                "token set (not shown)"
+            } else {
+                "off: HTTP_TOKEN is not set; the page is for this machine alone"
+            },
         );
     }
     if config.http.is_some() || config.prometheus.is_some() {

@@ -123,7 +123,7 @@ impl Config {
         let mut http = http_address(raw.http_address.as_deref(), &mut report);
         let http_token = http_token(&raw, &mut report);
         let prometheus = prometheus::parse(&raw, &mut http, &mut report);
-        check_places(http, singyeong.as_ref(), amybot.as_ref(), &mut report);
+        check_places(http, prometheus.as_ref(), singyeong.as_ref(), amybot.as_ref(), &mut report);
         let log = log(&raw, &mut report);
         report.finish(Self {
             discord,
@@ -214,13 +214,22 @@ fn http_address(text: Option<&str>, report: &mut Report) -> Option<SocketAddr> {
 }
 
 /// No two may listen at one place, but for 신경 and amybot, which share a port where their addresses are the same.
-fn check_places(http: Option<SocketAddr>, singyeong: Option<&Singyeong>, amybot: Option<&Amybot>, report: &mut Report) {
+fn check_places(
+    http: Option<SocketAddr>,
+    prometheus: Option<&Prometheus>,
+    singyeong: Option<&Singyeong>,
+    amybot: Option<&Amybot>,
+    report: &mut Report,
+) {
     let singyeong = singyeong.map(|singyeong| ("SINGYEONG_ADDRESS", singyeong.address));
     let amybot = amybot.and_then(|amybot| amybot.address).map(|address| ("AMYBOT_ADDRESS", address));
+    let http = http.map(|address| ("HTTP_ADDRESS", "health and metrics are", address));
+    let prometheus = prometheus.map(|prometheus| ("PROMETHEUS_ADDRESS", "the metrics are", prometheus.address));
+    let taken: Vec<_> = http.into_iter().chain(prometheus).collect();
     for (name, address) in singyeong.into_iter().chain(amybot) {
-        if let Some(http) = http.filter(|http| values::is_same_place(*http, address)) {
-            let problem = format!("health and metrics are there already, at HTTP_ADDRESS={http}");
-            report.wrong(name, &address.to_string(), problem, "write another port, here or for HTTP_ADDRESS");
+        if let Some((taker, what, at)) = taken.iter().find(|(.., at)| values::is_same_place(*at, address)) {
+            let problem = format!("{what} there already, at {taker}={at}");
+            report.wrong(name, &address.to_string(), problem, format!("write another port, here or for {taker}"));
         }
     }
     if let (Some((_, one)), Some((name, other))) = (singyeong, amybot)

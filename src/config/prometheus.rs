@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::report::Report;
-use super::values::address;
+use super::values::{address, is_same_place};
 use super::variables::Raw;
 
 /// Where the metrics are served besides `/metrics` at `HTTP_ADDRESS`.
@@ -39,7 +39,7 @@ pub(super) fn parse(raw: &Raw, http: &mut Option<SocketAddr>, report: &mut Repor
     };
     let address = address(ADDRESS, text, report)?;
     let endpoint = endpoint.unwrap_or_else(|| ENDPOINT.to_owned());
-    if let Some(http) = http.as_mut().filter(|http| clash(**http, address)) {
+    if let Some(http) = http.as_mut().filter(|http| is_same_place(**http, address)) {
         if *http != address && raw.http_address.is_none() {
             *http = address;
             let text = "HTTP_ADDRESS is not set and would have this port: health and the page are served there too; \
@@ -55,12 +55,6 @@ pub(super) fn parse(raw: &Raw, http: &mut Option<SocketAddr>, report: &mut Repor
         }
     }
     Some(Prometheus { address, endpoint })
-}
-
-/// Whether only one of them can be listened on.
-fn clash(one: SocketAddr, other: SocketAddr) -> bool {
-    let both = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
-    both && one.port() == other.port() && one.port() != 0
 }
 
 fn endpoint(text: &str, report: &mut Report) -> String {

@@ -267,6 +267,11 @@ mod tests {
             server.address
         );
         assert_eq!(error.to_string(), expected);
+        let error = Server::bind_for("PROMETHEUS_ADDRESS", server.address).await.expect_err("the port is taken");
+        assert!(
+            error.to_string().starts_with("PROMETHEUS_ADDRESS=")
+                && error.to_string().ends_with("PROMETHEUS_ADDRESS=off")
+        );
         server.stop().await;
     }
 

@@ -114,3 +114,59 @@ fn readiness(health: &dyn Health) -> Answer {
     let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json(status, &report)
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Empty};
+    use hyper::header::CONTENT_TYPE;
+
+    use super::*;
+    use crate::http::Snapshot;
+    use crate::http::metrics::tests::full;
+
+    struct Never;
+
+    impl Health for Never {
+        fn snapshot(&self) -> Snapshot {
+            unreachable!("nobody asks")
+        }
+    }
+
+    async fn ask(site: &Site, method: Method, path: &str) -> (StatusCode, String, String) {
+        let request = Request::builder().method(method).uri(path).body(Empty::<Bytes>::new()).expect("a request");
+        let answer = site.respond(request, IpAddr::from([10, 0, 0, 1])).await;
+        let kind = answer.headers()[CONTENT_TYPE].to_str().expect("text").to_owned();
+        let status = answer.status();
+        let body = answer.into_body().collect().await.expect("a whole").to_bytes();
+        (status, kind, String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    #[tokio::test]
+    async fn metrics_are_open_to_everyone_who_only_reads() {
+        let site = Site::new(Arc::new(Never)).with_metrics(Arc::new(full()), Some("/prom"));
+        for path in ["/metrics", "/prom", "/metrics?x=1"] {
+            let (status, kind, body) = ask(&site, Method::GET, path).await;
+            assert_eq!((status, kind.as_str()), (StatusCode::OK, "text/plain; version=0.0.4"));
+            assert!(body.contains("\ngateway_total_shards 2\n"), "{body}");
+        }
+        assert_eq!(ask(&site, Method::HEAD, "/metrics").await.0, StatusCode::OK);
+        assert_eq!(ask(&site, Method::POST, "/metrics").await.0, StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[tokio::test]
+    async fn at_an_address_of_their_own_there_is_nothing_else() {
+        let site = Site::metrics_alone(Arc::new(full()), "/prom");
+        assert_eq!(ask(&site, Method::GET, "/prom").await.0, StatusCode::OK);
+        for path in ["/metrics", "/health/live", "/health/ready", "/", "/api/live", "/api/amybot/services"] {
+            let (status, _, body) = ask(&site, Method::GET, path).await;
+            assert_eq!((status, body.as_str()), (StatusCode::NOT_FOUND, "not found: there is /prom\n"), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_reporter_there_are_no_metrics() {
+        let (status, _, body) = ask(&Site::new(Arc::new(Never)), Method::GET, "/metrics").await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        assert_eq!(body, "not found: there is /health/live, /health/ready\n");
+    }
+}

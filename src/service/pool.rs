@@ -106,7 +106,7 @@ impl Pool {
                 info!(shard = %shard.id(), "shard stopped; its session is kept");
             }
             // Stays in sight: somebody has to do something about it.
-            End::Fatal { .. } => error!(shard = %shard.id(), "shard ended for good: {end}"),
+            End::Fatal { .. } => error!(shard = %shard.id(), reason = %end, "shard ended for good"),
         }
         Some(Ok((shard.id(), end)))
     }
@@ -139,6 +139,7 @@ pub(super) mod tests {
     use std::future::Future;
 
     use super::*;
+    use crate::broker::Broker;
     use crate::cluster::fence::Fence;
     use crate::config::Config;
     use crate::discord::compression::Compression;
@@ -155,18 +156,31 @@ pub(super) mod tests {
         let vars = [("DISCORD_TOKEN", "any"), ("DISCORD_INTENTS", "1")].map(|(name, text)| (name.into(), text.into()));
         let no_file = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
         let (config, _) = Config::from_vars(vars, no_file).expect("enough");
-        let limit = SessionStartLimit { total: 1, remaining: 1, reset_after: 1000, max_concurrency: 1 };
+        pool_at("ws://127.0.0.1:1", &config, Arc::new(stdio::Output::new(None)), Arc::default()).0
+    }
+
+    /// A pool at this Discord, and the gate at which its shards wait.
+    pub(in crate::service) fn pool_at(
+        gateway: &str,
+        config: &Config,
+        broker: Arc<dyn Broker>,
+        view: Arc<View>,
+    ) -> (Pool, IdentifyGate) {
+        let limit = SessionStartLimit { total: 10, remaining: 10, reset_after: 1000, max_concurrency: 1 };
+        let gate = IdentifyGate::new(IdentifyQueue::new(limit, PACE, Instant::now()));
         let shared = Shared {
-            broker: Arc::new(stdio::Output::new(None)),
+            broker,
             store: Arc::new(MemorySessionStore::new()),
             fence: Fence::open(),
-            gate: IdentifyGate::new(IdentifyQueue::new(limit, PACE, Instant::now())),
-            gateway: Arc::new(Gateway::new(GatewayUrl::parse("ws://127.0.0.1:1").expect("an address"))),
+            gate: gate.clone(),
+            gateway: Arc::new(Gateway::new(GatewayUrl::parse(gateway).expect("an address"))),
             tls: Arc::default(),
             compression: Compression::None,
             scratch: Arc::default(),
         };
-        Pool::new(config.discord.expect("a bot"), shared, Arc::new(Commands::new(3)), Arc::default())
+        let bot = config.discord.clone().expect("a bot");
+        let commands = Arc::new(Commands::new(3).in_encoding(bot.encoding));
+        (Pool::new(bot, shared, commands, view), gate)
     }
 
     impl Pool {

@@ -15,6 +15,7 @@ use crate::config;
 use crate::passwords::Passwords;
 use crate::singyeong::hub::{Gateway, Hub};
 use crate::singyeong::ids::Application;
+use crate::singyeong::lookup::Lookup;
 use crate::singyeong::news::News;
 use crate::singyeong::queues::Queues;
 use crate::singyeong::rest::RestApi;
@@ -43,6 +44,7 @@ impl Service {
         let (limits, group) = (settings.limits, amqp.group.as_str());
         let Connections { administration, consumption } = connections;
         let hub = Arc::new(Hub::new(node.clone()));
+        let _ = self.view.nerve.set(Arc::new(Lookup::new(hub.clone(), limits.query_depth)));
         let news = News::new(hub.clone(), consumption.clone(), administration.clone(), group);
         let (router, routing) = Router::new(group, hub.clone(), &limits, administration, consumption);
         let (queues, queueing) = Queues::new(

@@ -4,7 +4,8 @@
 //! server ── session ── packet          a client's connection, its protocol, its packets
 //!    │
 //!    ├─ hub ── registry ── query       who is connected, here and to other processes; who is meant
-//!    │   └─ replica                    what processes tell each other of their clients
+//!    │   ├─ replica                    what processes tell each other of their clients
+//!    │   └─ lookup                     who there is, for people who look
 //!    └─ exchange                       what leaves for RabbitMQ:
 //!        ├─ router                     SEND, BROADCAST and other dispatches, to the clients they are for
 //!        └─ queues                     QUEUE, and who receives what is in queues
@@ -19,6 +20,7 @@ pub mod exchange;
 pub mod hub;
 pub mod ids;
 pub mod limits;
+pub mod lookup;
 pub mod metadata;
 pub mod news;
 pub mod outbound;

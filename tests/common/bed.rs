@@ -72,10 +72,15 @@ impl Bed {
 
     /// `GET path` of Optic's health: the status and the body.
     pub async fn health(optic: &OpticProcess, path: &str) -> (u16, String) {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let line = optic.wait_for_line("health is served").await;
         let address = line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next());
-        let mut stream = tokio::net::TcpStream::connect(address.expect("the line has it")).await.expect("it listens");
+        Self::get(address.expect("the line has it"), path).await
+    }
+
+    /// `GET path` of whoever is there: the status and the body.
+    pub async fn get(address: &str, path: &str) -> (u16, String) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
         let request = format!("GET {path} HTTP/1.1\r\nHost: optic\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("it reads");
         let mut answer = String::new();

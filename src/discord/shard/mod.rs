@@ -301,6 +301,7 @@ impl Driver {
                     self.turn = None;
                     let now = Instant::now();
                     if pass.spend(now) {
+                        debug!("identifying");
                         self.intake.session.identify_granted(now);
                     } else {
                         debug!("the turn to identify came too late, asking again");
@@ -352,6 +353,7 @@ impl Driver {
             && self.intake.session.state() != State::Suspended
         {
             warn!(
+                session = self.intake.session.session_id().map(SessionId::as_str),
                 broker = %self.shared.broker.state(),
                 "the broker takes no events; the connection is closed, and the session resumed when it does"
             );
@@ -399,6 +401,7 @@ impl Driver {
 
     fn pause(&mut self, now: Instant) {
         let broker = self.shared.broker.clone();
+        debug!(broker = %broker.state(), "the broker takes no events for now: not reading");
         self.paused = Some((now, Box::pin(async move { broker.room().await })));
         self.intake.session.reading_paused(true, now);
         self.show();
@@ -440,7 +443,9 @@ impl Driver {
                     self.intake.session.set_gateway(self.shared.gateway.url());
                     self.drop_link();
                     let again_in = until.saturating_duration_since(Instant::now());
-                    info!(%cause, ?again_in, resume, "disconnected");
+                    // As it was last shown: the session itself may have forgotten the one that is lost.
+                    let session = self.status.now().session;
+                    info!(session = session.as_ref().map(SessionId::as_str), reason = %cause, ?again_in, resume, "disconnected");
                 }
                 Action::Ended(end) => {
                     if end != End::ShutDown {
@@ -459,6 +464,7 @@ impl Driver {
     }
 
     fn ask_turn(&mut self) {
+        debug!("waiting for the turn to identify");
         let (gate, shard) = (self.shared.gate.clone(), self.shard.id());
         self.turn = Some(Box::pin(async move { gate.turn(shard).await }));
     }

@@ -32,4 +32,4 @@ pub fn render(reporter: &dyn Reporter) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

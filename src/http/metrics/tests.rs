@@ -7,7 +7,7 @@ use crate::cluster::node::NodeId;
 use crate::seen::report::*;
 use crate::seen::{Packets, Sample, ShardPackets};
 
-struct Told(Report, Vec<ShardPackets>);
+pub struct Told(Report, Vec<ShardPackets>);
 
 impl Reporter for Told {
     fn report(&self) -> Report {
@@ -55,7 +55,7 @@ fn packets(shard: u32) -> ShardPackets {
 }
 
 /// Nothing is missing in it.
-fn full() -> Told {
+pub fn full() -> Told {
     let report = Report {
         version: VERSION,
         node: NodeId::of_run("web-1", 7),

@@ -67,13 +67,20 @@ impl Viewer {
     /// What it is told next: asked for once it took what it was told before, so the latest and nothing in between.
     async fn next(&mut self) -> Option<Bytes> {
         let silence = sleep_until(Instant::now() + SILENCE);
-        tokio::select! {
-            biased;
-            // Dropped, it has taken nothing.
-            changed = self.whole.changed() => changed.ok()?,
-            () = silence => return Some(Bytes::from_static(b":\n\n")),
-        }
-        let whole = self.whole.borrow_and_update().clone();
+        tokio::pin!(silence);
+        let whole = loop {
+            tokio::select! {
+                biased;
+                // Dropped, it has taken nothing.
+                changed = self.whole.changed() => changed.ok()?,
+                () = &mut silence => return Some(Bytes::from_static(b":\n\n")),
+            }
+            let whole = self.whole.borrow_and_update().clone();
+            // Nobody has looked yet: it is known in a moment.
+            if !whole.processes.is_empty() {
+                break whole;
+            }
+        };
         let state = self.seat.board.state(&whole);
         let event = state.event(self.last);
         self.last = Some(state.number());

@@ -94,4 +94,6 @@ impl Page {
 }
 
 #[cfg(test)]
+mod sockets;
+#[cfg(test)]
 mod tests;

@@ -50,11 +50,10 @@ fn refused(shards: &[Shard<'_>]) -> Vec<String> {
 
 fn brokers(whole: &Whole) -> Vec<String> {
     let told = |word: &str, says: &str| {
-        let is_so = |of: &&&str| **of == word;
         let names: Vec<&str> = whole
             .processes
             .iter()
-            .filter(|process| process.answers && [&&*process.report.broker].iter().any(|of| is_so(&of)))
+            .filter(|process| process.answers && process.report.broker == word)
             .map(|process| &*process.report.name)
             .collect();
         (!names.is_empty()).then(|| format!("{}: {says}", names_in_words(&names)))
@@ -186,5 +185,92 @@ fn span(time: Duration) -> String {
         seconds @ 120..=7199 => format!("{} min", seconds / 60),
         seconds @ 7200..=172_799 => format!("{} h", seconds / 3600),
         seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::seen::report::Report;
+    use crate::seen::simulated;
+
+    fn told(change: impl FnOnce(&mut Whole)) -> Vec<String> {
+        let mut whole = simulated::whole(2, 8);
+        change(&mut whole);
+        let queues: Vec<&QueueReport> =
+            whole.processes.first().into_iter().flat_map(|one| &one.report.queues).collect();
+        of(&whole, &queues, IdentifiesView::of(&whole).as_ref())
+    }
+
+    fn report(whole: &mut Whole, process: usize) -> &mut Report {
+        Arc::make_mut(&mut whole.processes[process].report)
+    }
+
+    fn shard_is(whole: &mut Whole, process: usize, at: usize, state: ShardState, seconds: u64) {
+        let now = whole.at;
+        let shard = &mut report(whole, process).shards[at];
+        (shard.state, shard.since) = (state, now - seconds * 1000);
+    }
+
+    #[test]
+    fn a_cluster_that_is_well_has_none() {
+        assert_eq!(told(|_| {}), [""; 0]);
+    }
+
+    #[test]
+    fn the_worst_comes_first_and_each_is_told_once() {
+        let told = told(|whole| {
+            shard_is(whole, 0, 0, ShardState::Resuming, 40);
+            shard_is(whole, 0, 1, ShardState::Resuming, 200);
+            shard_is(whole, 0, 2, ShardState::Ended, 1);
+            report(whole, 0).shards[2].last_disconnect = Some("4014: disallowed intents".to_owned());
+            let missing =
+                ["shards 0 and 1 are resuming", "the broker takes nothing: a memory or disk alarm", "it is stopping"];
+            report(whole, 0).missing = missing.map(str::to_owned).into();
+            report(whole, 0).broker = "blocked".to_owned();
+            report(whole, 0).queues[0].consumers = 0;
+            report(whole, 0).queues[0].messages = 12;
+            let publishing = report(whole, 0).publishing.as_mut().expect("it publishes");
+            publishing.latency_ms = Some(2345.0);
+            whole.processes[1].answers = false;
+            whole.processes[1].heard_at -= 12_000;
+            report(whole, 0).identifies.as_mut().expect("it has a bot").remaining = 3;
+        });
+        let expected = [
+            "shard 2 ended for good: 4014: disallowed intents",
+            "optic-0: the broker takes nothing: a memory or disk alarm",
+            "optic-1 has not answered for 12 s; it had shards 4-7",
+            "shards 4-7 run nowhere: the processes share them out, or there is none that can take them",
+            "shards 0-1 are resuming, the longest for 3 min",
+            "optic-0: it is stopping",
+            "RabbitMQ takes 2.3 s to confirm a message",
+            "3 of 1000 identifies are left for the next 23 h",
+            "gateway:GUILD_CREATE has no consumer, and 12 messages",
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn of_many_the_worst_are_told_and_how_many_more_there_are() {
+        let told = told(|whole| {
+            report(whole, 0).missing = (0..30).map(|n| format!("its part {n} is not there")).collect();
+        });
+        assert_eq!((told.len(), told.last().map(String::as_str)), (MOST, Some("and 21 more")));
+    }
+
+    #[test]
+    fn shards_processes_and_times_are_named_in_few_words() {
+        assert_eq!(in_words(&[3]), "shard 3");
+        assert_eq!(in_words(&[0, 1, 7]), "shards 0-1, 7");
+        let many: Vec<u32> = (0..100).map(|n| n * 2).collect();
+        assert_eq!(in_words(&many), "100 shards (0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, …)");
+        assert_eq!(names_in_words(&["a"]), "a");
+        assert_eq!(names_in_words(&["a", "b", "c"]), "a, b and c");
+        assert_eq!(names_in_words(&["a", "b", "c", "d", "e"]), "a, b, c and 2 more");
+        for (seconds, words) in [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 days")] {
+            assert_eq!(span(Duration::from_secs(seconds)), words);
+        }
     }
 }

@@ -324,7 +324,7 @@ pub struct IdentifiesView {
 
 impl IdentifiesView {
     /// As whoever was told last knows them: the others count from an earlier time, or have not heard of what was used since.
-    fn of(whole: &Whole) -> Option<Self> {
+    pub(super) fn of(whole: &Whole) -> Option<Self> {
         let told =
             || whole.processes.iter().filter(|process| process.answers).filter_map(|process| process.report.identifies);
         let latest = told().max_by_key(|told| (told.resets_at, Reverse(told.remaining)))?;
@@ -365,4 +365,111 @@ fn sum_forwarding(reports: &[&Report]) -> Option<Forwarding> {
         unreadable: a.unreadable + b.unreadable,
         connections: a.connections + b.connections,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::seen::simulated;
+
+    fn told(whole: &Whole, before: Option<&Paces>) -> (Value, Paces) {
+        let paces = Paces::of(whole, before);
+        let (head, tail) = write(whole, &paces);
+        let text = [&head[..], br#""all":true,"shards":[],"#, &tail].concat();
+        (serde_json::from_slice(&text).expect("JSON"), paces)
+    }
+
+    fn report(whole: &mut Whole, process: usize) -> &mut Report {
+        Arc::make_mut(&mut whole.processes[process].report)
+    }
+
+    #[test]
+    fn it_has_these_members() {
+        let mut whole = simulated::whole(2, 8);
+        report(&mut whole, 1).singyeong = Some(Singyeong { clients: 3, restricted: 1, set_aside: 2 });
+        report(&mut whole, 1).forwarding = Some(Forwarding { sent: 5, ..Forwarding::default() });
+        let (state, _) = told(&whole, None);
+        let members: Vec<&str> = state.as_object().expect("an object").keys().map(String::as_str).collect();
+        let mut expected = [
+            "at",
+            "group",
+            "shard_count",
+            "here",
+            "processes",
+            "all",
+            "shards",
+            "events",
+            "publishing",
+            "commands",
+            "identifies",
+            "queues",
+            "singyeong",
+            "amybot",
+            "forwarding",
+            "problems",
+        ];
+        expected.sort_unstable();
+        assert_eq!(members, expected);
+        assert_eq!(state["group"], "gateway");
+        assert_eq!((&state["shard_count"], &state["here"]), (&json!(8), &json!("optic-0.00000000")));
+        let process = &state["processes"][1];
+        let some = [&process["name"], &process["mode"], &process["shards"], &process["connected"], &process["broker"]];
+        assert_eq!(some, [&json!("optic-1"), &json!("leased"), &json!("4-7"), &json!(4), &json!("connected")]);
+        assert_eq!(state["singyeong"], json!({"clients": 3, "restricted": 1, "set_aside": 2}));
+        assert_eq!((&state["amybot"], &state["forwarding"]["sent"]), (&json!(false), &json!(5)));
+        assert_eq!(state["identifies"]["remaining"], 992);
+        let rejected = &state["commands"]["last_rejected"][0];
+        let expected = json!({"at": simulated::BEGAN + 60_000, "process": "optic-1", "source": "gateway:SEND",
+            "kind": "forbidden_op", "reason": "op 2 is Optic's own to send", "bytes": 120});
+        assert_eq!(rejected, &expected);
+    }
+
+    #[test]
+    fn counts_are_summed_and_queues_are_not() {
+        let mut whole = simulated::whole(2, 8);
+        let of = |whole: &Whole, process: usize| whole.processes[process].report.publishing.expect("it publishes");
+        let confirmed = of(&whole, 0).confirmed + of(&whole, 1).confirmed;
+        report(&mut whole, 1).publishing.as_mut().expect("it publishes").latency_ms = Some(70.04);
+        report(&mut whole, 1).events[2].fate = Fate::NotListed;
+        report(&mut whole, 1).at += 1;
+        report(&mut whole, 1).queues[0].messages = 99;
+        let (state, _) = told(&whole, None);
+        assert_eq!(
+            (&state["publishing"]["confirmed"], &state["publishing"]["latency_ms"]),
+            (&json!(confirmed), &json!(70))
+        );
+        assert_eq!(state["commands"]["rejected"], json!([{"kind": "forbidden_op", "count": 2}]));
+        let events = state["events"].as_array().expect("a list");
+        let rates: Vec<f64> = events.iter().map(|event| event["rate"].as_f64().expect("a number")).collect();
+        assert!(rates.is_sorted_by(|a, b| a >= b), "{rates:?}");
+        let event = |name: &str| events.iter().find(|event| event["name"] == name).expect("it is told");
+        assert_eq!(event("MESSAGE_CREATE")["fate"], "published", "by one of them");
+        let received = whole.processes.iter().map(|process| process.report.events[2].received).sum::<u64>();
+        assert_eq!(event("MESSAGE_CREATE")["received"], received);
+        assert_eq!((&event("GUILD_CREATE")["messages"], &event("GUILD_CREATE")["consumers"]), (&json!(99), &json!(4)));
+        assert_eq!(event("TYPING_START")["messages"], Value::Null);
+    }
+
+    #[test]
+    fn publishing_is_as_fast_as_confirms_come() {
+        let whole = simulated::whole(1, 8);
+        let (_, paces) = told(&whole, None);
+        let mut later = whole.clone();
+        let confirmed = report(&mut later, 0);
+        confirmed.at += 2000;
+        confirmed.publishing.as_mut().expect("it publishes").confirmed += 500;
+        let (state, paces) = told(&later, Some(&paces));
+        assert_eq!(state["publishing"]["rate"], 250);
+        // No newer report: as before.
+        assert_eq!(told(&later, Some(&paces)).0["publishing"]["rate"], 250);
+        // Begun anew, it counts from nothing.
+        let before = report(&mut later, 0);
+        before.at += 2000;
+        before.publishing.as_mut().expect("it publishes").confirmed = 0;
+        assert_eq!(told(&later, Some(&paces)).0["publishing"]["rate"], 0);
+    }
 }

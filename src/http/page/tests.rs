@@ -20,19 +20,19 @@ use crate::seen::simulated;
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// Says what a test says.
-pub struct Said {
-    whole: watch::Sender<Arc<Whole>>,
+pub(super) struct Said {
+    pub(super) whole: watch::Sender<Arc<Whole>>,
     clients: Result<ClientsAnswer, ClientsError>,
     asked: Mutex<Vec<ClientsQuestion>>,
 }
 
 impl Said {
-    fn new(clients: Result<ClientsAnswer, ClientsError>) -> Arc<Self> {
+    pub(super) fn new(clients: Result<ClientsAnswer, ClientsError>) -> Arc<Self> {
         let whole = watch::Sender::new(Arc::new(simulated::whole(2, 8)));
         Arc::new(Self { whole, clients, asked: Mutex::default() })
     }
 
-    fn says(&self, change: impl FnOnce(&mut Whole)) {
+    pub(super) fn says(&self, change: impl FnOnce(&mut Whole)) {
         self.whole.send_modify(|whole| {
             let mut next = Whole::clone(whole);
             next.at += 2000;
@@ -53,7 +53,7 @@ impl Lookout for Said {
     }
 }
 
-fn page(said: &Arc<Said>) -> Page {
+pub(super) fn page(said: &Arc<Said>) -> Page {
     Page::new(Arc::new(Readers::new(None)), said.clone())
 }
 

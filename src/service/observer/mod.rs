@@ -12,6 +12,8 @@
 mod recent;
 mod resources;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -117,6 +117,11 @@ impl Hub {
         self.lock().registry.get(key).cloned()
     }
 
+    /// Everybody, in the order of their keys.
+    pub fn everybody(&self) -> Vec<Arc<Client>> {
+        self.lock().registry.iter().cloned().collect()
+    }
+
     /// How many are connected here.
     pub fn connected_here(&self) -> usize {
         self.lock().connected()

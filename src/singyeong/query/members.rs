@@ -33,6 +33,11 @@ impl Members {
         equal.into_iter().any(|found| found.is(term))
     }
 
+    /// The list as it came, looked at.
+    pub fn term_of_all(&self) -> Term<'_> {
+        Term::List(&self.values)
+    }
+
     /// The list as it came.
     pub fn to_value(&self) -> Value {
         Value::List(self.values.clone())

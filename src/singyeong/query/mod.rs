@@ -5,9 +5,11 @@
 //! members                                 long lists in which something is looked for
 //! selector                                the best of those that match
 //! key                                     one of those that match, always the same for a key
+//! explain                                 why somebody does not match, in words
 //! ```
 
 mod compile;
+mod explain;
 pub mod key;
 mod members;
 mod operator;
@@ -197,6 +199,11 @@ impl Query {
     /// Whether the operators hold.
     pub(super) fn holds_for(&self, subject: Subject<'_>) -> bool {
         operator::all(&self.operators, subject) == Some(true)
+    }
+
+    /// Whether this is another question without its operators, which is asked when nobody matches.
+    pub(super) fn asks_again(&self) -> bool {
+        self.optional && self.has_operators()
     }
 
     /// Leaves those that the selector selects.

@@ -71,6 +71,15 @@ impl Fixed {
         }
     }
 
+    /// As it was given, looked at.
+    pub fn term(&self) -> Term<'_> {
+        match self {
+            Self::Value(value) => value.into(),
+            Self::Members(members) => members.term_of_all(),
+            Self::Version(version) => version.as_str().into(),
+        }
+    }
+
     /// As it was given.
     pub fn to_value(&self) -> Value {
         match self {

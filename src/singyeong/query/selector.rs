@@ -40,12 +40,26 @@ impl Selector {
 
     /// As it is read.
     pub fn to_value(&self) -> Value {
-        let name = match self.kind {
+        Value::map([(self.name(), Value::string(self.key()))])
+    }
+
+    /// `$min`, or another.
+    pub fn name(&self) -> &'static str {
+        match self.kind {
             Kind::Min => "$min",
             Kind::Max => "$max",
             Kind::Avg => "$avg",
-        };
-        Value::map([(name, Value::string(self.key.key()))])
+        }
+    }
+
+    /// What it looks at.
+    pub fn key(&self) -> &str {
+        self.key.key()
+    }
+
+    /// What a client has of that.
+    pub fn value<'a>(&self, client: &'a Client) -> Term<'a> {
+        self.find(client).term
     }
 
     /// Leaves those that it selects: one, or several that are equal. Nobody only of nobody.

@@ -12,15 +12,15 @@ use crate::singyeong::client::Kind;
 use crate::singyeong::ids::ClientKey;
 use crate::singyeong::metadata::{Changes, Metadata};
 
-fn value(text: &str) -> Value {
+pub(super) fn value(text: &str) -> Value {
     json::read(text.as_bytes()).expect("JSON")
 }
 
-fn query(target: &str) -> Query {
+pub(super) fn query(target: &str) -> Query {
     Query::compile(&value(target), 8).unwrap_or_else(|error| panic!("{target}: {error}"))
 }
 
-fn client(metadata: &str) -> Client {
+pub(super) fn client(metadata: &str) -> Client {
     let mut of_client = Metadata::default();
     of_client.merge(Changes::read(&value(metadata)).expect("valid metadata"));
     Client {
@@ -40,7 +40,7 @@ fn client(metadata: &str) -> Client {
 }
 
 /// One of each type.
-fn example() -> Client {
+pub(super) fn example() -> Client {
     client(
         r#"{"s": {"type": "string", "value": "text"}, "n": {"type": "integer", "value": 5},
             "f": {"type": "float", "value": 1.5}, "v": {"type": "version", "value": "1.10.0"},
@@ -425,7 +425,7 @@ fn values() -> impl Strategy<Value = Value> {
 }
 
 /// Operators as clients write them, mostly right.
-fn operators() -> impl Strategy<Value = Value> {
+pub(super) fn operators() -> impl Strategy<Value = Value> {
     let names = prop::sample::select(vec![
         "$eq",
         "$ne",

@@ -109,7 +109,7 @@ impl Registry {
             })
         };
         let client = match strict {
-            None if self.asks_again(query) => {
+            None if query.asks_again() => {
                 self.choose_where(query, rng, |candidate| query.is_visible(candidate.restricted))
             }
             strict => strict,
@@ -155,15 +155,10 @@ impl Registry {
     fn found(&self, query: &Query) -> Vec<&Arc<Client>> {
         let mut found: Vec<_> = self.matching(query).map(|candidate| candidate.client).collect();
         query.select(&mut found);
-        if found.is_empty() && self.asks_again(query) {
+        if found.is_empty() && query.asks_again() {
             found.extend(self.visible(query).map(|candidate| candidate.client));
         }
         found
-    }
-
-    /// Whether a query that nobody matches is asked again without operators and selector.
-    fn asks_again(&self, query: &Query) -> bool {
-        query.is_optional() && query.has_operators()
     }
 
     /// Those of the query's application that it may find.
