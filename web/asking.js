@@ -1,6 +1,6 @@
 // What is asked for one by one: 신경's clients by a target, amybot's services, and what these are told to do.
 
-import { $, ago, clock, count, make, many, ranges, say } from './words.js';
+import { $, ago, clock, count, make, many, now, ranges, say } from './words.js';
 import { mistake } from './json.js';
 import { Table, mark } from './panels.js';
 import { Refused, request, token } from './live.js';
@@ -208,7 +208,7 @@ function sure(service, order, word, done) {
       const told = await (await request(`/api/amybot/services/${encodeURIComponent(service.name)}/${order}`, { method: 'POST', key })).json();
       token.set(key);
       dialog.close();
-      done(`${clock(Date.now())}: ${many(told.instances, 'instance')} of ${told.service} ${told.instances === 1 ? 'was' : 'were'} told to ${order === 'shutdown' ? 'shut down' : 'reboot'}.`);
+      done(`${clock(now())}: ${many(told.instances, 'instance')} of ${told.service} ${told.instances === 1 ? 'was' : 'were'} told to ${order === 'shutdown' ? 'shut down' : 'reboot'}.`);
     } catch (failure) {
       const status = failure instanceof Refused ? failure.status : 0;
       if (status === 401) {

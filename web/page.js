@@ -76,7 +76,7 @@ function title() {
 }
 
 function lost(why, next) {
-  broken ??= { since: Date.now() };
+  broken ??= { since: now() };
   broken.next = next;
   mode('lost');
   const seen = newest ? ` What you see is as of ${clock(newest.at)}.` : '';

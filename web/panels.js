@@ -163,7 +163,10 @@ export function events(state) {
   if (state.events.length === 0) words.push('No event has come yet.');
   if (idle.length) words.push(`Nobody consumes ${named(idle)}.`);
   if (lone.length) words.push(`${named(lone)} ${lone.length === 1 ? 'has' : 'have'} no queue: no worker wants ${lone.length === 1 ? 'it' : 'them'}.`);
-  if (state.events.length && !words.length) words.push('Each event has a queue with a consumer, as far as is known.');
+  const listed = state.events.filter((event) => event.fate === 'published');
+  const unknown = listed.filter((event) => event.consumers == null).map((event) => event.name);
+  if (unknown.length) words.push(`${named(unknown)} ${unknown.length === 1 ? 'has' : 'have'} no queue of that name: workers may take ${unknown.length === 1 ? 'it' : 'them'} from another.`);
+  else if (listed.length && !words.length) words.push('Each event that is published has a queue with a consumer.');
   if (state.publishing?.unconverted) words.push(`${many(state.publishing.unconverted, 'event')} went out as received, because they cannot be converted.`);
   say(made.line, words.join(' '));
 }
