@@ -21,8 +21,9 @@ use optic::http::{ClientsError, Lookout};
 use optic::secret::Secret;
 use optic::seen::clients::{ClientsAnswer, ClientsQuestion, Nerve};
 use optic::seen::question::{Ask, Message, Question, Since, Told, VERSION};
-use optic::seen::report::{Commands, EventReport, Fate, Mode, QueueReport, Report, Resources, ShardReport, ShardState};
+use optic::seen::report::{EventReport, Fate, QueueReport, Report, ShardReport, ShardState};
 use optic::seen::sample::{SECONDS, Sample};
+use optic::seen::simulated::idle as report;
 use optic::seen::whole::{Process as Seen, Whole};
 use optic::seen::{Reporter, ShardPackets};
 use optic::service::lookout::Watch;
@@ -90,33 +91,6 @@ impl Process {
     /// Its connections are closed, and nothing of it goes on.
     fn die(&self) {
         self.links.cancel();
-    }
-}
-
-fn report(name: &str) -> Report {
-    Report {
-        version: VERSION,
-        node: NodeId::of_run(name, 1),
-        name: name.to_owned(),
-        group: "gateway".to_owned(),
-        optic: "0.1.0".to_owned(),
-        started_at: 1000,
-        at: 2000,
-        mode: Mode::Leased,
-        ready: true,
-        missing: Vec::new(),
-        broker: "connected".to_owned(),
-        shard_count: 0,
-        shards: Vec::new(),
-        events: Vec::new(),
-        publishing: None,
-        commands: Commands::default(),
-        identifies: None,
-        queues: Vec::new(),
-        singyeong: None,
-        forwarding: None,
-        amybot: None,
-        resources: Resources::default(),
     }
 }
 

@@ -136,7 +136,8 @@ mod tests {
         let right = ("authorization", "Bearer hunter2.hunter2.hunter2");
         let wrong = ("authorization", "Bearer hunter3");
         // Address, headers, and whether it reads without a token.
-        let cases: &[(&str, &[(&str, &str)], bool)] = &[
+        type Headers<'a> = &'a [(&'a str, &'a str)];
+        let cases: &[(&str, Headers<'_>, bool)] = &[
             (HERE, &[("host", "127.0.0.1:8080")], true),
             (HERE, &[("host", "127.0.0.1")], true),
             (HERE, &[("host", "127.8.8.8:1")], true),

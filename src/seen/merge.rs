@@ -154,7 +154,7 @@ mod tests {
     use super::super::question::VERSION;
     use super::super::sample::Sample;
     use super::*;
-    use crate::seen::fixtures::report;
+    use crate::seen::simulated::idle as report;
 
     const AT: u64 = 1_000_000_000;
 

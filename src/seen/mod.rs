@@ -16,8 +16,6 @@
 //! made of this. No token, no password, no address with one, and nothing that a user of Discord wrote is ever in it.
 
 pub mod clients;
-#[cfg(test)]
-pub mod fixtures;
 pub mod history;
 pub mod merge;
 pub mod question;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::report::{
     Commands, Counted, EventReport, Fate, Identifies, Mode, Publishing, QueueReport, RejectedCommand, Report,
-    ShardReport, ShardState, VERSION,
+    Resources, ShardReport, ShardState, VERSION,
 };
 use super::sample::{KEPT, SECONDS, Sample};
 use super::whole::{Process, Whole};
@@ -45,6 +45,34 @@ pub fn whole_at(processes: u32, shards: u32, moment: u64) -> Whole {
     Whole { at, here, processes: all, history: history(shards, at / 1000) }
 }
 
+/// A process that is called so, and does nothing.
+pub fn idle(name: &str) -> Report {
+    Report {
+        version: VERSION,
+        node: NodeId::of_run(name, 1),
+        name: name.to_owned(),
+        group: "gateway".to_owned(),
+        optic: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: BEGAN,
+        at: BEGAN,
+        mode: Mode::Leased,
+        ready: true,
+        missing: Vec::new(),
+        broker: "connected".to_owned(),
+        shard_count: 0,
+        shards: Vec::new(),
+        events: Vec::new(),
+        publishing: None,
+        commands: Commands::default(),
+        identifies: None,
+        queues: Vec::new(),
+        singyeong: None,
+        forwarding: None,
+        amybot: None,
+        resources: Resources::default(),
+    }
+}
+
 fn report(process: u32, processes: u32, shard_count: u32, at: u64) -> Report {
     let range = process * shard_count / processes..(process + 1) * shard_count / processes;
     let name = format!("optic-{process}");
@@ -59,17 +87,8 @@ fn report(process: u32, processes: u32, shard_count: u32, at: u64) -> Report {
     });
     let published = events.iter().filter(|event| event.fate == Fate::Published).map(|event| event.received).sum();
     Report {
-        version: VERSION,
         node: NodeId::of_run(&name, process),
-        name,
-        group: "gateway".to_owned(),
-        optic: env!("CARGO_PKG_VERSION").to_owned(),
-        started_at: BEGAN,
         at,
-        mode: Mode::Leased,
-        ready: true,
-        missing: Vec::new(),
-        broker: "connected".to_owned(),
         shard_count,
         shards: range.map(|id| shard(id, at)).collect(),
         events: events.into(),
@@ -99,10 +118,8 @@ fn report(process: u32, processes: u32, shard_count: u32, at: u64) -> Report {
                 consumers: 4,
             })
             .collect(),
-        singyeong: None,
-        forwarding: None,
-        amybot: None,
-        resources: super::report::Resources { cpu_seconds: seconds as f64 * 0.03, cpu: 0.03, resident_bytes: 40 << 20 },
+        resources: Resources { cpu_seconds: seconds as f64 * 0.03, cpu: 0.03, resident_bytes: 40 << 20 },
+        ..idle(&name)
     }
 }
 
@@ -116,11 +133,11 @@ fn shard(id: u32, at: u64) -> ShardReport {
         guilds: Some(1000 + id % 37),
         events: 13 * seconds,
         rate: 13.3 * sway(u64::from(id) * 7 + seconds / SECONDS),
-        resumes: u64::from(id % 3 == 0),
-        last_resume: (id % 3 == 0).then_some(BEGAN + u64::from(id) * 300),
+        resumes: u64::from(id.is_multiple_of(3)),
+        last_resume: id.is_multiple_of(3).then_some(BEGAN + u64::from(id) * 300),
         identifies: 1,
-        disconnects: u64::from(id % 3 == 0),
-        last_disconnect: (id % 3 == 0).then(|| "Discord asked to reconnect".to_owned()),
+        disconnects: u64::from(id.is_multiple_of(3)),
+        last_disconnect: id.is_multiple_of(3).then(|| "Discord asked to reconnect".to_owned()),
         gaps: 0,
         malformed: 0,
     }

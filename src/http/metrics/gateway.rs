@@ -16,9 +16,7 @@ pub fn put(report: &Report, packets: &[ShardPackets], exposition: &mut Expositio
     let shards: Vec<String> = packets.iter().map(|of| of.shard.to_string()).collect();
     // As many opcodes as there can be.
     let opcodes: Vec<String> = (0..=u8::MAX).map(|op| op.to_string()).collect();
-    let which: [(_, fn(&ShardPackets) -> &[Packets]); 2] =
-        [(&PACKETS_RECEIVED, |of| &of.received), (&PACKETS_SENT, |of| &of.sent)];
-    for (metric, packets_of) in which {
+    let mut put = |metric, packets_of: fn(&ShardPackets) -> &[Packets]| {
         let mut series = Vec::new();
         for (of, shard) in packets.iter().zip(&shards) {
             for ((op, name), count) in by_kind(packets_of(of)) {
@@ -26,7 +24,9 @@ pub fn put(report: &Report, packets: &[ShardPackets], exposition: &mut Expositio
             }
         }
         exposition.many(metric, series);
-    }
+    };
+    put(&PACKETS_RECEIVED, |of| &of.received);
+    put(&PACKETS_SENT, |of| &of.sent);
     let ids: Vec<String> = report.shards.iter().map(|shard| shard.id.to_string()).collect();
     let alive = report.shards.iter().map(|shard| if is_alive(shard.state) { 1.0 } else { 0.0 });
     exposition.many(&SHARDS_ALIVE, ids.iter().zip(alive).map(|(id, alive)| ([id.as_str()], alive)));

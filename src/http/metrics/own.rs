@@ -54,16 +54,14 @@ fn shards(report: &Report, to: &mut Exposition) {
     to.many(&SHARD_STATE, ids.iter().zip(shards()).map(|(id, shard)| ([id.as_str(), state(shard.state)], 1.0)));
     let guilds = ids.iter().zip(shards()).filter_map(|(id, shard)| Some(([id.as_str()], f64::from(shard.guilds?))));
     to.many(&SHARD_GUILDS, guilds);
-    let counts: [(&Metric, fn(&ShardReport) -> u64); 5] = [
-        (&RESUMES, |shard| shard.resumes),
-        (&IDENTIFIES, |shard| shard.identifies),
-        (&DISCONNECTS, |shard| shard.disconnects),
-        (&GAPS, |shard| shard.gaps),
-        (&MALFORMED, |shard| shard.malformed),
-    ];
-    for (metric, count) in counts {
+    let mut put = |metric, count: fn(&ShardReport) -> u64| {
         to.many(metric, ids.iter().zip(shards()).map(|(id, shard)| ([id.as_str()], count(shard) as f64)));
-    }
+    };
+    put(&RESUMES, |shard| shard.resumes);
+    put(&IDENTIFIES, |shard| shard.identifies);
+    put(&DISCONNECTS, |shard| shard.disconnects);
+    put(&GAPS, |shard| shard.gaps);
+    put(&MALFORMED, |shard| shard.malformed);
 }
 
 fn publishing(publishing: &Publishing, to: &mut Exposition) {
