@@ -29,7 +29,8 @@ fn tiles(state: &str, count: usize) -> String {
 
 #[tokio::test]
 async fn shards_appear_go_down_when_discord_drops_them_and_come_back() {
-    let bed = Bed::new(&broker(), Settings { recommended_shards: 4, max_concurrency: 4, guilds: 40, ..Bed::settings() });
+    let bed =
+        Bed::new(&broker(), Settings { recommended_shards: 4, max_concurrency: 4, guilds: 40, ..Bed::settings() });
     let mut optic = bed.optic();
     let browser = Browser::start(Look::NIGHT).await;
     browser.goto(&page_of(&optic).await).await;
@@ -111,7 +112,8 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
     let mut clients = Vec::new();
     for (name, shards) in [("worker-a", json!([0, 1])), ("worker-b", json!([2, 3]))] {
         let mut client = SingyeongClient::identify(&server.address, "worker", name).await;
-        let shards = json!({"shards": {"type": "list", "value": shards}, "note": {"type": "string", "value": "<b>bold</b>"}});
+        let shards =
+            json!({"shards": {"type": "list", "value": shards}, "note": {"type": "string", "value": "<b>bold</b>"}});
         client.dispatch("UPDATE_METADATA", shards).await;
         assert!(client.settled().await);
         clients.push(client);
@@ -125,10 +127,13 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
     browser.until("everybody", "/^2 clients/.test(document.querySelector('#answer-line').textContent)").await;
     assert_eq!(browser.script("return document.querySelectorAll('#answer b').length").await, json!(0));
 
-    let target = r#"{ "application": "worker", "ops": [{ "path": "/shards", "op": "$contains", "to": { "value": 3 } }] }"#;
+    let target =
+        r#"{ "application": "worker", "ops": [{ "path": "/shards", "op": "$contains", "to": { "value": 3 } }] }"#;
     // Typed by hand, and sent without the pointer.
     browser.types("#target", &format!("{target}\u{e009}\u{e007}\u{e000}")).await;
-    browser.until("one of them", "/^1 of 2 clients matches/.test(document.querySelector('#answer-line').textContent)").await;
+    browser
+        .until("one of them", "/^1 of 2 clients matches/.test(document.querySelector('#answer-line').textContent)")
+        .await;
     let rows = "return [...document.querySelectorAll('#answer tbody tr')].map((row) => [row.children[2].innerText, row.children[0].innerText])";
     let rows = browser.script(rows).await;
     assert_eq!(rows[0][0], "worker-b");
@@ -136,6 +141,7 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
     let why = rows[1][1].as_str().expect("text");
     assert!(rows[1][0] == "worker-a" && why.contains("/shards") && why.contains('3'), "{rows}");
     assert!(browser.text("#answer-send").await.starts_with("A SEND with this target "));
+    browser.script("document.querySelector('#answer').scrollIntoView({ block: 'end' })").await;
     browser.picture("query").await;
 
     // What is no JSON is told with its place; what is no target, by what 신경 says.
@@ -145,9 +151,19 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
     browser.click("#ask button").await;
     browser.until("the place", "/line 1, column 18/.test(document.querySelector('#target-error').textContent)").await;
     browser.script(clear).await;
-    browser.types("#target", r#"{ "application": "worker", "ops": [{ "path": "/a", "op": "$like", "to": { "value": 1 } }] }"#).await;
+    browser
+        .types(
+            "#target",
+            r#"{ "application": "worker", "ops": [{ "path": "/a", "op": "$like", "to": { "value": 1 } }] }"#,
+        )
+        .await;
     browser.click("#ask button").await;
-    browser.until("the operator", "/\\$like/.test(document.querySelector('#target-error').textContent)").await;
+    browser
+        .until(
+            "the operator",
+            "/operator has an unknown name/.test(document.querySelector('#target-error').textContent)",
+        )
+        .await;
     drop(clients);
     browser.close().await;
     server.stop().await;
@@ -207,7 +223,12 @@ async fn a_service_is_shut_down_by_whoever_knows_the_token() {
     browser.types("#sure-token", "wrong\u{e007}").await;
     browser.until("a refusal", "document.querySelector('#sure-error').textContent === 'The token is wrong.'").await;
     browser.types("#sure-token", &format!("{TOKEN}\u{e007}")).await;
-    browser.until("the outcome", "/1 instance of music was told to shut down/.test(document.querySelector('#amybot-outcome').textContent)").await;
+    browser
+        .until(
+            "the outcome",
+            "/1 instance of music was told to shut down/.test(document.querySelector('#amybot-outcome').textContent)",
+        )
+        .await;
     // The first that it hears after its IDENTIFY.
     assert_eq!(music.hears().await["d"]["opcode"], json!(1));
     // The token is known now: the next needs none.
@@ -217,6 +238,8 @@ async fn a_service_is_shut_down_by_whoever_knows_the_token() {
     browser.until("the outcome", "/told to reboot/.test(document.querySelector('#amybot-outcome').textContent)").await;
     assert_eq!(music.hears().await["d"]["opcode"], json!(2));
     drop(music);
-    browser.until("that it is gone", "!/music/.test(document.querySelector('#amybot-services tbody')?.innerText ?? '')").await;
+    browser
+        .until("that it is gone", "!/music/.test(document.querySelector('#amybot-services tbody')?.innerText ?? '')")
+        .await;
     browser.close().await;
 }

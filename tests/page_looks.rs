@@ -123,6 +123,19 @@ async fn a_thousand_shards_are_shown_and_each_is_found() {
     assert!(problems.contains("4014: these intents are not allowed") && problems.contains("optic-11"), "{problems}");
     assert_eq!(browser.text(".tile[data-state=resuming] .sign").await, "↻");
     assert_eq!(browser.text(".tile[data-state=resuming] .number").await, "3");
+    // A problem that goes on is told anew, and not read out anew.
+    browser.script("document.querySelector('#problems li:nth-child(2)').wasThere = true").await;
+    shown.says(|_| {});
+    browser
+        .until(
+            "a longer silence",
+            "/optic-11 has not answered for 4 s/.test(document.querySelector('#problems').innerText)",
+        )
+        .await;
+    assert_eq!(
+        browser.script("return document.querySelector('#problems li:nth-child(2)').wasThere").await,
+        json!(true)
+    );
     browser.until("the tab tells it", "/^▲ \\d+ · Optic · gateway$/.test(document.title)").await;
     browser.picture("thousand-shards-dark").await;
     browser.click("#chips [data-state=ended]").await;
@@ -135,16 +148,26 @@ async fn a_thousand_shards_are_shown_and_each_is_found() {
     let name = browser.script("return document.querySelector('#by-process').selectedOptions[0].textContent").await;
     let owned = browser.script(shown_tiles).await;
     assert_eq!(owned.as_array().map(Vec::len), Some(64), "{name}");
-    browser.script("const by = document.querySelector('#by-process'); by.value = ''; by.dispatchEvent(new Event('change'))").await;
+    browser
+        .script(
+            "const by = document.querySelector('#by-process'); by.value = ''; by.dispatchEvent(new Event('change'))",
+        )
+        .await;
     let guild = (12_345_678_901_u64 << 22) + 77;
     browser.types("#find", &guild.to_string()).await;
     let shard = 12_345_678_901_u64 % 1024;
     assert_eq!(browser.text("#found").await, format!("Guild {guild} is on shard {shard}."));
     assert_eq!(browser.script(shown_tiles).await, json!([shard.to_string()]));
     assert_eq!(browser.text("#shard h3").await, format!("Shard {shard}"));
-    browser.script("const find = document.querySelector('#find'); find.value = '1024'; find.dispatchEvent(new Event('input'))").await;
+    browser
+        .script(
+            "const find = document.querySelector('#find'); find.value = '1024'; find.dispatchEvent(new Event('input'))",
+        )
+        .await;
     assert_eq!(browser.text("#found").await, "There is no shard 1024: the last is 1023.");
-    browser.script("const find = document.querySelector('#find'); find.value = ''; find.dispatchEvent(new Event('input'))").await;
+    browser
+        .script("const find = document.querySelector('#find'); find.value = ''; find.dispatchEvent(new Event('input'))")
+        .await;
 
     // By the keyboard alone: one tile can be reached by Tab, the arrows go on from there.
     assert_eq!(browser.script("return document.querySelectorAll('.tile[tabindex=\"0\"]').length").await, json!(1));
@@ -152,12 +175,17 @@ async fn a_thousand_shards_are_shown_and_each_is_found() {
     browser.keys("\u{e010}").await; // End
     assert_eq!(browser.text("#shard h3").await, "Shard 1023");
     browser.keys("\u{e011}\u{e014}\u{e015}").await; // Home, right, down
-    let below = browser.script("return 1 + getComputedStyle(document.querySelector('#tiles')).gridTemplateColumns.split(' ').length").await;
+    let below = browser
+        .script("return 1 + getComputedStyle(document.querySelector('#tiles')).gridTemplateColumns.split(' ').length")
+        .await;
     assert_eq!(browser.text("#shard h3").await, format!("Shard {below}"));
 
     // Charts come from the server, and nothing in them runs.
     browser.until("three charts", "document.querySelectorAll('.chart svg path').length >= 3").await;
-    assert_eq!(browser.script("return document.querySelectorAll('svg script, svg [onclick], svg [style]').length").await, json!(0));
+    assert_eq!(
+        browser.script("return document.querySelectorAll('svg script, svg [onclick], svg [style]').length").await,
+        json!(0)
+    );
     browser.close().await;
 }
 
@@ -174,7 +202,9 @@ async fn without_its_server_the_page_says_since_when_and_comes_back_by_itself() 
     browser.until("that it is lost", "document.body.dataset.state === 'lost'").await;
     let words = browser.text("#lost").await;
     assert!(words.contains("Connection lost since ") && words.contains("What you see is as of "), "{words}");
-    browser.until("that it tries once more", "/Next try in/.test(document.querySelector('#lost-next').textContent)").await;
+    browser
+        .until("that it tries once more", "/Next try in/.test(document.querySelector('#lost-next').textContent)")
+        .await;
     // What was known is still there.
     assert_eq!(browser.text("#t-shards").await, "16 of 16");
     assert!(browser.script("return document.title").await.as_str().expect("text").starts_with("✕ Optic"));
@@ -256,7 +286,9 @@ async fn everybody_can_read_it_in_both_themes_and_on_a_phone() {
     let shown = Shown::start(2, 16).await;
     // Each state that a shard can be in, a command set aside, a queue that nobody reads.
     shown.says(|whole| {
-        use ShardState::{Connected, Connecting, Disconnected, Ended, Identifying, Paused, Resuming, Suspended, Waiting};
+        use ShardState::{
+            Connected, Connecting, Disconnected, Ended, Identifying, Paused, Resuming, Suspended, Waiting,
+        };
         let states = [Connected, Paused, Disconnected, Connecting, Waiting, Identifying, Resuming, Suspended];
         report(whole, 0, |report| {
             for (shard, state) in report.shards.iter_mut().zip(states) {

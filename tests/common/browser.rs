@@ -183,7 +183,8 @@ impl Drop for Browser {
     /// The driver cannot end its browser any more when it is killed: so that goes first.
     fn drop(&mut self) {
         if let Some(id) = self.browser {
-            let kill = std::process::Command::new("kill").args(["-KILL", &id.to_string()]).stderr(Stdio::null()).status();
+            let kill =
+                std::process::Command::new("kill").args(["-KILL", &id.to_string()]).stderr(Stdio::null()).status();
             kill.expect("there is a kill");
         }
         let _ = self.driver.start_kill();
