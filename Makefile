@@ -27,7 +27,7 @@ bench: ## Benchmarks: the parts, Optic beside twilight-gateway + lapin, 10,000 ì
 	scripts/measure clients
 
 measure: ## Rolling restarts, takeovers, 256 shards, commands' latency: measured (docs/performance.md; MEASURE='rolling kill': only those)
-	@scripts/setup build python
+	@scripts/setup build python browser
 	@if [[ -z $${AMQP_URL:-} ]]; then scripts/setup rabbitmq; fi
 	scripts/measure $(MEASURE)
 

@@ -141,6 +141,7 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
     let why = rows[1][1].as_str().expect("text");
     assert!(rows[1][0] == "worker-a" && why.contains("/shards") && why.contains('3'), "{rows}");
     assert!(browser.text("#answer-send").await.starts_with("A SEND with this target "));
+    browser.script("document.querySelector('#answer').scrollIntoView({ block: 'end' })").await;
     browser.picture("query").await;
 
     // What is no JSON is told with its place; what is no target, by what 신경 says.
@@ -157,7 +158,12 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
         )
         .await;
     browser.click("#ask button").await;
-    browser.until("the operator", "/\\$like/.test(document.querySelector('#target-error').textContent)").await;
+    browser
+        .until(
+            "the operator",
+            "/operator has an unknown name/.test(document.querySelector('#target-error').textContent)",
+        )
+        .await;
     drop(clients);
     browser.close().await;
     server.stop().await;

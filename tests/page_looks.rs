@@ -123,6 +123,19 @@ async fn a_thousand_shards_are_shown_and_each_is_found() {
     assert!(problems.contains("4014: these intents are not allowed") && problems.contains("optic-11"), "{problems}");
     assert_eq!(browser.text(".tile[data-state=resuming] .sign").await, "↻");
     assert_eq!(browser.text(".tile[data-state=resuming] .number").await, "3");
+    // A problem that goes on is told anew, and not read out anew.
+    browser.script("document.querySelector('#problems li:nth-child(2)').wasThere = true").await;
+    shown.says(|_| {});
+    browser
+        .until(
+            "a longer silence",
+            "/optic-11 has not answered for 4 s/.test(document.querySelector('#problems').innerText)",
+        )
+        .await;
+    assert_eq!(
+        browser.script("return document.querySelector('#problems li:nth-child(2)').wasThere").await,
+        json!(true)
+    );
     browser.until("the tab tells it", "/^▲ \\d+ · Optic · gateway$/.test(document.title)").await;
     browser.picture("thousand-shards-dark").await;
     browser.click("#chips [data-state=ended]").await;

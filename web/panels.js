@@ -17,8 +17,11 @@ export function problems(state, alive = $('problems')) {
   const heard = state.processes.length > 0;
   say(fine.firstChild, heard ? '✓' : '…');
   say(fine.lastChild, heard ? 'Nothing is wrong.' : 'No process has said yet how it is.');
-  // A problem that stays keeps its node, so that a screen reader speaks only of what is new.
-  keyed(all, [...new Set(list)], (text) => text, (text) => make('li', {}, make('span', { className: 'sign', ariaHidden: 'true', text: '▲' }), make('span', { text })));
+  // A problem that stays keeps its node, also when it tells how long it has been there: a screen reader speaks only of what is
+  // new (aria-relevant in index.html).
+  const lasting = (text) => text.replace(/\d+ (s|min|h|days?)\b/g, '');
+  const seen = new Map(list.map((text) => [lasting(text), text]));
+  keyed(all, [...seen], (one) => one[0], () => make('li', {}, make('span', { className: 'sign', ariaHidden: 'true', text: '▲' }), make('span')), (node, one) => say(node.lastChild, one[1]));
 }
 
 export function totals(state, shards) {
