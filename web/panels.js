@@ -27,7 +27,7 @@ export function problems(state, alive = $('problems')) {
 export function totals(state, shards) {
   const connected = shards.connected;
   const total = state.shard_count || shards.rows.length;
-  tell('shards', total ? `${count(connected)} of ${count(total)}` : none, total ? (shards.guilds ? `${count(shards.guilds)} guilds` : 'guilds are not known yet') : 'no shards yet', total > 0 && connected < total);
+  tell('shards', total ? `${count(connected)} of ${count(total)}` : none, total ? (shards.guilds ? many(shards.guilds, 'guild') : 'guilds are not known yet') : 'no shards yet', total > 0 && connected < total);
   const perSecond = state.events.reduce((sum, event) => sum + event.rate, 0);
   const top = state.events[0];
   tell('rate', rate(perSecond), top && perSecond > 0 ? `${Math.round((100 * top.rate) / perSecond)} % ${top.name}` : 'no events yet');
@@ -257,7 +257,7 @@ export function queues(state) {
       { head: 'Queue', text: (queue) => queue.name },
       { head: 'Event', wide: true, text: (queue) => queue.event ?? none },
       { head: 'Messages', number: true, text: (queue) => count(queue.messages) },
-      { head: 'Consumers', fill: (cell, queue) => (queue.consumers ? mark(cell, 'good', '●', count(queue.consumers)) : mark(cell, 'bad', '▲', 'nobody consumes it')) },
+      { head: 'Consumers', fill: (cell, queue) => (queue.consumers ? mark(cell, 'good', '●', count(queue.consumers)) : queue.messages ? mark(cell, 'bad', '▲', 'nobody consumes it') : mark(cell, 'off', '○', 'none')) },
     ], (queue) => queue.name),
   }));
   const left = (queue) => (queue.consumers === 0 && queue.messages > 0 ? 1 : 0);

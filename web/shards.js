@@ -1,6 +1,6 @@
 // A tile a shard, how to find one, and what there is to know about the one that is picked.
 
-import { $, STATES, ago, clock, count, keyed, make, ms, now, put, rate, say, span, stateOf } from './words.js';
+import { $, STATES, ago, clock, count, keyed, make, many, ms, now, put, rate, say, span, stateOf } from './words.js';
 
 // A row as the server sends it.
 const ID = 0, STATE = 1, PROCESS = 2, GUILDS = 3, LATENCY = 4, RATE = 5, SINCE = 6, LAST_RESUME = 7, RESUMES = 8, LAST_DISCONNECT = 9;
@@ -109,7 +109,7 @@ export class Shards {
     if (this.#size === 'large') {
       const owner = this.#owner(row) ?? 'no process';
       const lines = [
-        `${row[GUILDS] == null ? 'guilds not known' : `${count(row[GUILDS])} guilds`}`,
+        row[GUILDS] == null ? 'guilds not known' : many(row[GUILDS], 'guild'),
         `${ms(row[LATENCY])} · ${rate(row[RATE])}/s`,
         `resumed ${ago(row[LAST_RESUME])}`,
         owner,

@@ -154,9 +154,14 @@ mod tests {
     use super::super::question::VERSION;
     use super::super::sample::Sample;
     use super::*;
-    use crate::seen::simulated::idle as report;
+    use crate::seen::simulated::idle;
 
     const AT: u64 = 1_000_000_000;
+
+    /// Of a process that began before all that happens here.
+    fn report(name: &str) -> Report {
+        Report { started_at: 1000, at: 2000, ..idle(name) }
+    }
 
     fn node(name: &str) -> NodeId {
         report(name).node

@@ -102,8 +102,8 @@ fn report(process: u32, processes: u32, shard_count: u32, at: u64) -> Report {
         }),
         commands: commands(process, seconds),
         identifies: Some(Identifies {
-            remaining: 1000 - shard_count.min(999),
-            total: 1000.max(shard_count),
+            remaining: 1000.max(4 * shard_count) - shard_count,
+            total: 1000.max(4 * shard_count),
             resets_at: BEGAN + 86_400_000,
             max_concurrency: 16,
             waiting: 0,

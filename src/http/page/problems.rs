@@ -78,7 +78,8 @@ fn unowned(whole: &Whole, shards: &[Shard<'_>]) -> Option<String> {
         Some(Mode::Leased) => "the processes share them out, or there is none that can take them",
         _ => "no process that answers is set to run them",
     };
-    (!ids.is_empty()).then(|| format!("{} run nowhere: {hint}", in_words(&ids)))
+    let verb = if ids.len() == 1 { "runs" } else { "run" };
+    (!ids.is_empty()).then(|| format!("{} {verb} nowhere: {hint}", in_words(&ids)))
 }
 
 fn unconnected(whole: &Whole, shards: &[Shard<'_>]) -> Vec<String> {
