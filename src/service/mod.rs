@@ -37,6 +37,8 @@
 mod amybot;
 mod cluster;
 mod descriptors;
+mod discord;
+mod error;
 mod forwarding;
 mod fronts;
 mod join;
@@ -45,6 +47,7 @@ pub mod lookout;
 pub mod observer;
 mod pool;
 pub mod queues;
+mod rabbit;
 mod reshard;
 mod seeing;
 mod singyeong;
@@ -52,50 +55,36 @@ mod site;
 mod view;
 
 use std::future::Future;
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
+use self::discord::Discord;
+pub use self::error::ServiceError;
 use self::pool::Pool;
+use self::rabbit::{Amqp, Connections, declare};
 pub use self::view::View;
-use crate::amqp::address::Address;
-use crate::amqp::admin::{Admin, AdminDriver};
-use crate::amqp::error::AdminError;
 use crate::amqp::identify_gate::{AmqpTurnstile, Rules};
-use crate::amqp::publisher::{Publisher, PublisherSettings, Window};
 use crate::amqp::session_store::AmqpSessionStore;
-use crate::amqp::topology;
 use crate::amybot::optics::Runs;
 use crate::broker::{Broker, BrokerState};
 use crate::cluster::fence::Fence;
 use crate::cluster::node::NodeId;
-use crate::config::{self, Config, EventFilter, NoSuchShard};
+use crate::config::{self, Config, EventFilter};
 use crate::discord::commands::Commands;
 use crate::discord::gateway::Gateway;
-use crate::discord::gateway_url::{GatewayUrl, InvalidGatewayUrl};
 use crate::discord::identify_gate::IdentifyGate;
 use crate::discord::identify_queue::{self, IdentifyQueue};
 use crate::discord::ids::Shard;
-use crate::discord::rest::{self, RestError};
+use crate::discord::rest;
 use crate::discord::rest_types::GatewayBot;
-use crate::discord::session::End;
 use crate::discord::shard::Shared;
-use crate::encoding::Dialect;
-use crate::http::BindError;
 use crate::session_store::{FileSessionStore, MemorySessionStore, SessionStore};
-use crate::spectacles::demand::Demand;
-use crate::spectacles::events::{Events, Feedback, Settings as EventSettings};
 use crate::stdio;
-use crate::tls;
-use crate::websocket;
-
-/// Events at the broker without a confirm: enough to keep it busy, and little to write again.
-const WINDOW: Window = Window { messages: 4096, bytes: 8 << 20 };
 
 /// Waits between tries to ask Discord, or the store.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -109,41 +98,6 @@ const SINGYEONG_GOODBYE: Duration = Duration::from_millis(2500);
 
 /// How long clients have until their last dispatches are safe and they have read that we go.
 const FRONTS_GOODBYE: Duration = Duration::from_secs(3);
-
-/// Why the service ended.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// The address for health, or that for metrics, cannot be listened on.
-    #[error(transparent)]
-    Http(#[from] BindError),
-    /// An address for websockets cannot be listened on.
-    #[error(transparent)]
-    Websocket(#[from] websocket::BindError),
-    /// What is forwarded would have nowhere to go.
-    #[error("the queue of forwarded events cannot be declared: {0}")]
-    Forwarding(AdminError),
-    /// Something about RabbitMQ's address is wrong.
-    #[error("AMQP_URL: {0}")]
-    Address(String),
-    /// Discord does not tell where its gateway is.
-    #[error(transparent)]
-    Discord(#[from] RestError),
-    /// What Discord told is no address.
-    #[error("Discord's answer: {0}")]
-    GatewayUrl(#[from] InvalidGatewayUrl),
-    /// The shards asked for are not there.
-    #[error(transparent)]
-    Shards(#[from] NoSuchShard),
-    /// No shard is left. Each one's end was told.
-    #[error("no shard can run: {0}")]
-    NoShardLeft(End),
-    /// Nobody reads the events any more.
-    #[error("standard output cannot be written to: {0}")]
-    Output(io::Error),
-    /// A task panicked: a bug.
-    #[error("a part of Optic failed: {0}")]
-    Failed(JoinError),
-}
 
 /// Runs the service until `stop`, or until it cannot go on.
 ///
@@ -175,32 +129,6 @@ struct Service {
     carriers: CancellationToken,
     /// and last the connections.
     links: CancellationToken,
-}
-
-/// Discord, as it told of itself at the start.
-struct Discord {
-    settings: config::Discord,
-    told: GatewayBot,
-    /// When it was asked.
-    asked: Instant,
-    url: GatewayUrl,
-    tls: Arc<tls::Lazy>,
-}
-
-/// RabbitMQ.
-struct Amqp {
-    events: Arc<Events>,
-    /// What shards publish to.
-    broker: Arc<dyn Broker>,
-    connections: Connections,
-}
-
-/// The connections to RabbitMQ beside the one that publishes events.
-struct Connections {
-    /// Declares and publishes what is small.
-    administration: Admin,
-    /// Consumes, and never publishes: no alarm blocks it.
-    consumption: Admin,
 }
 
 impl Service {
@@ -246,21 +174,6 @@ impl Service {
             }
             (config::Broker::Stdio, None) => unreachable!("the configuration has something to run"),
         }
-    }
-
-    /// Asks Discord where its gateway is; `None` if `stop` comes first.
-    async fn ask_discord(
-        &mut self,
-        bot: &config::Discord,
-        stop: &CancellationToken,
-    ) -> Result<Option<Discord>, ServiceError> {
-        let tls = Arc::new(tls::Lazy::default());
-        let asked = Instant::now();
-        let ending = stop.child_token();
-        let asking = async { Ok(until(&ending, ask_discord(bot, &tls)).await.transpose()?) };
-        let Some(told) = self.beside(asking, &ending).await? else { return Ok(None) };
-        let url = GatewayUrl::parse(&told.url)?;
-        Ok(Some(Discord { settings: bot.clone(), url, told, asked, tls }))
     }
 
     /// All shards, or those that were set, with standard input and output.
@@ -379,71 +292,6 @@ impl Service {
         Shared { broker, store, fence, gate, gateway, tls, compression, scratch: Arc::default() }
     }
 
-    /// The connections beside the one that publishes events.
-    fn connect(&mut self, amqp: &config::Amqp) -> Result<Connections, ServiceError> {
-        let (address, group) = (address(amqp)?, amqp.group.as_str());
-        let administration = self.start_admin(Admin::at(&address, &format!("optic {group} administration")))?;
-        let consumption = self.start_admin(Admin::for_leases(&address, &format!("optic {group} consumption")))?;
-        let _ = self.view.admin.set(administration.clone());
-        Ok(Connections { administration, consumption })
-    }
-
-    fn start_amqp(
-        &mut self,
-        config: &Config,
-        bot: &config::Discord,
-        amqp: &config::Amqp,
-        fence: &Fence,
-    ) -> Result<Amqp, ServiceError> {
-        let (address, group) = (address(amqp)?, amqp.group.as_str());
-        let demand = match listed(bot) {
-            None => Demand::auto(),
-            Some(names) => Demand::listed(names.iter().map(String::as_str)),
-        };
-        let demand = Arc::new(Mutex::new(demand));
-        let _ = self.view.demand.set(demand.clone());
-        let feedback = Arc::new(Feedback::new(demand.clone()));
-        let settings = PublisherSettings {
-            address,
-            exchange: group.to_owned(),
-            connection_name: format!("optic {group} events"),
-            window: WINDOW,
-            fence: fence.clone(),
-        };
-        let (publisher, driver) = Publisher::new(settings, feedback.clone());
-        let stop = self.links.clone();
-        self.connections.spawn(async move {
-            driver.run(stop).await;
-            Ok(())
-        });
-        let _ = self.view.publisher.set(publisher.clone());
-        let _ = self.view.fence.set(fence.clone());
-        let connections = self.connect(amqp)?;
-        let settings = EventSettings {
-            group: group.to_owned(),
-            persistent: amqp.persistent,
-            message_timeout: amqp.message_timeout,
-            dialect: Some(amqp.dialect.unwrap_or(Dialect::Plain(bot.encoding.into()))),
-        };
-        let events = Arc::new(Events::new(publisher, settings, demand));
-        feedback.tell(&events);
-        let _ = self.view.events.set(events.clone());
-        let broker = self.broker(config, group, &events, &feedback, &connections.administration);
-        // Seen from now on: who asks for readiness is told what is missing.
-        let _ = self.view.broker.set(broker.clone());
-        Ok(Amqp { events, broker, connections })
-    }
-
-    fn start_admin(&mut self, made: Result<(Admin, AdminDriver), AdminError>) -> Result<Admin, ServiceError> {
-        let (admin, driver) = made.map_err(|error| ServiceError::Address(error.to_string()))?;
-        let stop = self.links.clone();
-        self.connections.spawn(async move {
-            driver.run(stop).await;
-            Ok(())
-        });
-        Ok(admin)
-    }
-
     /// Does the work that ends by `ending`, and watches the other tasks meanwhile: should one fail, the work is ended in order.
     async fn beside<T>(
         &mut self,
@@ -539,10 +387,6 @@ async fn run_all(
     }
 }
 
-fn address(amqp: &config::Amqp) -> Result<Address, ServiceError> {
-    Address::parse(amqp.url.secret().expose()).map_err(|error| ServiceError::Address(error.to_string()))
-}
-
 /// The events that are to be published; `None`: whatever is consumed.
 fn listed(bot: &config::Discord) -> Option<Vec<String>> {
     match &bot.events {
@@ -580,52 +424,15 @@ async fn until<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Op
     }
 }
 
-/// Asks Discord for its gateway until it tells, or says that asking is of no use.
-async fn ask_discord(bot: &config::Discord, tls: &tls::Lazy) -> Result<GatewayBot, RestError> {
-    let base_url = bot.api.base_url();
-    let mut delay = FIRST_RETRY;
-    loop {
-        match rest::gateway_bot(&base_url, &bot.token, tls).await {
-            Ok(gateway) => return Ok(gateway),
-            Err(error) if error.is_retryable() => {
-                let wait = error.retry_after().unwrap_or(delay);
-                warn!(%error, again_in = ?wait, "Discord does not tell where its gateway is");
-                tokio::time::sleep(wait).await;
-                delay = (delay * 2).min(LONGEST_RETRY);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Declares the queues of `BROKER_DECLARE`, until that is done or refused.
-async fn declare(admin: &Admin, amqp: &config::Amqp) {
-    for queue in &amqp.declare {
-        let event = std::slice::from_ref(&queue.event);
-        let mut delay = FIRST_RETRY;
-        loop {
-            match topology::declare_events(admin, amqp.group.as_str(), queue.subgroup.as_deref(), event).await {
-                Ok(()) => break,
-                Err(error) if error.is_passing() => {
-                    warn!(%error, again_in = ?delay, "a queue of BROKER_DECLARE cannot be declared yet");
-                    tokio::time::sleep(delay).await;
-                    delay = (delay * 2).min(LONGEST_RETRY);
-                }
-                Err(error) => {
-                    error!(%error, "a queue of BROKER_DECLARE cannot be declared; going on without it");
-                    break;
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::pool::tests::pool;
     use super::*;
     use crate::discord::close_code::CloseCode;
     use crate::discord::ids::ShardId;
+    use crate::discord::session::End;
 
     fn shard(id: u32) -> Shard {
         Shard::new(ShardId::new(id), 3).expect("of three")
