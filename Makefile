@@ -22,7 +22,7 @@ check: ## Formatting, lints and docs alone
 bench: ## Benchmarks: the parts, Optic beside twilight-gateway + lapin, 10,000 신경 clients (docs/performance.md; BENCH='--runs 5': options of scripts/bench)
 	@scripts/setup build python
 	@if [[ -z $${AMQP_URL:-} ]]; then scripts/setup rabbitmq; fi
-	cargo bench --locked --bench parts
+	cargo bench --locked --bench parts --bench page
 	scripts/bench $(BENCH)
 	scripts/measure clients
 

@@ -1,5 +1,6 @@
 //! What the page costs the process that serves it: one round of 1,024 shards in 16 processes, told to one viewer and to all there
-//! may be, and a chart. Rounds are two seconds apart: a round of 1 ms is 0.05 % of a core.
+//! may be, and a chart; and what a scrape of the metrics costs a process of 64 shards. Rounds are two seconds apart: a round of
+//! 1 ms is 0.05 % of a core.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,10 +12,10 @@ use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper::body::{Body, Bytes};
 use optic::http::page::chart::{self, ChartKind};
-use optic::http::{ClientsError, Health, Lookout, Page, Readers, Site, Snapshot};
-use optic::seen::Whole;
+use optic::http::{ClientsError, Health, Lookout, Page, Readers, Site, Snapshot, metrics};
 use optic::seen::clients::{ClientsAnswer, ClientsQuestion};
 use optic::seen::simulated;
+use optic::seen::{Packets, Report, Reporter, Sample, ShardPackets, Whole};
 use tokio::sync::watch;
 
 /// Moments that there are, over and over: rates change every five seconds, and so most rows in some of them.
@@ -80,10 +81,53 @@ fn rounds(criterion: &mut Criterion) {
     }
 }
 
+/// A process of 64 shards, which receive 40 events each.
+struct Scraped(Report, Vec<ShardPackets>);
+
+impl Scraped {
+    fn new() -> Self {
+        let report = Report::clone(&simulated::whole(16, 1024).processes[0].report);
+        let names: Vec<Arc<str>> = (0..40).map(|n| Arc::from(format!("SOME_EVENT_{n}"))).collect();
+        let received: Vec<Packets> =
+            names.iter().map(|name| Packets { op: 0, name: Some(name.clone()), count: 12_345 }).collect();
+        let packets = (0..64).map(|shard| ShardPackets {
+            shard,
+            received: received.clone(),
+            sent: vec![Packets { op: 1, name: None, count: 99 }],
+            pings: 99,
+            ping_sum_ms: 4_000.0,
+            latest_pings_ms: vec![40.0; 32],
+        });
+        Self(report, packets.collect())
+    }
+}
+
+impl Reporter for Scraped {
+    fn report(&self) -> Report {
+        self.0.clone()
+    }
+
+    fn samples(&self, _after: u64) -> Vec<Sample> {
+        Vec::new()
+    }
+
+    fn packets(&self) -> Vec<ShardPackets> {
+        self.1.clone()
+    }
+}
+
+fn scrapes(criterion: &mut Criterion) {
+    let scraped = Scraped::new();
+    println!("a scrape: {} bytes", metrics::render(&scraped).len());
+    criterion.bench_function("a scrape of 64 shards with 40 events", |bencher| {
+        bencher.iter(|| black_box(metrics::render(&scraped)));
+    });
+}
+
 /// The next part of an answer that goes on.
 async fn next<B: Body<Data = Bytes, Error: std::fmt::Debug> + Unpin>(body: &mut B) -> Bytes {
     body.frame().await.expect("it goes on").expect("no error").into_data().expect("data")
 }
 
-criterion_group!(benches, rounds);
+criterion_group!(benches, rounds, scrapes);
 criterion_main!(benches);

@@ -16,8 +16,9 @@ fn main() -> ExitCode {
     let done = match runtime {
         Ok(runtime) => {
             let done = runtime.block_on(Cli::parse().execute());
-            // Not waited for: a read of standard input has a thread of its own, and may last as long as nobody types.
-            runtime.shutdown_background();
+            // All that has to end has ended. Shut down, it would cancel what lapin's threads wait for, and have them panic into
+            // our last words; and a read of standard input, which has a thread of its own, lasts as long as nobody types.
+            std::mem::forget(runtime);
             done
         }
         Err(why) => Err(anyhow::Error::new(why).context("cannot start the runtime")),

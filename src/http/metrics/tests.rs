@@ -278,21 +278,3 @@ fn what_is_the_same_after_the_cut_is_told_once() {
     series(&text);
     assert!(text.contains("xxx\"} 4\n"), "{text}");
 }
-
-/// How long a scrape takes: `cargo test --release --lib metrics -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn cost() {
-    let mut told = full();
-    told.0.shards = (0..64).map(|id| shard(id, ShardState::Connected)).collect();
-    let names: Vec<Arc<str>> = (0..40).map(|n| Arc::from(format!("SOME_EVENT_{n}"))).collect();
-    told.1 = (0..64)
-        .map(|shard| ShardPackets {
-            received: names.iter().map(|name| Packets { op: 0, name: Some(name.clone()), count: 12_345 }).collect(),
-            ..packets(shard)
-        })
-        .collect();
-    let (begin, times) = (std::time::Instant::now(), 100);
-    let bytes = (0..times).map(|_| std::hint::black_box(render(&told)).len()).max();
-    println!("{:?} a scrape of {bytes:?} bytes", begin.elapsed() / times);
-}
