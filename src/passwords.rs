@@ -1,8 +1,11 @@
 //! A password, or another word that lets in, of websocket clients and of HTTP requests: compared in constant time, and failures slowed.
 //!
 //! Knows no clock and no timer. Who fails waits for the answer, the longer the more has failed from the same address before, one
-//! failure after the other. Where too many wait already, nothing more is compared: more connections try no more words. Who knows
-//! the password never waits: behind one address there may be many.
+//! failure after the other. Who knows the password does not wait: behind one address there may be many.
+//!
+//! Where too many wait already, a password that a person has thought of is not compared any more, be it the right one: more
+//! connections try no more words. A token that a machine has drawn is found by nobody who tries, and goes on being compared: wrong
+//! ones of others keep nobody out who knows it.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -31,13 +34,20 @@ const MOST_ADDRESSES: usize = 4096;
 #[derive(Debug)]
 pub struct Passwords {
     password: Option<Secret>,
+    /// Whether it may be found by trying.
+    may_be_guessed: bool,
     failures: Mutex<Failures>,
 }
 
 impl Passwords {
     /// Asks for this one, or for none.
     pub fn new(password: Option<Secret>) -> Self {
-        Self { password, failures: Mutex::default() }
+        Self { password, may_be_guessed: true, failures: Mutex::default() }
+    }
+
+    /// Asks for this token, which is long and random.
+    pub fn of_token(token: Secret) -> Self {
+        Self { may_be_guessed: false, ..Self::new(Some(token)) }
     }
 
     /// Whether there is a password.
@@ -51,13 +61,14 @@ impl Passwords {
         // No word was tried.
         let Some(given) = given else { return Verdict::Wrong(Duration::ZERO) };
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.are_many(peer, now) {
+        let are_many = failures.are_many(peer, now);
+        if are_many && self.may_be_guessed {
             return Verdict::TooMany;
         }
         if is_equal(password.expose().as_bytes(), given.as_bytes()) {
             return Verdict::Right;
         }
-        Verdict::Wrong(failures.wait(peer, now))
+        if are_many { Verdict::TooMany } else { Verdict::Wrong(failures.wait(peer, now)) }
     }
 }
 
@@ -68,7 +79,7 @@ pub enum Verdict {
     Right,
     /// It is not, or there is none: the answer waits for so long.
     Wrong(Duration),
-    /// Too many wrong ones of this address wait already: it was not looked at.
+    /// Too many wrong ones of this address wait already: it was not looked at, or is one more.
     TooMany,
 }
 
@@ -174,6 +185,16 @@ mod tests {
         let tried: usize = (1..=1000).map(|tenths| tried(start + Duration::from_millis(100 * tenths))).sum();
         assert_eq!(tried, 10);
         assert_eq!(passwords.check(Some("hunter2"), PEER, start + Duration::from_secs(130)), Verdict::Right);
+    }
+
+    #[test]
+    fn wrong_tokens_of_others_do_not_keep_the_right_one_out() {
+        let (token, start) = (Passwords::of_token(Secret::new("hunter2")), Instant::now());
+        let verdicts: Vec<Verdict> = (0..100).map(|_| token.check(Some("wrong"), PEER, start)).collect();
+        assert!(verdicts[..7].iter().all(|verdict| matches!(verdict, Verdict::Wrong(_))));
+        assert!(verdicts[7..].iter().all(|verdict| *verdict == Verdict::TooMany));
+        assert_eq!(token.check(Some("hunter2"), PEER, start), Verdict::Right);
+        assert_eq!(token.check(Some("wrong"), PEER, start), Verdict::TooMany, "the right one forgives nobody");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use optic::config::{Broker, ClusterMode, Config, Discord, EventFilter, ForwardTo, ShardPlan, Store, Warning};
+use optic::config::{
+    Broker, ClusterMode, Config, Discord, EventFilter, ForwardTo, HttpReaders, ShardPlan, Store, Warning,
+};
 use optic::encoding::Dialect;
 
 use super::environment::Environment;
@@ -75,13 +77,15 @@ fn describe(config: &Config, warnings: &[Warning]) -> String {
     page.row("health", config.http.map_or("off".to_owned(), |address| format!("http://{address}/health/ready")));
     if config.http.is_some() {
         page.row(
-            "admin",
-            if config.http_token.is_some() {
-                "token set (not shown)"
-            } else {
-                "off: HTTP_TOKEN is not set; the page is for this machine alone"
+            "page",
+            match (config.http_readers, &config.http_token) {
+                (HttpReaders::Token, _) => "for whoever tells HTTP_TOKEN",
+                (HttpReaders::Loopback, Some(_)) => "for this machine, and for whoever tells HTTP_TOKEN",
+                (HttpReaders::Loopback, None) => "for this machine alone: HTTP_TOKEN is not set",
             },
         );
+        let is_on = config.http_token.is_some();
+        page.row("admin", if is_on { "token set (not shown)" } else { "off: HTTP_TOKEN is not set" });
     }
     if config.http.is_some() || config.prometheus.is_some() {
         let own = config.http.map(|address| format!("http://{address}/metrics"));
@@ -271,6 +275,19 @@ warnings      BROKER_GRUOP: not a variable of Optic, and not read; did you mean 
         let text = described(&leased).replace("\n              ", " ");
         let needed = "a fair share of as many shards as the group's first process was advised by Discord, with";
         assert!(text.contains(needed), "{text}");
+    }
+
+    #[test]
+    fn who_reads_the_page_is_said() {
+        let token = ("HTTP_TOKEN", "hunter2.hunter2.hunter2");
+        for (vars, expected) in [
+            (&[][..], "page          for this machine alone: HTTP_TOKEN is not set\n"),
+            (&[token], "page          for this machine, and for whoever tells HTTP_TOKEN\n"),
+            (&[token, ("HTTP_READERS", "token")], "page          for whoever tells HTTP_TOKEN\n"),
+        ] {
+            let text = described(&[&[("DISCORD_TOKEN", "a.b.c")], vars].concat());
+            assert!(text.contains(expected) && !text.contains("hunter2"), "{text}");
+        }
     }
 
     #[test]

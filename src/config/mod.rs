@@ -70,10 +70,22 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// What the admin interface asks for; `None`: there is none.
     pub http_token: Option<Secret>,
+    /// Who reads the page without that.
+    pub http_readers: HttpReaders,
     /// Where the metrics are served besides; `None`: nowhere else.
     pub prometheus: Option<Prometheus>,
     /// What is logged, and how.
     pub log: Log,
+}
+
+/// Who reads the page without the token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpReaders {
+    /// Who is on the machine itself.
+    #[default]
+    Loopback,
+    /// Nobody.
+    Token,
 }
 
 /// What is logged, and how.
@@ -122,6 +134,7 @@ impl Config {
         let cluster = cluster::parse(&raw, host.as_deref(), &broker, &store, &mut report);
         let mut http = http_address(raw.http_address.as_deref(), &mut report);
         let http_token = http_token(&raw, &mut report);
+        let http_readers = http_readers(&raw, &mut report);
         let prometheus = prometheus::parse(&raw, &mut http, &mut report);
         check_places(http, prometheus.as_ref(), singyeong.as_ref(), amybot.as_ref(), &mut report);
         let log = log(&raw, &mut report);
@@ -135,6 +148,7 @@ impl Config {
             amybot,
             http,
             http_token,
+            http_readers,
             prometheus,
             log,
         })
@@ -253,6 +267,22 @@ fn http_token(raw: &Raw, report: &mut Report) -> Option<Secret> {
         report.warn(NAME, format!("it has less than {SHORT} characters, and may be guessed"));
     }
     Some(Secret::new(text))
+}
+
+fn http_readers(raw: &Raw, report: &mut Report) -> HttpReaders {
+    const NAME: &str = "HTTP_READERS";
+    let words = [("loopback", HttpReaders::Loopback), ("token", HttpReaders::Token)];
+    let readers = raw.http_readers.as_deref().and_then(|text| word(NAME, text, &words, report)).unwrap_or_default();
+    if readers == HttpReaders::Token && raw.http_token.is_none() {
+        let problem = "HTTP_TOKEN is not set, and nobody could read";
+        report.wrong(
+            NAME,
+            "token",
+            problem,
+            "set HTTP_TOKEN, such as `openssl rand -hex 32` prints, or write loopback",
+        );
+    }
+    readers
 }
 
 fn log(raw: &Raw, report: &mut Report) -> Log {

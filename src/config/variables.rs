@@ -106,6 +106,8 @@ variables! {
         "Where the page, `/health/live`, `/health/ready`, `/metrics` and the admin interface are served; empty or `off` for nowhere.";
     http_token "HTTP_TOKEN" secret: "none: no admin interface, and the page shows nothing to other machines",
         "What the admin interface asks for, and what who reads the page from another machine tells, as `Authorization: Bearer <token>`.";
+    http_readers "HTTP_READERS": "`loopback`",
+        "Who reads the page without `HTTP_TOKEN`: `loopback`, those on the machine itself, or `token`, nobody.";
     prometheus_address "PROMETHEUS_ADDRESS": "not set: only at `HTTP_ADDRESS`",
         "A second address for the metrics, and nothing else there, such as `:9100`; that of `HTTP_ADDRESS` for one more path there.";
     prometheus_endpoint "PROMETHEUS_ENDPOINT": "`/metrics`",

@@ -1,8 +1,10 @@
 //! Who may read, and who may have something done (spec/seeing.md, "Who may read").
 //!
-//! On the machine itself reading is open: a request from a loopback address that was sent to a loopback name and passed on by
-//! nobody. The name matters, because a page of any site can have its own name lead to 127.0.0.1, and then reads what its visitor
-//! reads; a proxy on this machine asks for others. Everybody else tells the token, and so does everybody who has something done.
+//! On the machine itself reading is open, unless that is closed: to a request from a loopback address that was sent to a loopback
+//! name, passed on by nobody and asked for by no other site. The name matters, because a page of any site can have its own name lead
+//! to 127.0.0.1, and then reads what its visitor reads; a proxy on this machine asks for others; and who opens 127.0.0.1 from
+//! elsewhere in a browser reads nothing, but takes the places of viewers. Everybody else tells the token, and so does everybody who
+//! has something done.
 //!
 //! The token comes in the header `Authorization` and nowhere else: no page of another site can have a browser send it. Wrong ones
 //! are answered late, and few at a time wait, so that they keep nobody from asking for health.
@@ -10,8 +12,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use hyper::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use hyper::{Request, StatusCode};
+use hyper::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, HeaderValue, ORIGIN, VIA, WWW_AUTHENTICATE};
+use hyper::{Request, StatusCode, Version};
 use tokio::sync::Semaphore;
 
 use super::answer::{Answer, error};
@@ -30,14 +32,22 @@ const NOBODY_READS: &str = "this is read on the machine itself alone, by 127.0.0
 pub struct Readers {
     /// `None`: nobody is let in who has to tell it.
     passwords: Option<Passwords>,
+    /// Whether who is here reads without it.
+    is_open_here: bool,
     waiting: Semaphore,
 }
 
 impl Readers {
     /// With this token.
     pub fn new(token: Option<Secret>) -> Self {
-        let passwords = token.map(|token| Passwords::new(Some(token)));
-        Self { passwords, waiting: Semaphore::new(MOST_WAITING) }
+        let passwords = token.map(Passwords::of_token);
+        Self { passwords, is_open_here: true, waiting: Semaphore::new(MOST_WAITING) }
+    }
+
+    /// Those on the machine itself are asked for the token, too.
+    #[must_use]
+    pub fn closed_here(self) -> Self {
+        Self { is_open_here: false, ..self }
     }
 
     /// Whether a request of this address may read. Whoever may not, waits for the answer.
@@ -45,7 +55,11 @@ impl Readers {
     /// # Errors
     /// What it is told.
     pub async fn may_read<B>(&self, request: &Request<B>, peer: IpAddr) -> Result<(), Box<Answer>> {
-        if is_here(request, peer) { Ok(()) } else { self.authorised(request.headers(), peer, NOBODY_READS).await }
+        if self.is_open_here && is_here(request, peer) {
+            Ok(())
+        } else {
+            self.authorised(request.headers(), peer, NOBODY_READS).await
+        }
     }
 
     /// Whether it may have something done.
@@ -85,14 +99,32 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// Whether it comes from this machine, for this machine, and from nobody else through it.
 fn is_here<B>(request: &Request<B>, peer: IpAddr) -> bool {
     let headers = request.headers();
-    let is_passed_on = headers.contains_key(FORWARDED) || headers.contains_key("x-forwarded-for");
     // A request line with a whole URL has a name, too, and servers go by that one.
     let in_line = request.uri().authority().map(hyper::http::uri::Authority::as_str);
     let mut in_headers = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default()).peekable();
     peer.to_canonical().is_loopback()
-        && !is_passed_on
+        && !is_passed_on(request)
+        && !is_of_another_site(headers)
         && in_headers.peek().is_some()
         && in_headers.chain(in_line).all(is_loopback_name)
+}
+
+/// Whether a proxy asks for somebody else. One that says nothing of that speaks HTTP/1.0, as nginx does unless it is told otherwise.
+fn is_passed_on<B>(request: &Request<B>) -> bool {
+    let is_by_proxy = |name: &str| name.starts_with("x-forwarded") || name == "x-real-ip";
+    let headers = request.headers();
+    request.version() < Version::HTTP_11
+        || [FORWARDED, VIA].iter().any(|name| headers.contains_key(name))
+        || headers.keys().any(|name| is_by_proxy(name.as_str()))
+}
+
+/// Whether a browser asks for a page of another site, or because of one. What is no browser says nothing of that.
+fn is_of_another_site(headers: &HeaderMap) -> bool {
+    let all = |name: &str, is_fine: fn(&str) -> bool| {
+        headers.get_all(name).iter().all(|value| value.to_str().is_ok_and(is_fine))
+    };
+    let is_here = |origin: &str| origin.split_once("://").is_some_and(|(_, host)| is_loopback_name(host));
+    !all("sec-fetch-site", |site| matches!(site, "same-origin" | "none")) || !all(ORIGIN.as_str(), is_here)
 }
 
 /// Whether a `Host` is this machine's own: `localhost`, `127.….….…` or `[::1]`, with or without a port.
@@ -163,6 +195,19 @@ mod tests {
             (HERE, &[("host", "localhost"), ("forwarded", "for=192.0.2.1")], false),
             (HERE, &[("host", "localhost"), ("x-forwarded-for", "192.0.2.1")], false),
             (HERE, &[("host", "localhost"), ("x-forwarded-for", "127.0.0.1")], false),
+            (HERE, &[("host", "localhost"), ("x-forwarded-proto", "https")], false),
+            (HERE, &[("host", "localhost"), ("x-real-ip", "192.0.2.1")], false),
+            (HERE, &[("host", "localhost"), ("via", "1.1 proxy")], false),
+            (HERE, &[("host", "localhost"), ("sec-fetch-site", "same-origin")], true),
+            (HERE, &[("host", "localhost"), ("sec-fetch-site", "none")], true),
+            (HERE, &[("host", "localhost"), ("sec-fetch-site", "same-site")], false),
+            (HERE, &[("host", "localhost"), ("sec-fetch-site", "cross-site")], false),
+            (HERE, &[("host", "localhost"), ("origin", "http://localhost:8080")], true),
+            (HERE, &[("host", "localhost"), ("origin", "http://[::1]:8080")], true),
+            (HERE, &[("host", "localhost"), ("origin", "https://evil.example")], false),
+            (HERE, &[("host", "localhost"), ("origin", "http://localhost.evil.example:8080")], false),
+            (HERE, &[("host", "localhost"), ("origin", "null")], false),
+            (HERE, &[("host", "localhost"), ("origin", "http://localhost"), ("origin", "null")], false),
         ];
         for (peer, headers, is_open) in cases {
             let with = |more: &[(&'static str, &'static str)]| [headers, more].concat();
@@ -184,6 +229,27 @@ mod tests {
         };
         assert!(is_open("/api/live") && is_open("http://127.0.0.1:8080/api/live"));
         assert!(!is_open("http://evil.example/api/live") && !is_open("http://localhost@evil.example/"));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_tells_nothing_speaks_an_older_http() {
+        let is_open = |version| {
+            let request = Request::get("/api/live").header("host", "127.0.0.1:8080").version(version);
+            is_here(&request.body(()).expect("a request"), HERE.parse().expect("an address"))
+        };
+        assert!(is_open(Version::HTTP_11) && !is_open(Version::HTTP_10) && !is_open(Version::HTTP_09));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_it_is_closed_who_is_here_tells_the_token_too() {
+        let readers = Readers::new(Some(Secret::new(TOKEN))).closed_here();
+        let request = |token: &str| {
+            let request = Request::get("/api/live").header("host", "localhost");
+            request.header(AUTHORIZATION, format!("Bearer {token}")).body(()).expect("a request")
+        };
+        let peer = HERE.parse().expect("an address");
+        assert_eq!(readers.may_read(&request("wrong"), peer).await.expect_err("not let in").status(), 401);
+        assert!(readers.may_read(&request(TOKEN), peer).await.is_ok());
     }
 
     #[tokio::test]
@@ -214,5 +280,8 @@ mod tests {
         let statuses = futures_util::future::join_all((0..50).map(|_| wrong())).await;
         assert!(statuses.iter().filter(|status| **status == 401).count() <= MOST_WAITING);
         assert!(statuses.contains(&429));
+        let request = Request::get("/").header(AUTHORIZATION, format!("Bearer {TOKEN}")).body(()).expect("a request");
+        let right = readers.may_read(&request, THERE.parse().expect("an address")).await;
+        assert!(right.is_ok(), "whoever tried, the right one is let in");
     }
 }

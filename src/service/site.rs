@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::seeing::Seeing;
 use super::{Service, ServiceError};
-use crate::config::{Config, Prometheus};
+use crate::config::{Config, HttpReaders, Prometheus};
 use crate::http::{Admin, Page, Readers, Server, Site};
 
 impl Service {
@@ -22,7 +22,11 @@ impl Service {
             if !address.ip().is_loopback() && config.http_token.is_none() {
                 info!("HTTP_TOKEN is not set: the page at / shows nothing but on this machine itself, by localhost");
             }
-            let readers = Arc::new(Readers::new(config.http_token.clone()));
+            let readers = Readers::new(config.http_token.clone());
+            let readers = Arc::new(match config.http_readers {
+                HttpReaders::Loopback => readers,
+                HttpReaders::Token => readers.closed_here(),
+            });
             let admin = Admin::new(readers.clone(), self.view.clone());
             let page = Page::new(readers, Arc::new(seeing.watch.clone()));
             let also = config.prometheus.as_ref().filter(|at| shares(config, at)).map(|at| at.endpoint.as_str());

@@ -317,6 +317,16 @@ fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
             "HTTP_ADDRESS=\"here\": not an IP address with a port; write such as 127.0.0.1:8080, 0.0.0.0:8080 or off".into(),
         ),
         (
+            &[("HTTP_READERS", "everybody")],
+            "HTTP_READERS=\"everybody\": not known; write loopback or token".into(),
+        ),
+        (
+            &[("HTTP_READERS", "token")],
+            "HTTP_READERS=\"token\": HTTP_TOKEN is not set, and nobody could read; set HTTP_TOKEN, such as `openssl rand -hex \
+             32` prints, or write loopback"
+                .into(),
+        ),
+        (
             &[("PROMETHEUS_ADDRESS", "metrics")],
             "PROMETHEUS_ADDRESS=\"metrics\": not an IP address with a port; write such as 127.0.0.1:8080, 0.0.0.0:8080 or off"
                 .into(),

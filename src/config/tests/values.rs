@@ -155,6 +155,16 @@ fn health_is_served_where_it_is_said_or_nowhere() {
 }
 
 #[test]
+fn the_page_may_be_closed_to_all_who_do_not_know_the_token() {
+    let token = ("HTTP_TOKEN", "hunter2.hunter2.hunter2");
+    assert_eq!(good(&[]).http_readers, HttpReaders::Loopback);
+    assert_eq!(good(&[token]).http_readers, HttpReaders::Loopback);
+    assert_eq!(good(&[token, ("HTTP_READERS", "Token")]).http_readers, HttpReaders::Token);
+    let of_file = [("HTTP_TOKEN_FILE", "/run/secrets/token"), ("HTTP_READERS", "token")];
+    assert_eq!(good(&of_file).http_readers, HttpReaders::Token);
+}
+
+#[test]
 fn metrics_have_a_second_address_if_it_is_said() {
     let at = |vars: &[(&str, &str)]| {
         let config = good(vars);
