@@ -11,7 +11,7 @@ const AMQP: (&str, &str) = ("AMQP_URL", "amqp://me:hunter2@mq:5672/bots");
 const COPY: &str = "copy the token anew from Discord's developer portal, page \"Bot\"";
 const URL: &str = "write amqp://user:password@host:5672/vhost, or amqps:// for TLS";
 const ESCAPES: &str = "write reserved characters of user, password and vhost as escapes: @ is %40, : is %3A, / is %2F, # is \
-                       %23, ? is %3F, % is %25";
+                       %23, ? is %3F, % is %25, a space is %20";
 const PRESENCE: &str = r#"write such as {"status":"online","activities":[{"name":"chess","type":0}]}"#;
 const TYPES: &str = "0 playing, 1 streaming, 2 listening, 3 watching, 4 custom, 5 competing";
 const RULES: &str = r#"write [{"type":"send","target":{"application":"worker"},"events":["MESSAGE_CREATE"]}]"#;
@@ -123,6 +123,11 @@ fn a_broken_address_of_rabbitmq_is_explained_and_never_shown() {
         ("'amqp://me:hunter2@mq'", "it stands in quotes, and they count as part of it", "write it without"),
         ("$RABBITMQ_URL", "it names another variable, and nothing is put in its place", "write the value itself"),
         (
+            "amqp://me:${PASSWORD}@mq:5672",
+            "it names another variable, and nothing is put in its place",
+            "write the value itself, or %24 for a $",
+        ),
+        (
             "amqp://mq?heartbeat=ten",
             "parameter `heartbeat` is `ten`, but must be seconds from 0 (none) to 65535",
             "mend that, or leave it out",
@@ -137,6 +142,11 @@ fn a_broken_address_of_rabbitmq_is_explained_and_never_shown() {
         let output = check(&[], &[TOKEN, ("AMQP_URL", url)]);
         assert_eq!(refused(&output), [format!("AMQP_URL (not shown): {problem}; {remedy}")], "{url}");
         assert!(!text(&output.stderr).contains("hunter2"));
+    }
+    // What only looks like a reference is a password.
+    for password in ["hun${ter2", "$HUNTER2", "hunter$2", "${hunter2}", "hunter2${}", "$(hunter2)"] {
+        let output = check(&[], &[TOKEN, ("AMQP_URL", &format!("amqp://me:{password}@mq:5672"))]);
+        assert_eq!(shown(&output, "broker"), ["amqp, amqp://***@mq:5672"], "{password}");
     }
     // The last @ divides: one in the password is understood as it is meant.
     let output = check(&[], &[TOKEN, ("AMQP_URL", "amqp://me:hunter2@home@mq:5672")]);
@@ -270,6 +280,10 @@ fn a_broken_value_is_explained() {
         (
             &[("DISCORD_TOKEN_FILE", "/nowhere")],
             vec!["DISCORD_TOKEN_FILE=\"/nowhere\": the file cannot be read: No such file or directory (os error 2); name a file with the value in it and nothing else".into()],
+        ),
+        (
+            &[("DISCORD_TOKEN_FILE", "MTk4.hunter2.x")],
+            vec!["DISCORD_TOKEN_FILE (not shown): the file cannot be read: No such file or directory (os error 2); name a file, by its path from / or ./, and not the secret itself".into()],
         ),
         (
             &[("DISCORD_TOKEN_FILE", "/")],

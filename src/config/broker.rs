@@ -125,7 +125,7 @@ impl AmqpUrl {
     pub fn parse(text: &str) -> Result<Self, (String, &'static str)> {
         const FORM: &str = "write amqp://user:password@host:5672/vhost, or amqps:// for TLS";
         const ESCAPES: &str = "write reserved characters of user, password and vhost as escapes: @ is %40, : is %3A, \
-                               / is %2F, # is %23, ? is %3F, % is %25";
+                               / is %2F, # is %23, ? is %3F, % is %25, a space is %20";
         let text = text.trim();
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(("it has no amqp:// before the host".into(), FORM));

@@ -197,11 +197,12 @@ fn take_from_file(
         return;
     };
     if vars.get(name).is_some_and(|text| !text.trim().is_empty()) {
-        report.wrong(
+        wrong_file(
             &file_variable,
             &path,
             format!("{name} is set too, and only one of them can hold"),
             "unset one of them",
+            report,
         );
         return;
     }
@@ -219,9 +220,31 @@ fn take_from_file(
         }
         Err(error) => format!("the file cannot be read: {error}"),
     };
-    report.wrong(&file_variable, &path, problem, "name a file with the value in it and nothing else");
+    let remedy = match is_plainly_a_path(&path) {
+        true => "name a file with the value in it and nothing else",
+        false => "name a file, by its path from / or ./, and not the secret itself",
+    };
+    wrong_file(&file_variable, &path, problem, remedy, report);
     // Something to go on with, so that the variable is not also reported as missing.
     vars.insert(name.to_owned(), UNREAD.to_owned());
+}
+
+/// A mistake in what is to be a path. Whoever takes `<NAME>_FILE` for the variable itself has the secret in it.
+fn wrong_file(variable: &str, path: &str, problem: String, remedy: &str, report: &mut Report) {
+    match is_plainly_a_path(path) {
+        true => report.wrong(variable, path, problem, remedy),
+        false => report.wrong_secret(variable, problem, remedy),
+    }
+}
+
+/// Whether it may be shown: `/run/…`, `./…` and `../…`. Secrets have slashes, too, and a random one may begin with one, but
+/// not go on as a folder's name.
+fn is_plainly_a_path(text: &str) -> bool {
+    let text = text.trim();
+    let is_folder =
+        |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
+    let is_absolute = text.strip_prefix('/').is_some_and(|rest| rest.split('/').next().is_some_and(is_folder));
+    !text.contains("://") && (is_absolute || text.starts_with("./") || text.starts_with("../"))
 }
 
 /// Stands for a secret whose file could not be read; that is reported already.
@@ -252,6 +275,9 @@ const CALLED_OTHERWISE: [(&str, &str); 18] = [
 /// Passwords that a person chose: they may have anything in them.
 const CHOSEN: [&str; 2] = ["SINGYEONG_AUTH", "HTTP_TOKEN"];
 
+/// URLs are put together of variables, and have passwords in them that may look like one.
+const URLS: [&str; 2] = ["AMQP_URL", "SINGYEONG_DSN"];
+
 /// The value without what came into it by the way in which it was written: quotes, its own name, a reference to another
 /// variable. Each is a mistake, and what is left is looked at further.
 fn as_meant(name: &str, text: String, report: &mut Report) -> String {
@@ -277,18 +303,35 @@ fn as_meant(name: &str, text: String, report: &mut Report) -> String {
         wrong("its own name stands in it", "write the value alone");
         return value.trim().to_owned();
     }
-    if trimmed.contains("${") || is_reference(trimmed) {
-        wrong("it names another variable, and nothing is put in its place", "write the value itself");
+    let in_url = URLS.contains(&name) && has_reference(trimmed);
+    if in_url || is_reference(trimmed) {
+        let remedy = if in_url { "write the value itself, or %24 for a $" } else { "write the value itself" };
+        wrong("it names another variable, and nothing is put in its place", remedy);
         // As if it were not set, but a secret that is needed is not also reported as missing.
         return if secret { UNREAD.to_owned() } else { String::new() };
     }
     text
 }
 
-/// Whether it is `$NAME` and nothing else.
+/// Whether it is `$NAME` or `${NAME}`, perhaps with something for where that is not set, and nothing else.
 fn is_reference(text: &str) -> bool {
-    let name = text.strip_prefix('$').unwrap_or_default();
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    let in_braces = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    match in_braces {
+        Some(inside) => {
+            !inside.contains(['{', '}']) && inside.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        }
+        None => text.strip_prefix('$').is_some_and(is_capitals),
+    }
+}
+
+/// Whether a `${NAME}` stands anywhere in it. What is not in capitals may be a part of a password.
+fn has_reference(text: &str) -> bool {
+    text.split("${").skip(1).any(|rest| rest.split_once('}').is_some_and(|(name, _)| is_capitals(name)))
+}
+
+fn is_capitals(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// Warns about what looks as if it were meant for us and is not read.

@@ -21,7 +21,7 @@ fn a_mistake_names_its_variable_what_was_given_and_what_to_write() {
     const PRESENCE_FORM: &str = r#"write such as {"status":"online","activities":[{"name":"chess","type":0}]}"#;
     const URL_FORM: &str = "write amqp://user:password@host:5672/vhost, or amqps:// for TLS";
     const ESCAPES: &str = "write reserved characters of user, password and vhost as escapes: @ is %40, : is %3A, / is \
-                           %2F, # is %23, ? is %3F, % is %25";
+                           %2F, # is %23, ? is %3F, % is %25, a space is %20";
     let table: &[(Pairs, String)] = &[
         (
             &[("DISCORD_EVENTS", "auto,MESSAGE_CREATE")],

@@ -42,6 +42,22 @@ const SHAPES: [(&str, &str); 34] = [
     ("DISCORD_EVENTS", "A,amqp://me:@~mq"),
 ];
 
+/// Where a file is to be named, the secret itself.
+const IN_PLACE_OF_A_FILE: [(&str, &str); 12] = [
+    ("DISCORD_TOKEN_FILE", "@"),
+    ("DISCORD_TOKEN_FILE", "MTk4.@.x"),
+    ("DISCORD_TOKEN_FILE", ".@"),
+    ("AMQP_URL_FILE", "amqp://me:@~mq"),
+    ("AMQP_URL_FILE", "amqp://me:a @~mq"),
+    ("AMQP_URL_FILE", "/amqp://me:a @~mq"),
+    ("AMQP_URL_FILE", "me:@~mq/v"),
+    ("SINGYEONG_DSN_FILE", "singyeong://app:\"@~host:1"),
+    ("SINGYEONG_AUTH_FILE", " @ "),
+    ("HTTP_TOKEN_FILE", "/@+="),
+    ("HTTP_TOKEN_FILE", "/@/x+="),
+    ("HTTP_TOKEN_FILE", "a/@"),
+];
+
 /// Shapes for the file of a secret.
 const FILES: [(&str, &str); 4] = [
     ("DISCORD_TOKEN_FILE", "DISCORD_TOKEN=@"),
@@ -74,5 +90,20 @@ proptest! {
             Err(errors) => format!("{errors} {errors:?}"),
         };
         prop_assert!(!said.contains(&secret), "{}", said);
+    }
+
+    #[test]
+    fn a_secret_in_the_place_of_its_file_is_not_shown(
+        secret in "[A-Za-z0-9]{0,20}Zq9",
+        (name, shape) in prop::sample::select(&IN_PLACE_OF_A_FILE[..]),
+        is_set_too in any::<bool>(),
+    ) {
+        let mut vars = vec![(name.to_owned(), filled(shape, &secret))];
+        vars.extend(is_set_too.then(|| (name.trim_end_matches("_FILE").to_owned(), "x".to_owned())));
+        let errors = Config::from_vars(vars, |_| Err(std::io::ErrorKind::NotFound.into())).expect_err("there is no such file");
+        let said = format!("{errors} {errors:?}");
+        let expected = format!("{name} (not shown): ");
+        prop_assert!(!said.contains(&secret) && said.contains(&expected), "{}", said);
+        prop_assert!(is_set_too || said.contains("and not the secret itself"), "{}", said);
     }
 }

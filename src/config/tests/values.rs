@@ -15,6 +15,20 @@ fn secrets_come_from_files_without_their_line_break() {
 }
 
 #[test]
+fn a_dollar_in_a_value_is_a_dollar() {
+    let presence = r#"{"status":"online","activities":[{"name":"${PRICE} or $5","type":0}]}"#;
+    let rules = r#"[{"type":"send","target":{"application":"${WORKER}"},"events":["MESSAGE_CREATE"]}]"#;
+    let config = good(&[
+        ("DISCORD_PRESENCE", presence),
+        ("FORWARDING", rules),
+        ("AMQP_URL", "amqp://me:a${b}$C@mq"),
+        ("SINGYEONG_DSN", "singyeong://app:${x@host:1"),
+    ]);
+    assert!(format!("{:?}", bot(&config)).contains("${PRICE} or $5"), "{config:?}");
+    assert_eq!(amqp(config).url.secret().expose(), "amqp://me:a${b}$C@mq");
+}
+
+#[test]
 fn a_token_alone_is_enough() {
     let (config, warnings) = with_warnings(&[]);
     assert_eq!(warnings, [""; 0]);
