@@ -4,8 +4,9 @@ mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use common::{Browser, Look, must};
+use common::{Browser, Look, lasting_address, must};
 use futures_util::future::BoxFuture;
 use optic::broker::BrokerState;
 use optic::http::{ClientsError, Health, Lookout, Page, Readers, Server, Site, Snapshot};
@@ -50,7 +51,8 @@ impl Health for Well {
 impl Shown {
     async fn start(processes: u32, shards: u32) -> Self {
         let whole = watch::Sender::new(Arc::new(simulated::whole(processes, shards)));
-        let mut shown = Self { whole, address: SocketAddr::from(([127, 0, 0, 1], 0)), server: None };
+        let address = lasting_address().parse().expect("an address");
+        let mut shown = Self { whole, address, server: None };
         shown.serve(Some(TOKEN)).await;
         shown
     }
@@ -59,8 +61,16 @@ impl Shown {
     async fn serve(&mut self, token: Option<&str>) {
         let readers = Arc::new(Readers::new(token.map(Secret::new)));
         let page = Page::new(readers, Arc::new(Said(self.whole.subscribe())));
-        let server = Server::bind(self.address).await.expect("a free port");
-        self.address = server.address();
+        // Another test may try out the address at this moment.
+        let server = must("the address", async {
+            loop {
+                match Server::bind(self.address).await {
+                    Ok(server) => return server,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        })
+        .await;
         let stop = CancellationToken::new();
         let site = Site::new(Arc::new(Well)).with_page(page);
         self.server = Some((stop.clone(), tokio::spawn(server.run(site, stop))));
