@@ -19,10 +19,17 @@ export function problems(state, alive = $('problems')) {
   say(fine.lastChild, heard ? 'Nothing is wrong.' : 'No process has said yet how it is.');
   // A problem that stays keeps its node, also when it tells how long it has been there: a screen reader speaks only of what is
   // new (aria-relevant in index.html).
-  const lasting = (text) => text.replace(/\d+ (s|min|h|days?)\b/g, '');
-  const seen = new Map(list.map((text) => [lasting(text), text]));
+  const seen = new Map();
+  for (const text of list) {
+    let key = lasting(text);
+    while (seen.has(key)) key += ' again';
+    seen.set(key, text);
+  }
   keyed(all, [...seen], (one) => one[0], () => make('li', {}, make('span', { className: 'sign', ariaHidden: 'true', text: '▲' }), make('span')), (node, one) => say(node.lastChild, one[1]));
 }
+
+// What of a problem stays as long as it lasts: shards and names, and no other number.
+const lasting = (text) => text.replace(/(\bshards? \(?\d[\d, -]*)|(?<![\w:.-])\d[\d.,]*(?![\w-])( (s|min|h|days?)\b)?/g, (_, shards) => shards ?? '');
 
 export function totals(state, shards) {
   const connected = shards.connected;
