@@ -3,7 +3,7 @@
 import { $, ago, clock, count, make, many, now, ranges, say } from './words.js';
 import { mistake } from './json.js';
 import { Table, mark } from './panels.js';
-import { Refused, request, token } from './live.js';
+import { Refused, TIMEOUT, request, token } from './live.js';
 
 const EXAMPLES = {
   'every client of an application': { application: 'worker', optional: true },
@@ -141,7 +141,7 @@ export class Amybot {
     if (!this.#on || this.#asking) return;
     this.#asking = true;
     try {
-      this.#list(await (await request('/api/amybot/services')).json());
+      this.#list(await (await request('/api/amybot/services', { signal: AbortSignal.timeout(TIMEOUT) })).json());
     } catch (failure) {
       if (this.#on) say($('amybot-line'), failure instanceof Refused ? `Services are not known: ${failure.message}.` : 'Services are not known: the server cannot be reached.');
       $('amybot-services').classList.add('old');

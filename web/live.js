@@ -5,6 +5,9 @@ const KEY = 'optic-token';
 // No longer than this may nothing come, not even a sign of life.
 const SILENCE = 15000;
 
+// No longer than this may a single answer take.
+export const TIMEOUT = 10000;
+
 // How long to wait before the next try, in seconds.
 const WAITS = [1, 2, 4, 8, 15];
 

@@ -1,12 +1,15 @@
 // The page: takes states from the stream, paints at most once a frame, and shows what there is to show where there is none.
 
 import { $, clock, now, put, say, setClock, span } from './words.js';
-import { Live, Refused, request, token } from './live.js';
+import { Live, Refused, TIMEOUT, request, token } from './live.js';
 import { Shards } from './shards.js';
 import * as panels from './panels.js';
 import { Amybot, Singyeong } from './asking.js';
 
 const CHARTS_EVERY = 5000;
+
+// After so long a chart shows what was.
+const CHART_OLD = 15000;
 
 const shards = new Shards();
 const singyeong = new Singyeong();
@@ -112,6 +115,7 @@ $('door-form').addEventListener('submit', (event) => {
 
 function second() {
   if (newest) say($('as-of'), `· as of ${clock(newest.at)}`);
+  for (const box of document.querySelectorAll('.chart')) if (box.drawn && Date.now() - box.drawn > CHART_OLD) box.classList.add('old');
   if (broken) say($('lost-next'), `Next try in ${span(Math.max(0, broken.next - Date.now()))}.`);
 }
 
@@ -131,7 +135,7 @@ async function chart(figure) {
   figure.asking = true;
   try {
     const width = Math.max(320, Math.min(1200, Math.round(box.clientWidth / 20) * 20));
-    const text = await (await request(`/api/chart/${figure.dataset.chart}.svg?width=${width}`)).text();
+    const text = await (await request(`/api/chart/${figure.dataset.chart}.svg?width=${width}`, { signal: AbortSignal.timeout(TIMEOUT) })).text();
     const root = new DOMParser().parseFromString(text, 'image/svg+xml').documentElement;
     if (root.localName !== 'svg' || root.querySelector('parsererror')) throw new SyntaxError('no chart');
     for (const node of [root, ...root.querySelectorAll('*')]) {
@@ -143,6 +147,7 @@ async function chart(figure) {
     for (const node of root.querySelectorAll('title, desc')) node.remove();
     put(root, 'role', 'img');
     put(root, 'aria-label', `${figure.querySelector('figcaption').textContent}. ${words}`);
+    box.drawn = Date.now();
     box.classList.remove('old');
     box.replaceChildren(document.adoptNode(root));
   } catch (failure) {
