@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
+/// More than a number of JavaScript tells from the next.
+const GUILD: u64 = 175_928_847_299_117_063;
+
 const TOKEN: &str = "hunter2.token.of.the.page";
 
 /// Where a process serves its page.
@@ -115,6 +118,8 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
         let shards =
             json!({"shards": {"type": "list", "value": shards}, "note": {"type": "string", "value": "<b>bold</b>"}});
         client.dispatch("UPDATE_METADATA", shards).await;
+        let guild = if name == "worker-a" { GUILD } else { GUILD + 1 };
+        client.dispatch("UPDATE_METADATA", json!({"guild": {"type": "integer", "value": guild}})).await;
         assert!(client.settled().await);
         clients.push(client);
     }
@@ -143,6 +148,28 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
     assert!(browser.text("#answer-send").await.starts_with("A SEND with this target "));
     browser.script("document.querySelector('#answer').scrollIntoView({ block: 'end' })").await;
     browser.picture("query").await;
+
+    // A number is asked for as it was typed, and shown as it was told: JavaScript's own end at 2^53.
+    browser
+        .script(
+            "const real = fetch;
+            window.fetch = async (path, options) => {
+                const answer = await real(path, options);
+                if (path !== '/api/singyeong/clients') return answer;
+                const told = await answer.json();
+                for (const client of told.clients ?? []) client.metadata_text = '{\"guild\":175928847299117063}';
+                return Response.json(told, { status: answer.status });
+            };
+            document.querySelector('#target').value = ''",
+        )
+        .await;
+    let target = format!(r#"{{ "ops": [{{ "path": "/guild", "op": "$eq", "to": {{ "value": {GUILD} }} }}] }}"#);
+    browser.types("#target", &format!("{target}\u{e009}\u{e007}\u{e000}")).await;
+    let first = "document.querySelector('#answer tbody tr').children[2].innerText === 'worker-a'";
+    browser.until("the other of them", first).await;
+    assert!(browser.text("#answer-line").await.starts_with("1 of 2 clients matches"));
+    browser.click("#answer summary").await;
+    assert_eq!(browser.text("#answer pre").await, format!("{{\n  \"guild\": {GUILD}\n}}"));
 
     // What is no JSON is told with its place; what is no target, by what 신경 says.
     let clear = "document.querySelector('#target').value = ''";

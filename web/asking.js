@@ -1,7 +1,7 @@
 // What is asked for one by one: 신경's clients by a target, amybot's services, and what these are told to do.
 
 import { $, ago, clock, count, make, many, now, ranges, say } from './words.js';
-import { mistake } from './json.js';
+import { mistake, pretty } from './json.js';
 import { Table, mark } from './panels.js';
 import { Refused, TIMEOUT, request, token } from './live.js';
 
@@ -49,9 +49,9 @@ export class Singyeong {
 
   async #ask() {
     const text = $('target').value.trim();
-    let target = null;
     this.#error('');
     if (text !== '') {
+      let target;
       try {
         target = JSON.parse(text);
       } catch (failure) {
@@ -65,8 +65,8 @@ export class Singyeong {
     const answer = $('answer');
     answer.classList.add('waiting');
     try {
-      const response = await request('/api/singyeong/clients', { method: 'POST', body: { target, limit: LIMIT }, signal: asking.signal });
-      this.#answer(await response.json(), target != null);
+      const response = await request('/api/singyeong/clients', { method: 'POST', body: `{"target":${text || null},"limit":${LIMIT}}`, signal: AbortSignal.any([asking.signal, AbortSignal.timeout(TIMEOUT)]) });
+      this.#answer(await response.json(), text !== '');
     } catch (failure) {
       if (asking.signal.aborted) return;
       this.#error(failure instanceof Refused ? failure.message : 'The server cannot be reached.');
@@ -113,12 +113,11 @@ export class Singyeong {
 }
 
 function metadata(cell, client) {
-  const text = JSON.stringify(client.metadata, null, 2);
+  const text = client.metadata_text ?? JSON.stringify(client.metadata) ?? '';
   if (!cell.firstChild) cell.append(make('details', {}, make('summary'), make('pre')));
   const [summary, all] = cell.firstChild.children;
-  const short = JSON.stringify(client.metadata) ?? '';
-  say(summary, short.length > 40 ? `${short.slice(0, 39)}…` : short);
-  say(all, text ?? '');
+  say(summary, text.length > 40 ? `${text.slice(0, 39)}…` : text);
+  say(all, pretty(text));
 }
 
 export class Amybot {

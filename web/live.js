@@ -33,11 +33,12 @@ export class Refused extends Error {
   }
 }
 
+// A body is JSON as text: what is parsed and written anew has lost what a number has beyond 2^53.
 export async function request(path, { method = 'GET', body, signal, key = held } = {}) {
   const headers = {};
   if (key != null) headers.Authorization = `Bearer ${plain(key)}`;
   if (body !== undefined) headers['Content-Type'] = 'application/json';
-  const response = await fetch(path, { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body), cache: 'no-store' });
+  const response = await fetch(path, { method, headers, signal, body, cache: 'no-store' });
   if (response.ok) return response;
   let words = `the server answers ${response.status}`;
   try { words = (await response.json()).error || words; } catch { /* it says no more */ }
