@@ -196,6 +196,65 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn each_example_of_a_target_tells_clients_apart() {
+    let bed = SingyeongBed::new().with("HTTP_ADDRESS", "127.0.0.1:0").with("SINGYEONG_AUTH", "opensesame");
+    let server = bed.start().await;
+    let mut clients = Vec::new();
+    let of_all = [
+        ("worker", "near", true, json!([0, 1]), "eu", 40, 0.9),
+        ("worker", "far", true, json!([2, 3]), "us", 30, 0.2),
+        ("worker", "farther", true, json!([4]), "us", 20, 0.8),
+        ("worker", "stranger", false, json!([]), "us", 90, 0.9),
+        ("music", "player", true, json!([3]), "eu", 10, 0.1),
+    ];
+    for (application, name, knows, shards, region, latency, load) in of_all {
+        let auth = if knows { json!("opensesame") } else { Value::Null };
+        let identify = json!({"application_id": application, "client_id": name, "auth": auth});
+        let client = SingyeongClient::identify_with(&server.address, identify).await;
+        let mut client = client.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+        let metadata = json!({
+            "shards": {"type": "list", "value": shards},
+            "region": {"type": "string", "value": region},
+            "latency": {"type": "integer", "value": latency},
+            "load": {"type": "float", "value": load},
+        });
+        client.dispatch("UPDATE_METADATA", metadata).await;
+        assert!(client.settled().await);
+        clients.push(client);
+    }
+    let browser = Browser::start(Look::DESK).await;
+    browser.goto(&page_of(&server.optic).await).await;
+    browser.until("all clients", "/^5 clients/.test(document.querySelector('#singyeong-line').textContent)").await;
+    let examples = "return [...document.querySelectorAll('#examples option')].slice(1).map((one) => one.textContent)";
+    let expected = json!({
+        "every client of an application": ["far", "farther", "near"],
+        "who has shard 3": ["far"],
+        "the least busy one": ["farther"],
+        "one in Europe, else anywhere": ["near"],
+        "either of two things": ["far", "near"],
+        "also those that are restricted": ["far", "farther", "near", "stranger (restricted)"],
+    });
+    let examples = browser.script(examples).await;
+    assert_eq!(examples.as_array().map(Vec::len), expected.as_object().map(serde_json::Map::len));
+    for example in examples.as_array().expect("a list") {
+        let pick = format!(
+            "const pick = document.querySelector('#examples');
+            pick.value = [...pick.options].find((one) => one.textContent === {example}).value;
+            pick.dispatchEvent(new Event('change'))"
+        );
+        browser.script(&pick).await;
+        browser.until("an answer", "!document.querySelector('#answer').matches('.waiting')").await;
+        let matching =
+            "return [...document.querySelectorAll('#answer tbody tr')].filter((row) => row.querySelector('.mark').dataset.kind === 'good')
+            .map((row) => row.children[2].innerText).sort()";
+        assert_eq!(browser.script(matching).await, expected[example.as_str().expect("text")], "{example}");
+    }
+    drop(clients);
+    browser.close().await;
+    server.stop().await;
+}
+
 /// A service of amybot at a websocket.
 struct Service(WebSocketStream<TcpStream>);
 

@@ -6,10 +6,10 @@ import { Table, mark } from './panels.js';
 import { Refused, TIMEOUT, request, token } from './live.js';
 
 const EXAMPLES = {
-  'every client of an application': { application: 'worker', optional: true },
+  'every client of an application': { application: 'worker' },
   'who has shard 3': { application: 'worker', ops: [{ path: '/shards', op: '$contains', to: { value: 3 } }] },
-  'the least busy one': { application: 'worker', selector: { $min: '/latency' } },
-  'one of two applications': { application: ['worker', 'music'] },
+  'the least busy one': { application: 'worker', selector: { $min: 'latency' } },
+  'one in Europe, else anywhere': { application: 'worker', ops: [{ path: '/region', op: '$eq', to: { value: 'eu' } }], optional: true },
   'either of two things': { application: 'worker', ops: [{ op: '$or', with: [{ path: '/region', op: '$eq', to: { value: 'eu' } }, { path: '/load', op: '$lt', to: { value: 0.5 } }] }] },
   'also those that are restricted': { application: 'worker', restricted: true },
 };
@@ -21,10 +21,10 @@ export class Singyeong {
   #asking = null;
 
   constructor() {
-    for (const [name, target] of Object.entries(EXAMPLES)) $('examples').append(make('option', { value: JSON.stringify(target), text: name }));
+    for (const [name, target] of Object.entries(EXAMPLES)) $('examples').append(make('option', { value: JSON.stringify(target, null, 2), text: name }));
     $('examples').addEventListener('change', (event) => {
       if (!event.target.value) return;
-      $('target').value = JSON.stringify(JSON.parse(event.target.value), null, 2);
+      $('target').value = event.target.value;
       event.target.value = '';
       this.#ask();
     });
