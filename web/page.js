@@ -84,7 +84,7 @@ function lost(why, next) {
   mode('lost');
   const seen = newest ? ` What you see is as of ${clock(newest.at)}.` : '';
   // Said once, and not with each try.
-  say($('lost-words'), `Connection lost since ${clock(broken.since)}: ${why}.${seen}`);
+  say($('lost-words'), `${newest ? 'Connection lost' : 'Not connected'} since ${clock(broken.since)}: ${why}.${seen}`);
   title();
   second();
 }
