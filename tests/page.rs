@@ -323,6 +323,28 @@ async fn a_service_is_shut_down_by_whoever_knows_the_token() {
     browser.click("#sure-yes").await;
     browser.until("the outcome", "/told to reboot/.test(document.querySelector('#amybot-outcome').textContent)").await;
     assert_eq!(music.hears().await["d"]["opcode"], json!(2));
+
+    // Whoever does not wait for the answer does not know; and it is no answer to what is asked then.
+    browser
+        .script(
+            "window.real = fetch;
+            window.fetch = (path, options) => options?.method !== 'POST' ? real(path, options) : new Promise((answer) => { window.late = answer; })",
+        )
+        .await;
+    browser.click(shut_down).await;
+    browser.click("#sure-yes").await;
+    browser.until("the question", "window.late").await;
+    browser.click("#sure-no").await;
+    browser.click("[aria-label='Reboot music']").await;
+    let outcome =
+        "/not known whether music was told to shut down/.test(document.querySelector('#amybot-outcome').textContent)";
+    browser.until("that it is not known", outcome).await;
+    browser.script("late(Response.json({ error: 'a late answer' }, { status: 503 })); window.fetch = real").await;
+    assert_eq!(browser.text("#sure-title").await, "Reboot music?");
+    assert_eq!(browser.text("#sure-error").await, "");
+    browser.click("#sure-yes").await;
+    browser.until("the outcome", "/told to reboot/.test(document.querySelector('#amybot-outcome').textContent)").await;
+    assert_eq!(music.hears().await["d"]["opcode"], json!(2));
     drop(music);
     browser
         .until("that it is gone", "!/music/.test(document.querySelector('#amybot-services tbody')?.innerText ?? '')")

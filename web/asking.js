@@ -187,9 +187,15 @@ export class Amybot {
   }
 }
 
+// The dialog as it was opened last; aborted when it is closed. What was asked for by an earlier one concerns it no more.
+let opening = new AbortController();
+$('sure').addEventListener('close', () => { if (!$('sure').open) opening.abort(); });
+
 // Asks once more, and for the token if it is not known; then has the service told.
 function sure(service, order, word, done) {
   const dialog = $('sure');
+  opening.abort();
+  const { signal } = (opening = new AbortController());
   say($('sure-title'), `${word} ${service.name}?`);
   say($('sure-words'), `${service.instances === 1 ? 'Its instance is' : `Its ${count(service.instances)} instances are`} told to ${order === 'shutdown' ? 'stop. Optic does not start them again' : 'stop and start anew'}.`);
   say($('sure-yes'), word);
@@ -197,18 +203,25 @@ function sure(service, order, word, done) {
   const input = $('sure-token');
   const ask = (needed) => { $('sure-key').hidden = !needed; input.required = needed; input.value = ''; };
   ask(token.get() == null);
+  $('sure-yes').disabled = false;
   $('sure-no').onclick = () => dialog.close();
   $('sure-form').onsubmit = async (event) => {
     event.preventDefault();
+    // It may be on its way, or done, when nobody waits for the answer any more.
+    const unknown = () => done(`${clock(now())}: it is not known whether ${service.name} was told to ${order === 'shutdown' ? 'shut down' : 'reboot'}: the answer was not waited for.`);
+    signal.addEventListener('abort', unknown);
     const key = $('sure-key').hidden ? token.get() : input.value.trim();
     $('sure-yes').disabled = true;
     say($('sure-error'), '');
     try {
-      const told = await (await request(`/api/amybot/services/${encodeURIComponent(service.name)}/${order}`, { method: 'POST', key })).json();
+      const told = await (await request(`/api/amybot/services/${encodeURIComponent(service.name)}/${order}`, { method: 'POST', key, signal })).json();
+      if (signal.aborted) return;
+      signal.removeEventListener('abort', unknown);
       token.set(key);
       dialog.close();
       done(`${clock(now())}: ${many(told.instances, 'instance')} of ${told.service} ${told.instances === 1 ? 'was' : 'were'} told to ${order === 'shutdown' ? 'shut down' : 'reboot'}.`);
     } catch (failure) {
+      if (signal.aborted) return;
       const status = failure instanceof Refused ? failure.status : 0;
       if (status === 401) {
         ask(true);
@@ -217,7 +230,8 @@ function sure(service, order, word, done) {
       } else if (status === 403) say($('sure-error'), 'Nobody may do that: HTTP_TOKEN is not set. Set it, and start Optic again.');
       else say($('sure-error'), status ? `Not done: ${failure.message}.` : 'Not known whether it was done: the server cannot be reached.');
     } finally {
-      $('sure-yes').disabled = false;
+      signal.removeEventListener('abort', unknown);
+      if (!signal.aborted) $('sure-yes').disabled = false;
     }
   };
   dialog.showModal();
