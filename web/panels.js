@@ -148,7 +148,7 @@ export function mark(node, kind, sign, words) {
 function fate(event) {
   if (event.fate === 'not_listed') return ['off', '–', 'not listed'];
   if (event.fate === 'no_queue') return ['off', '○', 'no queue'];
-  if (event.consumers === 0) return ['bad', '▲', 'no consumer'];
+  if (event.consumers === 0) return event.messages ? ['bad', '▲', 'no consumer'] : ['off', '○', 'no consumer'];
   return ['good', '●', 'published'];
 }
 
@@ -175,8 +175,10 @@ export function events(state) {
   if (lone.length) words.push(`${named(lone)} ${lone.length === 1 ? 'has' : 'have'} no queue: no worker wants ${lone.length === 1 ? 'it' : 'them'}.`);
   const listed = state.events.filter((event) => event.fate === 'published');
   const unknown = listed.filter((event) => event.consumers == null).map((event) => event.name);
-  if (unknown.length) words.push(`${named(unknown)} ${unknown.length === 1 ? 'has' : 'have'} no queue of that name: workers may take ${unknown.length === 1 ? 'it' : 'them'} from another.`);
-  else if (listed.length && !words.length) words.push('Each event that is published has a queue with a consumer.');
+  // Before queues were looked at, and where there are none, nothing is known of them.
+  const looked = state.queues.length > 0 && state.publishing != null;
+  if (unknown.length && looked) words.push(`${named(unknown)} ${unknown.length === 1 ? 'has' : 'have'} no queue of that name: workers may take ${unknown.length === 1 ? 'it' : 'them'} from another.`);
+  else if (listed.length && !unknown.length && !words.length) words.push('Each event that is published has a queue with a consumer.');
   if (state.publishing?.unconverted) words.push(`${many(state.publishing.unconverted, 'event')} went out as received, because they cannot be converted.`);
   say(made.line, words.join(' '));
 }
