@@ -45,6 +45,7 @@ function paint() {
   painting = false;
   const state = newest;
   say($('group'), state.group ?? '');
+  $('data').toggleAttribute('data-partial', Boolean(state.partial));
   panels.problems(state);
   panels.totals(state, shards);
   shards.paint();

@@ -42,9 +42,10 @@ export const ago = (at) => (at == null ? 'never' : `${span(now() - at)} ago`);
 // Each state has a word and a sign; the colour alone tells nothing.
 export const STATES = {
   ended: { sign: '■', word: 'ended', what: 'Discord has refused it for good' },
-  nobody: { sign: '?', word: 'nobody', what: 'no process runs it' },
+  nobody: { sign: '○', word: 'nobody', what: 'no process runs it' },
   disconnected: { sign: '✕', word: 'disconnected', what: 'no connection, it will try again' },
   paused: { sign: '‖', word: 'paused', what: 'it does not read, because the broker takes nothing' },
+  unknown: { sign: '?', word: 'unknown', what: 'its process does not answer' },
   suspended: { sign: '–', word: 'suspended', what: 'it has not begun, or is kept from connecting' },
   resuming: { sign: '↻', word: 'resuming', what: 'it takes its session up again' },
   connecting: { sign: '→', word: 'connecting', what: 'it connects' },
