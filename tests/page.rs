@@ -157,7 +157,7 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
                 const answer = await real(path, options);
                 if (path !== '/api/singyeong/clients') return answer;
                 const told = await answer.json();
-                for (const client of told.clients ?? []) client.metadata_text = '{\"guild\":175928847299117063}';
+                for (const client of told.clients ?? []) client.metadata_text = client.client === 'worker-a' ? '{\"guild\":175928847299117063,\"note\":\"cut…' : '';
                 return Response.json(told, { status: answer.status });
             };
             document.querySelector('#target').value = ''",
@@ -169,7 +169,9 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
     browser.until("the other of them", first).await;
     assert!(browser.text("#answer-line").await.starts_with("1 of 2 clients matches"));
     browser.click("#answer summary").await;
-    assert_eq!(browser.text("#answer pre").await, format!("{{\n  \"guild\": {GUILD}\n}}"));
+    assert_eq!(browser.text("#answer pre").await, format!("{{\n  \"guild\": {GUILD},\n  \"note\": \"cut…"));
+    let other = browser.script("return document.querySelectorAll('#answer pre')[1].textContent").await;
+    assert!(other.as_str().expect("text").contains("\n    2,\n    3\n"), "{other}");
 
     // What is no JSON is told with its place; what is no target, by what 신경 says.
     let clear = "document.querySelector('#target').value = ''";

@@ -113,7 +113,8 @@ export class Singyeong {
 }
 
 function metadata(cell, client) {
-  const text = client.metadata_text ?? JSON.stringify(client.metadata) ?? '';
+  // A process of an earlier version tells no text, and one that tells it may have cut it.
+  const text = client.metadata_text || (JSON.stringify(client.metadata) ?? '');
   if (!cell.firstChild) cell.append(make('details', {}, make('summary'), make('pre')));
   const [summary, all] = cell.firstChild.children;
   say(summary, text.length > 40 ? `${text.slice(0, 39)}…` : text);

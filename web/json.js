@@ -1,9 +1,9 @@
 // JSON as text: where it stops being JSON, which browsers tell each in its own way, and some not at all; and how it is read best,
 // with each number as it was written.
 
-// On many lines.
+// On many lines; it may be cut.
 export function pretty(text) {
-  const tokens = text.match(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g) ?? [];
+  const tokens = text.match(/"(?:[^"\\]|\\.?)*"?|[{}[\],:]|[^\s{}[\],:"]+/g) ?? [];
   let depth = 0;
   const line = () => `\n${'  '.repeat(depth)}`;
   return tokens.map((token, at) => {
