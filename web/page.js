@@ -99,7 +99,7 @@ function door(refused) {
   say($('door-title'), shut ? 'Nobody is let in from here' : 'Who is there?');
   say($('door-why'), shut
     ? `${sentence(refused.message)} From elsewhere than the machine itself, the page is shown to whoever knows HTTP_TOKEN: set it, and start Optic again.`
-    : 'From elsewhere than the machine itself, the page is shown to whoever knows HTTP_TOKEN.');
+    : 'The page is shown to whoever knows HTTP_TOKEN.');
   say($('door-error'), refused.status === 429 ? sentence(refused.message) : had ? 'The token is wrong.' : '');
   if (!shut) $('door-token').focus();
 }
