@@ -41,11 +41,11 @@ def free_address():
 class Process:
     """A child that ends with the block, by TERM and if need be by KILL."""
 
-    def __init__(self, command, env=None, log=None):
+    def __init__(self, command, env=None, log=None, **options):
         self.log = log or tempfile.TemporaryFile()
         self.spawned = time.time()
         self.child = subprocess.Popen([str(word) for word in command], env=dict(os.environ, **(env or {})),
-                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, **options)
         self.pid = self.child.pid
         self.pending = b""
 
@@ -104,22 +104,35 @@ class Simulator(Process):
 
 
 class Browser(Process):
-    """Chromium without a window, by chromedriver (OPTIC_TEST_CHROMEDRIVER, or on the PATH)."""
+    """Chromium without a window and with a new profile, by chromedriver (OPTIC_TEST_CHROMEDRIVER, or on the PATH)."""
 
     def __init__(self):
-        super().__init__([os.environ.get("OPTIC_TEST_CHROMEDRIVER", "chromedriver"), "--port=0"])
-        while not (port := re.search(r"started successfully on port (\d+)", self.line())):
-            pass
-        self.base = f"http://127.0.0.1:{port[1]}/session"
-        # As root, and where /dev/shm is small.
-        options = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1280,900"]
-        capabilities = {"alwaysMatch": {"goog:chromeOptions": {"args": options}}}
-        self.base += "/" + self.ask("", {"capabilities": capabilities})["sessionId"]
+        # What it starts is in its process group, and ends with it however far it came.
+        super().__init__([os.environ.get("OPTIC_TEST_CHROMEDRIVER", "chromedriver"), "--port=0"], start_new_session=True)
+        try:
+            while not (port := re.search(r"started successfully on port (\d+)", self.line())):
+                pass
+            self.base = f"http://127.0.0.1:{port[1]}/session"
+            # As root, and where /dev/shm is small.
+            options = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1280,900"]
+            capabilities = {"alwaysMatch": {"goog:chromeOptions": {"args": options}}}
+            self.base += "/" + self.ask("", {"capabilities": capabilities})["sessionId"]
+        except BaseException:
+            self.kill()
+            raise
 
     def __exit__(self, *_):
-        with contextlib.suppress(OSError):
-            self.ask("", method="DELETE")
-        super().__exit__()
+        try:
+            with contextlib.suppress(OSError):
+                self.ask("", method="DELETE")
+        finally:
+            self.kill()
+
+    def kill(self):
+        """The driver, and Chromium where that is still there."""
+        # Nobody has waited for the driver: the number is nobody else's.
+        os.killpg(self.pid, signal.SIGKILL)
+        self.child.wait()
 
     def open(self, url):
         self.ask("/url", {"url": url})

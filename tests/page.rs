@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
+/// More than a number of JavaScript tells from the next.
+const GUILD: u64 = 175_928_847_299_117_063;
+
 const TOKEN: &str = "hunter2.token.of.the.page";
 
 /// Where a process serves its page.
@@ -115,6 +118,8 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
         let shards =
             json!({"shards": {"type": "list", "value": shards}, "note": {"type": "string", "value": "<b>bold</b>"}});
         client.dispatch("UPDATE_METADATA", shards).await;
+        let guild = if name == "worker-a" { GUILD } else { GUILD + 1 };
+        client.dispatch("UPDATE_METADATA", json!({"guild": {"type": "integer", "value": guild}})).await;
         assert!(client.settled().await);
         clients.push(client);
     }
@@ -144,6 +149,30 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
     browser.script("document.querySelector('#answer').scrollIntoView({ block: 'end' })").await;
     browser.picture("query").await;
 
+    // A number is asked for as it was typed, and shown as it was told: JavaScript's own end at 2^53.
+    browser
+        .script(
+            "const real = fetch;
+            window.fetch = async (path, options) => {
+                const answer = await real(path, options);
+                if (path !== '/api/singyeong/clients') return answer;
+                const told = await answer.json();
+                for (const client of told.clients ?? []) client.metadata_text = client.client === 'worker-a' ? '{\"guild\":175928847299117063,\"note\":\"cut…' : '';
+                return Response.json(told, { status: answer.status });
+            };
+            document.querySelector('#target').value = ''",
+        )
+        .await;
+    let target = format!(r#"{{ "ops": [{{ "path": "/guild", "op": "$eq", "to": {{ "value": {GUILD} }} }}] }}"#);
+    browser.types("#target", &format!("{target}\u{e009}\u{e007}\u{e000}")).await;
+    let first = "document.querySelector('#answer tbody tr').children[2].innerText === 'worker-a'";
+    browser.until("the other of them", first).await;
+    assert!(browser.text("#answer-line").await.starts_with("1 of 2 clients matches"));
+    browser.click("#answer summary").await;
+    assert_eq!(browser.text("#answer pre").await, format!("{{\n  \"guild\": {GUILD},\n  \"note\": \"cut…"));
+    let other = browser.script("return document.querySelectorAll('#answer pre')[1].textContent").await;
+    assert!(other.as_str().expect("text").contains("\n    2,\n    3\n"), "{other}");
+
     // What is no JSON is told with its place; what is no target, by what 신경 says.
     let clear = "document.querySelector('#target').value = ''";
     browser.script(clear).await;
@@ -164,6 +193,65 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
             "/operator has an unknown name/.test(document.querySelector('#target-error').textContent)",
         )
         .await;
+    drop(clients);
+    browser.close().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn each_example_of_a_target_tells_clients_apart() {
+    let bed = SingyeongBed::new().with("HTTP_ADDRESS", "127.0.0.1:0").with("SINGYEONG_AUTH", "opensesame");
+    let server = bed.start().await;
+    let mut clients = Vec::new();
+    let of_all = [
+        ("worker", "near", true, json!([0, 1]), "eu", 40, 0.9),
+        ("worker", "far", true, json!([2, 3]), "us", 30, 0.2),
+        ("worker", "farther", true, json!([4]), "us", 20, 0.8),
+        ("worker", "stranger", false, json!([]), "us", 90, 0.9),
+        ("music", "player", true, json!([3]), "eu", 10, 0.1),
+    ];
+    for (application, name, knows, shards, region, latency, load) in of_all {
+        let auth = if knows { json!("opensesame") } else { Value::Null };
+        let identify = json!({"application_id": application, "client_id": name, "auth": auth});
+        let client = SingyeongClient::identify_with(&server.address, identify).await;
+        let mut client = client.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+        let metadata = json!({
+            "shards": {"type": "list", "value": shards},
+            "region": {"type": "string", "value": region},
+            "latency": {"type": "integer", "value": latency},
+            "load": {"type": "float", "value": load},
+        });
+        client.dispatch("UPDATE_METADATA", metadata).await;
+        assert!(client.settled().await);
+        clients.push(client);
+    }
+    let browser = Browser::start(Look::DESK).await;
+    browser.goto(&page_of(&server.optic).await).await;
+    browser.until("all clients", "/^5 clients/.test(document.querySelector('#singyeong-line').textContent)").await;
+    let examples = "return [...document.querySelectorAll('#examples option')].slice(1).map((one) => one.textContent)";
+    let expected = json!({
+        "every client of an application": ["far", "farther", "near"],
+        "who has shard 3": ["far"],
+        "the least busy one": ["farther"],
+        "one in Europe, else anywhere": ["near"],
+        "either of two things": ["far", "near"],
+        "also those that are restricted": ["far", "farther", "near", "stranger (restricted)"],
+    });
+    let examples = browser.script(examples).await;
+    assert_eq!(examples.as_array().map(Vec::len), expected.as_object().map(serde_json::Map::len));
+    for example in examples.as_array().expect("a list") {
+        let pick = format!(
+            "const pick = document.querySelector('#examples');
+            pick.value = [...pick.options].find((one) => one.textContent === {example}).value;
+            pick.dispatchEvent(new Event('change'))"
+        );
+        browser.script(&pick).await;
+        browser.until("an answer", "!document.querySelector('#answer').matches('.waiting')").await;
+        let matching =
+            "return [...document.querySelectorAll('#answer tbody tr')].filter((row) => row.querySelector('.mark').dataset.kind === 'good')
+            .map((row) => row.children[2].innerText).sort()";
+        assert_eq!(browser.script(matching).await, expected[example.as_str().expect("text")], "{example}");
+    }
     drop(clients);
     browser.close().await;
     server.stop().await;
@@ -234,6 +322,28 @@ async fn a_service_is_shut_down_by_whoever_knows_the_token() {
     // The token is known now: the next needs none.
     browser.click("[aria-label='Reboot music']").await;
     assert_eq!(browser.script("return document.querySelector('#sure-key').hidden").await, json!(true));
+    browser.click("#sure-yes").await;
+    browser.until("the outcome", "/told to reboot/.test(document.querySelector('#amybot-outcome').textContent)").await;
+    assert_eq!(music.hears().await["d"]["opcode"], json!(2));
+
+    // Whoever does not wait for the answer does not know; and it is no answer to what is asked then.
+    browser
+        .script(
+            "window.real = fetch;
+            window.fetch = (path, options) => options?.method !== 'POST' ? real(path, options) : new Promise((answer) => { window.late = answer; })",
+        )
+        .await;
+    browser.click(shut_down).await;
+    browser.click("#sure-yes").await;
+    browser.until("the question", "window.late").await;
+    browser.click("#sure-no").await;
+    browser.click("[aria-label='Reboot music']").await;
+    let outcome =
+        "/not known whether music was told to shut down/.test(document.querySelector('#amybot-outcome').textContent)";
+    browser.until("that it is not known", outcome).await;
+    browser.script("late(Response.json({ error: 'a late answer' }, { status: 503 })); window.fetch = real").await;
+    assert_eq!(browser.text("#sure-title").await, "Reboot music?");
+    assert_eq!(browser.text("#sure-error").await, "");
     browser.click("#sure-yes").await;
     browser.until("the outcome", "/told to reboot/.test(document.querySelector('#amybot-outcome').textContent)").await;
     assert_eq!(music.hears().await["d"]["opcode"], json!(2));

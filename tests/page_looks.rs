@@ -4,8 +4,9 @@ mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use common::{Browser, Look, must};
+use common::{Browser, Look, lasting_address, must};
 use futures_util::future::BoxFuture;
 use optic::broker::BrokerState;
 use optic::http::{ClientsError, Health, Lookout, Page, Readers, Server, Site, Snapshot};
@@ -50,7 +51,8 @@ impl Health for Well {
 impl Shown {
     async fn start(processes: u32, shards: u32) -> Self {
         let whole = watch::Sender::new(Arc::new(simulated::whole(processes, shards)));
-        let mut shown = Self { whole, address: SocketAddr::from(([127, 0, 0, 1], 0)), server: None };
+        let address = lasting_address().parse().expect("an address");
+        let mut shown = Self { whole, address, server: None };
         shown.serve(Some(TOKEN)).await;
         shown
     }
@@ -59,8 +61,16 @@ impl Shown {
     async fn serve(&mut self, token: Option<&str>) {
         let readers = Arc::new(Readers::new(token.map(Secret::new)));
         let page = Page::new(readers, Arc::new(Said(self.whole.subscribe())));
-        let server = Server::bind(self.address).await.expect("a free port");
-        self.address = server.address();
+        // Another test may try out the address at this moment.
+        let server = must("the address", async {
+            loop {
+                match Server::bind(self.address).await {
+                    Ok(server) => return server,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        })
+        .await;
         let stop = CancellationToken::new();
         let site = Site::new(Arc::new(Well)).with_page(page);
         self.server = Some((stop.clone(), tokio::spawn(server.run(site, stop))));
@@ -338,5 +348,225 @@ async fn without_a_bot_the_page_says_what_is_off() {
     assert!(browser.text("#singyeong").await.contains("Off: no process of this group serves 신경."));
     assert!(browser.text("#amybot").await.contains("Off: no process of this group serves amybot."));
     browser.picture("empty").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn what_stays_keeps_its_place_and_the_focus_and_is_not_read_out_again() {
+    let shown = Shown::start(2, 16).await;
+    let told = |messages: u64, fifth: ShardState| {
+        shown.says(|whole| {
+            report(whole, 0, |report| {
+                report.shards[3].state = ShardState::Resuming;
+                report.shards[5].state = fifth;
+                report.queues[0].consumers = 0;
+                report.queues[0].messages = messages;
+            });
+        });
+    };
+    told(12, ShardState::Ended);
+    let browser = Browser::start(Look::DESK).await;
+    browser.goto(&shown.url()).await;
+    browser.until("a problem", "/12 messages/.test(document.querySelector('#problems').innerText)").await;
+    browser
+        .script(
+            "window.chip = document.querySelector('#chips [data-state=resuming]');
+            chip.focus();
+            window.added = 0;
+            const counts = (changes) => changes.forEach((change) => { added += change.addedNodes.length; });
+            new MutationObserver(counts).observe(document.querySelector('#problems ul'), { childList: true });
+            new MutationObserver(counts).observe(document.querySelector('#chips'), { childList: true })",
+        )
+        .await;
+    told(1313, ShardState::Connected);
+    browser.until("more of it", "/1,?313 messages/.test(document.querySelector('#problems').innerText)").await;
+    browser
+        .until("the end of the first problem", "!/shard 5/.test(document.querySelector('#problems').innerText)")
+        .await;
+    assert_eq!(
+        browser.script("return [document.activeElement === chip, chip.dataset.state, added]").await,
+        json!([true, "resuming", 0])
+    );
+
+    // As few as can be move; what has the focus keeps it also when it moves.
+    let moves = "return import('/words.js').then(async ({ keyed, make }) => {
+        const list = document.body.appendChild(make('div', {}, make('p', { text: 'of nobody' })));
+        const show = (text) => keyed(list, [...text], (one) => one, (one) => make('button', { text: one }));
+        const seen = [];
+        const observer = new MutationObserver((changes) => seen.push(...changes));
+        observer.observe(list, { childList: true });
+        const found = [];
+        for (const text of ['abcd', 'bcda', 'xbda', 'dxab', '', 'ab']) {
+            show(text);
+            if (text === 'abcd') list.querySelector('button').focus();
+            const moved = observer.takeRecords().reduce((sum, change) => sum + change.addedNodes.length, 0);
+            found.push([list.textContent === text, moved, document.activeElement.textContent]);
+        }
+        return found.map(([right, moved, focus], at) => right ? (at === 0 || at > 3 ? moved : [moved, focus]) : 'wrong');
+    })";
+    assert_eq!(browser.script(moves).await, json!([4, [1, "a"], [1, "a"], [2, "a"], 0, 2]));
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_for_a_while_keeps_what_was_known_and_tries_again() {
+    let shown = Shown::start(2, 16).await;
+    let browser = Browser::start(Look::DESK).await;
+    browser.goto(&shown.url()).await;
+    browser.script(&format!("sessionStorage.setItem('optic-token', '{TOKEN}')")).await;
+    browser.goto(&shown.url()).await;
+    browser.until("all tiles", &tiles("connected", 16)).await;
+    let answers = |status: u16, words: &str| {
+        format!(
+            "window.real ??= fetch;
+            window.fetch = (path, options) => path === '/api/live' ? Response.json({{ error: '{words}' }}, {{ status: {status} }}) : real(path, options);
+            document.querySelector('#lost-now').click()"
+        )
+    };
+    for (status, words) in [(429, "too many wrong tokens"), (503, "too many look"), (403, "nobody")] {
+        browser.script(&answers(status, words)).await;
+        if status == 403 {
+            browser.until("the door", "document.body.dataset.state === 'door'").await;
+        } else {
+            browser.until("why", &format!("/{words}/.test(document.querySelector('#lost-words').textContent)")).await;
+            assert_eq!(browser.script("return document.body.dataset.state").await, json!("lost"));
+            assert_eq!(browser.text("#t-shards").await, "16 of 16");
+        }
+        // By itself.
+        browser.script("window.fetch = real").await;
+        browser.until("that it is back", LIVE).await;
+    }
+    browser.script(&answers(401, "no")).await;
+    browser.until("the door", "document.body.dataset.state === 'door'").await;
+    assert_eq!(browser.script("return sessionStorage.length").await, json!(0));
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_chart_that_does_not_come_is_old_and_is_asked_for_again() {
+    let shown = Shown::start(2, 16).await;
+    let browser = Browser::start(Look::DESK).await;
+    browser.goto(&shown.url()).await;
+    browser.until("three charts", "document.querySelectorAll('.chart svg').length === 3").await;
+    // No answer comes, and twenty seconds go by at once.
+    browser
+        .script(
+            "window.real = fetch;
+            window.held = [];
+            const of = (path, options, answer) => path.startsWith('/api/chart/') ? answer : () => real(path, options);
+            window.fetch = (path, options) => of(path, options, () => new Promise((answer) => held.push({ path, options, answer })))();
+            window.then = Date.now;
+            Date.now = () => then() + 20000",
+        )
+        .await;
+    browser.until("that all are old", "document.querySelectorAll('.chart.old svg').length === 3").await;
+    let said = "return getComputedStyle(document.querySelector('figcaption'), '::after').content";
+    assert_eq!(browser.script(said).await, json!("\" · old\""));
+    browser.until("that all are asked for", "held.length === 3").await;
+    assert_eq!(
+        browser.script("return held.every(({ options }) => options.signal instanceof AbortSignal)").await,
+        json!(true)
+    );
+    browser.script("Date.now = then; for (const { path, answer } of held) answer(real(path))").await;
+    browser.until("that all are new", "document.querySelectorAll('.chart.old').length === 0").await;
+    // What never comes is given up.
+    browser
+        .script(
+            "const timeout = AbortSignal.timeout.bind(AbortSignal);
+            AbortSignal.timeout = (after) => timeout(after / 10000);
+            window.given = 0;
+            const never = (signal) => new Promise((_, give) => signal.addEventListener('abort', () => { given += 1; give(signal.reason); }));
+            window.fetch = (path, options) => path.startsWith('/api/chart/') ? never(options.signal) : real(path, options)",
+        )
+        .await;
+    browser.until("a second try of each", "given >= 6").await;
+    browser.close().await;
+}
+
+/// From now on the page is told what it would be told, changed by this function of a state.
+fn changed(change: &str) -> String {
+    format!(
+        "window.real ??= fetch;
+        const change = (state) => {{ state.problems = []; {change} }};
+        window.fetch = async (path, options) => {{
+            const answer = await real(path, options);
+            if (path !== '/api/live') return answer;
+            let text = '';
+            const states = new TransformStream({{
+                transform(piece, out) {{
+                    const events = (text + piece).split('\\n\\n');
+                    text = events.pop();
+                    for (const event of events) {{
+                        const data = event.split('\\n').find((line) => line.startsWith('data:'));
+                        if (!data) continue;
+                        const state = JSON.parse(data.slice(5));
+                        change(state);
+                        out.enqueue(`event: state\\ndata: ${{JSON.stringify(state)}}\\n\\n`);
+                    }}
+                }},
+            }});
+            const parts = answer.body.pipeThrough(new TextDecoderStream()).pipeThrough(states).pipeThrough(new TextEncoderStream());
+            return new Response(parts);
+        }};
+        document.querySelector('#lost-now').click()"
+    )
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_called_so_and_alarms_nobody() {
+    let shown = Shown::start(2, 16).await;
+    let browser = Browser::start(Look::DESK).await;
+    browser.goto(&shown.url()).await;
+    browser.until("all tiles", &tiles("connected", 16)).await;
+    let is_bad = "return document.querySelector('#t-shards').parentNode.matches('.bad')";
+    let colour = |state: &str| {
+        format!("return getComputedStyle(document.querySelector('.tile[data-state={state}]')).backgroundColor")
+    };
+    let neutral = json!("rgb(169, 177, 186)");
+
+    // A shard whose process does not answer.
+    let change = "state.shards[0][1] = 'unknown'; state.shards[0][10] = 3; Object.assign(state.publishing, { rate: null, of: 1, processes: 2 })";
+    browser.script(&changed(change)).await;
+    browser.until("it", &tiles("unknown", 1)).await;
+    assert_eq!(browser.text(".tile[data-state=unknown] .sign").await, "?");
+    assert_eq!(browser.text("#chips [data-state=unknown]").await, "?\nunknown 1");
+    assert_eq!(browser.script(&colour("unknown")).await, neutral);
+    assert_eq!(browser.text("#t-shards").await, "15 of 16");
+    assert!(browser.text("#t-shards-more").await.ends_with("1 shard not known"));
+    assert_eq!(browser.script(is_bad).await, json!(false));
+    assert_eq!(browser.text("#t-latency-more").await, "how many is not known yet · of 1 of 2 processes");
+    browser.click(".tile").await;
+    let shard = browser.text("#shard").await;
+    assert!(shard.contains("unknown: its process does not answer") && shard.contains("optic-0"), "{shard}");
+    assert!(shard.contains("Events lost\n3 times"), "{shard}");
+
+    // A shard of a process that was not heard yet; the same is an alarm when all were.
+    for partial in [true, false] {
+        let change = format!("state.partial = {partial}; state.shards[1][1] = 'nobody'; state.shards[1][2] = null");
+        browser.script(&changed(&change)).await;
+        let words = if partial { "Looking at all processes …" } else { "Nothing is wrong." };
+        browser.until(words, &format!("document.querySelector('#problems .fine').innerText.includes('{words}')")).await;
+        browser.until("it", &tiles("nobody", 1)).await;
+        assert_eq!(browser.script(is_bad).await, json!(!partial));
+        assert_eq!(browser.script(&colour("nobody")).await == neutral, partial);
+    }
+
+    // Who runs alone has the shards that it was told to run.
+    browser
+        .script(&changed("state.shard_count = 32; state.processes.forEach((process) => { process.mode = 'alone'; })"))
+        .await;
+    browser.until("all of them", "document.querySelector('#t-shards').textContent === '16 of 16'").await;
+
+    // Of queues nothing is said before they were looked at, and where there are none.
+    let unbound =
+        "state.events = [{ ...state.events[0], name: 'MADE_UP', fate: 'published', messages: null, consumers: null }];";
+    for (more, says) in [("state.queues = []", false), ("", true), ("state.publishing = null", false)] {
+        browser.script(&changed(&format!("{unbound} {more}; state.group = 'of {}'", more.len()))).await;
+        let group = format!("document.querySelector('#group').textContent === 'of {}'", more.len());
+        browser.until("the state", &group).await;
+        let line = browser.text("#events p").await;
+        assert_eq!(line.contains("MADE_UP has no queue of that name"), says, "{more}: {line}");
+        assert!(says || !line.contains("has a queue with a consumer"), "{line}");
+    }
     browser.close().await;
 }

@@ -1,15 +1,15 @@
 // What is asked for one by one: 신경's clients by a target, amybot's services, and what these are told to do.
 
 import { $, ago, clock, count, make, many, now, ranges, say } from './words.js';
-import { mistake } from './json.js';
+import { mistake, pretty } from './json.js';
 import { Table, mark } from './panels.js';
-import { Refused, request, token } from './live.js';
+import { Refused, TIMEOUT, request, token } from './live.js';
 
 const EXAMPLES = {
-  'every client of an application': { application: 'worker', optional: true },
+  'every client of an application': { application: 'worker' },
   'who has shard 3': { application: 'worker', ops: [{ path: '/shards', op: '$contains', to: { value: 3 } }] },
-  'the least busy one': { application: 'worker', selector: { $min: '/latency' } },
-  'one of two applications': { application: ['worker', 'music'] },
+  'the least busy one': { application: 'worker', selector: { $min: 'latency' } },
+  'one in Europe, else anywhere': { application: 'worker', ops: [{ path: '/region', op: '$eq', to: { value: 'eu' } }], optional: true },
   'either of two things': { application: 'worker', ops: [{ op: '$or', with: [{ path: '/region', op: '$eq', to: { value: 'eu' } }, { path: '/load', op: '$lt', to: { value: 0.5 } }] }] },
   'also those that are restricted': { application: 'worker', restricted: true },
 };
@@ -21,10 +21,10 @@ export class Singyeong {
   #asking = null;
 
   constructor() {
-    for (const [name, target] of Object.entries(EXAMPLES)) $('examples').append(make('option', { value: JSON.stringify(target), text: name }));
+    for (const [name, target] of Object.entries(EXAMPLES)) $('examples').append(make('option', { value: JSON.stringify(target, null, 2), text: name }));
     $('examples').addEventListener('change', (event) => {
       if (!event.target.value) return;
-      $('target').value = JSON.stringify(JSON.parse(event.target.value), null, 2);
+      $('target').value = event.target.value;
       event.target.value = '';
       this.#ask();
     });
@@ -49,9 +49,9 @@ export class Singyeong {
 
   async #ask() {
     const text = $('target').value.trim();
-    let target = null;
     this.#error('');
     if (text !== '') {
+      let target;
       try {
         target = JSON.parse(text);
       } catch (failure) {
@@ -65,8 +65,8 @@ export class Singyeong {
     const answer = $('answer');
     answer.classList.add('waiting');
     try {
-      const response = await request('/api/singyeong/clients', { method: 'POST', body: { target, limit: LIMIT }, signal: asking.signal });
-      this.#answer(await response.json(), target != null);
+      const response = await request('/api/singyeong/clients', { method: 'POST', body: `{"target":${text || null},"limit":${LIMIT}}`, signal: AbortSignal.any([asking.signal, AbortSignal.timeout(TIMEOUT)]) });
+      this.#answer(await response.json(), text !== '');
     } catch (failure) {
       if (asking.signal.aborted) return;
       this.#error(failure instanceof Refused ? failure.message : 'The server cannot be reached.');
@@ -113,12 +113,12 @@ export class Singyeong {
 }
 
 function metadata(cell, client) {
-  const text = JSON.stringify(client.metadata, null, 2);
+  // A process of an earlier version tells no text, and one that tells it may have cut it.
+  const text = client.metadata_text || (JSON.stringify(client.metadata) ?? '');
   if (!cell.firstChild) cell.append(make('details', {}, make('summary'), make('pre')));
   const [summary, all] = cell.firstChild.children;
-  const short = JSON.stringify(client.metadata) ?? '';
-  say(summary, short.length > 40 ? `${short.slice(0, 39)}…` : short);
-  say(all, text ?? '');
+  say(summary, text.length > 40 ? `${text.slice(0, 39)}…` : text);
+  say(all, pretty(text));
 }
 
 export class Amybot {
@@ -141,7 +141,7 @@ export class Amybot {
     if (!this.#on || this.#asking) return;
     this.#asking = true;
     try {
-      this.#list(await (await request('/api/amybot/services')).json());
+      this.#list(await (await request('/api/amybot/services', { signal: AbortSignal.timeout(TIMEOUT) })).json());
     } catch (failure) {
       if (this.#on) say($('amybot-line'), failure instanceof Refused ? `Services are not known: ${failure.message}.` : 'Services are not known: the server cannot be reached.');
       $('amybot-services').classList.add('old');
@@ -188,9 +188,15 @@ export class Amybot {
   }
 }
 
+// The dialog as it was opened last; aborted when it is closed. What was asked for by an earlier one concerns it no more.
+let opening = new AbortController();
+$('sure').addEventListener('close', () => { if (!$('sure').open) opening.abort(); });
+
 // Asks once more, and for the token if it is not known; then has the service told.
 function sure(service, order, word, done) {
   const dialog = $('sure');
+  opening.abort();
+  const { signal } = (opening = new AbortController());
   say($('sure-title'), `${word} ${service.name}?`);
   say($('sure-words'), `${service.instances === 1 ? 'Its instance is' : `Its ${count(service.instances)} instances are`} told to ${order === 'shutdown' ? 'stop. Optic does not start them again' : 'stop and start anew'}.`);
   say($('sure-yes'), word);
@@ -198,18 +204,25 @@ function sure(service, order, word, done) {
   const input = $('sure-token');
   const ask = (needed) => { $('sure-key').hidden = !needed; input.required = needed; input.value = ''; };
   ask(token.get() == null);
+  $('sure-yes').disabled = false;
   $('sure-no').onclick = () => dialog.close();
   $('sure-form').onsubmit = async (event) => {
     event.preventDefault();
+    // It may be on its way, or done, when nobody waits for the answer any more.
+    const unknown = () => done(`${clock(now())}: it is not known whether ${service.name} was told to ${order === 'shutdown' ? 'shut down' : 'reboot'}: the answer was not waited for.`);
+    signal.addEventListener('abort', unknown);
     const key = $('sure-key').hidden ? token.get() : input.value.trim();
     $('sure-yes').disabled = true;
     say($('sure-error'), '');
     try {
-      const told = await (await request(`/api/amybot/services/${encodeURIComponent(service.name)}/${order}`, { method: 'POST', key })).json();
+      const told = await (await request(`/api/amybot/services/${encodeURIComponent(service.name)}/${order}`, { method: 'POST', key, signal })).json();
+      if (signal.aborted) return;
+      signal.removeEventListener('abort', unknown);
       token.set(key);
       dialog.close();
       done(`${clock(now())}: ${many(told.instances, 'instance')} of ${told.service} ${told.instances === 1 ? 'was' : 'were'} told to ${order === 'shutdown' ? 'shut down' : 'reboot'}.`);
     } catch (failure) {
+      if (signal.aborted) return;
       const status = failure instanceof Refused ? failure.status : 0;
       if (status === 401) {
         ask(true);
@@ -218,7 +231,8 @@ function sure(service, order, word, done) {
       } else if (status === 403) say($('sure-error'), 'Nobody may do that: HTTP_TOKEN is not set. Set it, and start Optic again.');
       else say($('sure-error'), status ? `Not done: ${failure.message}.` : 'Not known whether it was done: the server cannot be reached.');
     } finally {
-      $('sure-yes').disabled = false;
+      signal.removeEventListener('abort', unknown);
+      if (!signal.aborted) $('sure-yes').disabled = false;
     }
   };
   dialog.showModal();

@@ -1,4 +1,18 @@
-// Where a text stops being JSON. Browsers tell that each in its own way, and some not at all.
+// JSON as text: where it stops being JSON, which browsers tell each in its own way, and some not at all; and how it is read best,
+// with each number as it was written.
+
+// On many lines; it may be cut.
+export function pretty(text) {
+  const tokens = text.match(/"(?:[^"\\]|\\.?)*"?|[{}[\],:]|[^\s{}[\],:"]+/g) ?? [];
+  let depth = 0;
+  const line = () => `\n${'  '.repeat(depth)}`;
+  return tokens.map((token, at) => {
+    const empty = '}]'.includes(tokens[at + 1]);
+    if (token === '{' || token === '[') { depth += 1; return empty ? token : token + line(); }
+    if (token === '}' || token === ']') { depth -= 1; return '{['.includes(tokens[at - 1]) ? token : line() + token; }
+    return token === ',' ? token + line() : token === ':' ? ': ' : token;
+  }).join('');
+}
 
 // The place of the first mistake, counted from 1, and what should stand there.
 export function mistake(text) {

@@ -5,6 +5,9 @@ const KEY = 'optic-token';
 // No longer than this may nothing come, not even a sign of life.
 const SILENCE = 15000;
 
+// No longer than this may a single answer take.
+export const TIMEOUT = 10000;
+
 // How long to wait before the next try, in seconds.
 const WAITS = [1, 2, 4, 8, 15];
 
@@ -30,11 +33,12 @@ export class Refused extends Error {
   }
 }
 
+// A body is JSON as text: what is parsed and written anew has lost what a number has beyond 2^53.
 export async function request(path, { method = 'GET', body, signal, key = held } = {}) {
   const headers = {};
   if (key != null) headers.Authorization = `Bearer ${plain(key)}`;
   if (body !== undefined) headers['Content-Type'] = 'application/json';
-  const response = await fetch(path, { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body), cache: 'no-store' });
+  const response = await fetch(path, { method, headers, signal, body, cache: 'no-store' });
   if (response.ok) return response;
   let words = `the server answers ${response.status}`;
   try { words = (await response.json()).error || words; } catch { /* it says no more */ }
@@ -82,7 +86,7 @@ async function* textOf(body, alive) {
 }
 
 // Calls `on.state` for each state, `on.lost(words, milliseconds)` when there is nothing and until when it waits, `on.door(refused)`
-// when a token is needed. After `door` it rests until `again` is called.
+// when there is no way in. Where a token is wanted it rests until `again` is called, and tries on by itself after all else.
 export class Live {
   #on;
   #tries = 0;
@@ -105,6 +109,7 @@ export class Live {
       watch = setTimeout(() => stop.abort('silent'), SILENCE);
     };
     let why = 'the server has ended the connection';
+    let shut = null;
     try {
       alive();
       const response = await request('/api/live', { signal: stop.signal });
@@ -117,7 +122,9 @@ export class Live {
     } catch (failure) {
       if (stop.signal.reason === 'again') return;
       if (failure instanceof Refused) {
-        if ([401, 403, 429].includes(failure.status)) return this.#on.door(failure);
+        // Whoever guesses tokens at the same address makes the server refuse ours too, for a while.
+        if (failure.status === 401 || (failure.status === 429 && held == null)) return this.#on.door(failure);
+        if (failure.status === 403) shut = failure;
         why = failure.message;
       } else if (stop.signal.reason === 'silent') {
         why = 'the server says nothing any more';
@@ -132,6 +139,7 @@ export class Live {
     const wait = WAITS[Math.min(this.#tries, WAITS.length - 1)] * 1000 * (0.8 + Math.random() * 0.4);
     this.#tries += 1;
     this.#timer = setTimeout(() => this.#run(), wait);
-    this.#on.lost(why, Date.now() + wait);
+    if (shut) this.#on.door(shut);
+    else this.#on.lost(why, Date.now() + wait);
   }
 }

@@ -1,12 +1,15 @@
 // The page: takes states from the stream, paints at most once a frame, and shows what there is to show where there is none.
 
 import { $, clock, now, put, say, setClock, span } from './words.js';
-import { Live, Refused, request, token } from './live.js';
+import { Live, Refused, TIMEOUT, request, token } from './live.js';
 import { Shards } from './shards.js';
 import * as panels from './panels.js';
 import { Amybot, Singyeong } from './asking.js';
 
 const CHARTS_EVERY = 5000;
+
+// After so long a chart shows what was.
+const CHART_OLD = 15000;
 
 const shards = new Shards();
 const singyeong = new Singyeong();
@@ -42,6 +45,7 @@ function paint() {
   painting = false;
   const state = newest;
   say($('group'), state.group ?? '');
+  $('data').toggleAttribute('data-partial', Boolean(state.partial));
   panels.problems(state);
   panels.totals(state, shards);
   shards.paint();
@@ -81,7 +85,7 @@ function lost(why, next) {
   mode('lost');
   const seen = newest ? ` What you see is as of ${clock(newest.at)}.` : '';
   // Said once, and not with each try.
-  say($('lost-words'), `Connection lost since ${clock(broken.since)}: ${why}.${seen}`);
+  say($('lost-words'), `${newest ? 'Connection lost' : 'Not connected'} since ${clock(broken.since)}: ${why}.${seen}`);
   title();
   second();
 }
@@ -95,7 +99,7 @@ function door(refused) {
   say($('door-title'), shut ? 'Nobody is let in from here' : 'Who is there?');
   say($('door-why'), shut
     ? `${sentence(refused.message)} From elsewhere than the machine itself, the page is shown to whoever knows HTTP_TOKEN: set it, and start Optic again.`
-    : 'From elsewhere than the machine itself, the page is shown to whoever knows HTTP_TOKEN.');
+    : 'The page is shown to whoever knows HTTP_TOKEN.');
   say($('door-error'), refused.status === 429 ? sentence(refused.message) : had ? 'The token is wrong.' : '');
   if (!shut) $('door-token').focus();
 }
@@ -112,6 +116,7 @@ $('door-form').addEventListener('submit', (event) => {
 
 function second() {
   if (newest) say($('as-of'), `· as of ${clock(newest.at)}`);
+  for (const box of document.querySelectorAll('.chart')) if (box.drawn && Date.now() - box.drawn > CHART_OLD) box.classList.add('old');
   if (broken) say($('lost-next'), `Next try in ${span(Math.max(0, broken.next - Date.now()))}.`);
 }
 
@@ -131,7 +136,7 @@ async function chart(figure) {
   figure.asking = true;
   try {
     const width = Math.max(320, Math.min(1200, Math.round(box.clientWidth / 20) * 20));
-    const text = await (await request(`/api/chart/${figure.dataset.chart}.svg?width=${width}`)).text();
+    const text = await (await request(`/api/chart/${figure.dataset.chart}.svg?width=${width}`, { signal: AbortSignal.timeout(TIMEOUT) })).text();
     const root = new DOMParser().parseFromString(text, 'image/svg+xml').documentElement;
     if (root.localName !== 'svg' || root.querySelector('parsererror')) throw new SyntaxError('no chart');
     for (const node of [root, ...root.querySelectorAll('*')]) {
@@ -143,6 +148,7 @@ async function chart(figure) {
     for (const node of root.querySelectorAll('title, desc')) node.remove();
     put(root, 'role', 'img');
     put(root, 'aria-label', `${figure.querySelector('figcaption').textContent}. ${words}`);
+    box.drawn = Date.now();
     box.classList.remove('old');
     box.replaceChildren(document.adoptNode(root));
   } catch (failure) {

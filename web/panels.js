@@ -14,27 +14,42 @@ export function problems(state, alive = $('problems')) {
   const [fine, all] = alive.children;
   if (fine.hidden !== list.length > 0) fine.hidden = list.length > 0;
   // Nobody who says anything is no good news.
-  const heard = state.processes.length > 0;
+  const heard = state.processes.length > 0 && !state.partial;
   say(fine.firstChild, heard ? '✓' : '…');
-  say(fine.lastChild, heard ? 'Nothing is wrong.' : 'No process has said yet how it is.');
+  say(fine.lastChild, heard ? 'Nothing is wrong.' : state.partial ? 'Looking at all processes …' : 'No process has said yet how it is.');
   // A problem that stays keeps its node, also when it tells how long it has been there: a screen reader speaks only of what is
   // new (aria-relevant in index.html).
-  const lasting = (text) => text.replace(/\d+ (s|min|h|days?)\b/g, '');
-  const seen = new Map(list.map((text) => [lasting(text), text]));
+  const seen = new Map();
+  for (const text of list) {
+    let key = lasting(text);
+    while (seen.has(key)) key += ' again';
+    seen.set(key, text);
+  }
   keyed(all, [...seen], (one) => one[0], () => make('li', {}, make('span', { className: 'sign', ariaHidden: 'true', text: '▲' }), make('span')), (node, one) => say(node.lastChild, one[1]));
 }
 
+// What of a problem stays as long as it lasts: shards and names, and no other number.
+const lasting = (text) => text.replace(/(\bshards? \(?\d[\d, -]*)|(?<![\w:.-])\d[\d.,]*(?![\w-])( (s|min|h|days?)\b)?/g, (_, shards) => shards ?? '');
+
 export function totals(state, shards) {
   const connected = shards.connected;
-  const total = state.shard_count || shards.rows.length;
-  tell('shards', total ? `${count(connected)} of ${count(total)}` : none, total ? (shards.guilds ? many(shards.guilds, 'guild') : 'guilds are not known yet') : 'no shards yet', total > 0 && connected < total);
+  // Processes that are alone run what they were told to; whether others run the rest is not known here.
+  const alone = state.processes.length > 0 && state.processes.every((process) => process.mode === 'alone');
+  const total = (!alone && state.shard_count) || shards.rows.length;
+  const unknown = shards.unknown;
+  const more = [shards.guilds ? many(shards.guilds, 'guild') : 'guilds are not known yet'];
+  if (unknown) more.push(`${many(unknown, 'shard')} not known`);
+  tell('shards', total ? `${count(connected)} of ${count(total)}` : none, total ? more.join(' · ') : 'no shards yet', !state.partial && connected + unknown < total);
   const perSecond = state.events.reduce((sum, event) => sum + event.rate, 0);
   const top = state.events[0];
   tell('rate', rate(perSecond), top && perSecond > 0 ? `${Math.round((100 * top.rate) / perSecond)} % ${top.name}` : 'no events yet');
   const publishing = state.publishing;
-  tell('latency', ms(publishing?.latency_ms), publishing ? `${rate(publishing.rate)} messages a second` : 'nothing is published to RabbitMQ');
+  // Not all have told yet, or not all answer.
+  const told = publishing && publishing.of !== publishing.processes ? ` · of ${count(publishing.of)} of ${many(publishing.processes, 'process', 'processes')}` : '';
+  const pace = publishing?.rate == null ? 'how many is not known yet' : `${rate(publishing.rate)} messages a second`;
+  tell('latency', ms(publishing?.latency_ms), publishing ? pace + told : 'nothing is published to RabbitMQ');
   const lost = publishing?.abandoned ?? 0;
-  tell('unconfirmed', count(publishing?.unconfirmed), publishing ? (lost ? `${many(lost, 'message')} given up` : bytes(publishing.unconfirmed_bytes)) : '', lost > 0);
+  tell('unconfirmed', count(publishing?.unconfirmed), publishing ? (lost ? `${many(lost, 'message')} given up` : bytes(publishing.unconfirmed_bytes)) + told : '', lost > 0);
   const identifies = state.identifies;
   if (identifies) {
     const resets = identifies.resets_at > now() ? `reset in ${span(identifies.resets_at - now())}, at ${minute(identifies.resets_at)}` : 'reset is due';
@@ -141,7 +156,7 @@ export function mark(node, kind, sign, words) {
 function fate(event) {
   if (event.fate === 'not_listed') return ['off', '–', 'not listed'];
   if (event.fate === 'no_queue') return ['off', '○', 'no queue'];
-  if (event.consumers === 0) return ['bad', '▲', 'no consumer'];
+  if (event.consumers === 0) return event.messages ? ['bad', '▲', 'no consumer'] : ['off', '○', 'no consumer'];
   return ['good', '●', 'published'];
 }
 
@@ -168,8 +183,10 @@ export function events(state) {
   if (lone.length) words.push(`${named(lone)} ${lone.length === 1 ? 'has' : 'have'} no queue: no worker wants ${lone.length === 1 ? 'it' : 'them'}.`);
   const listed = state.events.filter((event) => event.fate === 'published');
   const unknown = listed.filter((event) => event.consumers == null).map((event) => event.name);
-  if (unknown.length) words.push(`${named(unknown)} ${unknown.length === 1 ? 'has' : 'have'} no queue of that name: workers may take ${unknown.length === 1 ? 'it' : 'them'} from another.`);
-  else if (listed.length && !words.length) words.push('Each event that is published has a queue with a consumer.');
+  // Before queues were looked at, and where there are none, nothing is known of them.
+  const looked = state.queues.length > 0 && state.publishing != null;
+  if (unknown.length && looked) words.push(`${named(unknown)} ${unknown.length === 1 ? 'has' : 'have'} no queue of that name: workers may take ${unknown.length === 1 ? 'it' : 'them'} from another.`);
+  else if (listed.length && !unknown.length && !words.length) words.push('Each event that is published has a queue with a consumer.');
   if (state.publishing?.unconverted) words.push(`${many(state.publishing.unconverted, 'event')} went out as received, because they cannot be converted.`);
   say(made.line, words.join(' '));
 }

@@ -3,7 +3,7 @@
 import { $, STATES, ago, clock, count, keyed, make, many, ms, now, put, rate, say, span, stateOf } from './words.js';
 
 // A row as the server sends it.
-const ID = 0, STATE = 1, PROCESS = 2, GUILDS = 3, LATENCY = 4, RATE = 5, SINCE = 6, LAST_RESUME = 7, RESUMES = 8, LAST_DISCONNECT = 9;
+const ID = 0, STATE = 1, PROCESS = 2, GUILDS = 3, LATENCY = 4, RATE = 5, SINCE = 6, LAST_RESUME = 7, RESUMES = 8, LAST_DISCONNECT = 9, GAPS = 10;
 
 const NOT_CONNECTED = 'not connected';
 
@@ -47,7 +47,12 @@ export class Shards {
 
   get rows() { return this.#rows.filter(Boolean); }
 
-  get connected() { return this.#rows.reduce((sum, row) => sum + (row?.[STATE] === 'connected' ? 1 : 0), 0); }
+  get connected() { return this.#count('connected'); }
+
+  // Whose process does not answer.
+  get unknown() { return this.#count('unknown'); }
+
+  #count(state) { return this.#rows.reduce((sum, row) => sum + (row?.[STATE] === state ? 1 : 0), 0); }
 
   get guilds() { return this.#rows.reduce((sum, row) => sum + (row?.[GUILDS] ?? 0), 0); }
 
@@ -100,7 +105,7 @@ export class Shards {
     const moved = tile.state !== row[STATE] || tile.process !== row[PROCESS];
     if (tile.state !== row[STATE]) {
       tile.state = row[STATE];
-      tile.node.dataset.state = row[STATE] in STATES ? row[STATE] : 'unknown';
+      tile.node.dataset.state = row[STATE] in STATES ? row[STATE] : 'other';
       say(tile.sign, state.sign);
       say(tile.word, state.word);
     }
@@ -265,7 +270,7 @@ export class Shards {
     }
     const state = stateOf(row[STATE]);
     const [, , line, list] = aside.children;
-    line.dataset.state = row[STATE] in STATES ? row[STATE] : 'unknown';
+    line.dataset.state = row[STATE] in STATES ? row[STATE] : 'other';
     say(line.firstChild, state.sign);
     say(line.lastChild, `${state.word}: ${state.what}`);
     const process = this.#processes[row[PROCESS]];
@@ -278,6 +283,7 @@ export class Shards {
       ['Resumes', row[RESUMES] ? `${count(row[RESUMES])}, last ${ago(row[LAST_RESUME])}` : 'none'],
       ['Last disconnect', row[LAST_DISCONNECT] ?? 'none'],
     ];
+    if (row[GAPS] != null) facts.push(['Events lost', row[GAPS] ? many(row[GAPS], 'time') : 'never']);
     keyed(list, facts, (fact) => fact[0], (fact) => make('div', {}, make('dt', { text: fact[0] }), make('dd')), (node, fact) => say(node.lastChild, fact[1]));
   }
 }

@@ -42,9 +42,10 @@ export const ago = (at) => (at == null ? 'never' : `${span(now() - at)} ago`);
 // Each state has a word and a sign; the colour alone tells nothing.
 export const STATES = {
   ended: { sign: '■', word: 'ended', what: 'Discord has refused it for good' },
-  nobody: { sign: '?', word: 'nobody', what: 'no process runs it' },
+  nobody: { sign: '○', word: 'nobody', what: 'no process runs it' },
   disconnected: { sign: '✕', word: 'disconnected', what: 'no connection, it will try again' },
   paused: { sign: '‖', word: 'paused', what: 'it does not read, because the broker takes nothing' },
+  unknown: { sign: '?', word: 'unknown', what: 'its process does not answer' },
   suspended: { sign: '–', word: 'suspended', what: 'it has not begun, or is kept from connecting' },
   resuming: { sign: '↻', word: 'resuming', what: 'it takes its session up again' },
   connecting: { sign: '→', word: 'connecting', what: 'it connects' },
@@ -92,21 +93,47 @@ export function put(node, attribute, value) {
   if (node.getAttribute(attribute) !== value) node.setAttribute(attribute, value);
 }
 
-// Makes the children of a node those of these keys, in this order; nodes are kept from one time to the next.
+// Makes the children of a node those of these keys, in this order; nodes are kept from one time to the next. What is put in
+// again loses the focus and is read out again, even at the place where it was: so the rest goes first, and as few as can be move.
 export function keyed(parent, items, keyOf, build, update) {
-  const known = parent.keyed ?? (parent.keyed = new Map());
-  const wanted = new Set();
-  let at = parent.firstElementChild;
-  for (const item of items) {
-    const key = keyOf(item);
-    wanted.add(key);
-    let node = known.get(key);
-    if (!node) known.set(key, (node = build(item)));
-    if (node === at) at = at.nextElementSibling;
-    else parent.insertBefore(node, at);
+  const before = parent.keyed ?? new Map();
+  const known = new Map(items.map((item) => [keyOf(item), item]));
+  const nodes = new Set();
+  for (const [key, item] of known) {
+    const node = before.get(key) ?? build(item);
+    known.set(key, node);
+    nodes.add(node);
     update?.(node, item);
   }
-  for (const [key, node] of known) {
-    if (!wanted.has(key)) { node.remove(); known.delete(key); }
+  parent.keyed = known;
+  for (const child of [...parent.children]) if (!nodes.has(child)) child.remove();
+  const places = new Map([...parent.children].map((child, place) => [child, place]));
+  const resting = rising([...nodes].filter((node) => places.has(node)), (node) => places.get(node));
+  const focus = parent.contains(document.activeElement) ? document.activeElement : null;
+  let at = parent.firstElementChild;
+  for (const node of nodes) {
+    while (at && !resting.has(at)) at = at.nextElementSibling;
+    if (node === at) at = at.nextElementSibling;
+    else parent.insertBefore(node, at);
   }
+  if (focus && focus !== document.activeElement && focus.isConnected) focus.focus({ preventScroll: true });
+}
+
+// As many of these as can be whose places rise from one to the next.
+function rising(nodes, placeOf) {
+  const ends = [];
+  const former = new Map();
+  for (const node of nodes) {
+    let low = 0;
+    for (let high = ends.length; low < high;) {
+      const middle = (low + high) >> 1;
+      if (placeOf(ends[middle]) < placeOf(node)) low = middle + 1;
+      else high = middle;
+    }
+    former.set(node, ends[low - 1]);
+    ends[low] = node;
+  }
+  const found = new Set();
+  for (let node = ends.at(-1); node; node = former.get(node)) found.add(node);
+  return found;
 }

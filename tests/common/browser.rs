@@ -1,7 +1,7 @@
 //! A real browser, without a window: Chromium, driven by chromedriver, with a profile of its own.
 //!
 //! `OPTIC_TEST_CHROMEDRIVER` names the driver; else it is looked for on the PATH. Both programs end with the [`Browser`], however
-//! the test ends. What the browser complains of in its console fails the test: what its Content-Security-Policy forbade, above all.
+//! the test ends, also where it ends before Chromium is there. What the browser complains of in its console fails the test: what its Content-Security-Policy forbade, above all.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -35,11 +35,23 @@ impl Look {
 /// Killed when dropped.
 pub struct Browser {
     client: Client,
-    driver: Child,
-    /// Chromium's own process.
-    browser: Option<u64>,
-    /// Deleted with it.
+    _driver: Driver,
+    /// Deleted behind it.
     _profile: tempfile::TempDir,
+}
+
+/// chromedriver, at the head of a process group of its own: what it starts is in the group, whether it was told so or not.
+struct Driver(Child);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // As long as nobody waited for it the number is nobody else's.
+        if let Some(id) = self.0.id() {
+            let group = format!("-{id}");
+            let kill = std::process::Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+            kill.expect("there is a kill");
+        }
+    }
 }
 
 /// A command of chromedriver that is not in the standard.
@@ -62,17 +74,19 @@ impl WebDriverCompatibleCommand for Beyond {
 impl Browser {
     /// Starts it. The name `optic.test` leads it to this machine, as a name of the network would.
     pub async fn start(look: Look) -> Self {
-        let driver = std::env::var("OPTIC_TEST_CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".to_owned());
+        let program = std::env::var("OPTIC_TEST_CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".to_owned());
         let profile = tempfile::tempdir().expect("a folder");
-        let mut driver = Command::new(&driver)
+        let driver = Command::new(&program)
             .arg("--port=0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| panic!("{driver} does not start ({error}): scripts/setup browser installs it"));
-        let mut lines = BufReader::new(driver.stdout.take().expect("piped")).lines();
+            .unwrap_or_else(|error| panic!("{program} does not start ({error}): scripts/setup browser installs it"));
+        let mut driver = Driver(driver);
+        let mut lines = BufReader::new(driver.0.stdout.take().expect("piped")).lines();
         let port = must("chromedriver's port", async {
             loop {
                 let line = lines.next_line().await.expect("readable").expect("chromedriver ended");
@@ -84,10 +98,10 @@ impl Browser {
         .await;
         let capabilities = capabilities(profile.path().to_str().expect("text"), look);
         let mut builder = ClientBuilder::new(HttpConnector::new());
-        let connecting = builder.capabilities(capabilities).connect(&format!("http://127.0.0.1:{port}")).await;
+        let driver_url = format!("http://127.0.0.1:{port}");
+        let connecting = must("Chromium", builder.capabilities(capabilities).connect(&driver_url)).await;
         let client = connecting.unwrap_or_else(|error| panic!("Chromium does not start: {error}"));
-        let browser = client.capabilities().and_then(|all| all.get("goog:processID")).and_then(Value::as_u64);
-        let browser = Self { client, driver, browser, _profile: profile };
+        let browser = Self { client, _driver: driver, _profile: profile };
         browser.look(look).await;
         browser
     }
@@ -176,18 +190,6 @@ impl Browser {
         let body = json!({"cmd": command, "params": parameters});
         let done = must("devtools", self.client.issue_cmd(Beyond { path: "goog/cdp/execute", body })).await;
         done.unwrap_or_else(|error| panic!("{command}: {error}"));
-    }
-}
-
-impl Drop for Browser {
-    /// The driver cannot end its browser any more when it is killed: so that goes first.
-    fn drop(&mut self) {
-        if let Some(id) = self.browser {
-            let kill =
-                std::process::Command::new("kill").args(["-KILL", &id.to_string()]).stderr(Stdio::null()).status();
-            kill.expect("there is a kill");
-        }
-        let _ = self.driver.start_kill();
     }
 }
 
