@@ -6,6 +6,8 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
@@ -88,6 +90,37 @@ pub enum GapReason {
     SessionNotUsable,
     /// The broker refused an event for a minute (nack), or can never take it: its size, its names.
     Refused,
+}
+
+impl GapReason {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::SessionInvalidated, Self::SessionNotUsable, Self::Refused];
+
+    /// Its name for machines, as in the message.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SessionInvalidated => "session_invalidated",
+            Self::SessionNotUsable => "session_not_usable",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// How many gaps were told, by reason: counted where they are published, whoever tells of them. Cheap to clone: all clones count
+/// together.
+#[derive(Clone, Debug, Default)]
+pub struct GapCounts(Arc<[AtomicU64; GapReason::ALL.len()]>);
+
+impl GapCounts {
+    /// Counts one.
+    pub fn count(&self, reason: GapReason) {
+        self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were for this reason.
+    pub fn of(&self, reason: GapReason) -> u64 {
+        self.0[reason as usize].load(Ordering::Relaxed)
+    }
 }
 
 /// How the broker is.

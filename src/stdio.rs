@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, Position, Wait};
+use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, GapCounts, Position, Wait};
 use crate::discord::command::{self, Rejected};
 use crate::discord::commands::{Commands, NotRun};
 use crate::discord::ids::ShardId;
@@ -35,6 +35,7 @@ const MAX_LINE: usize = 64 << 10;
 pub struct Output {
     /// The events to write; `None`: all.
     events: Option<Vec<String>>,
+    gaps: GapCounts,
     lines: Mutex<Lines>,
     work: Notify,
     progress: Notify,
@@ -54,7 +55,18 @@ struct Lines {
 impl Output {
     /// Writes these events, or all.
     pub fn new(events: Option<Vec<String>>) -> Self {
-        Self { events, lines: Mutex::default(), work: Notify::new(), progress: Notify::new() }
+        Self {
+            events,
+            gaps: GapCounts::default(),
+            lines: Mutex::default(),
+            work: Notify::new(),
+            progress: Notify::new(),
+        }
+    }
+
+    /// How many gaps were told.
+    pub fn gaps(&self) -> &GapCounts {
+        &self.gaps
     }
 
     /// Writes lines until `stop`.
@@ -158,6 +170,7 @@ impl Broker for Output {
     }
 
     fn publish_gap(&self, gap: &Gap) -> Option<Position> {
+        self.gaps.count(gap.reason);
         warn!(shard = %gap.shard.id(), reason = ?gap.reason, "events were lost: told by {GAP_EVENT}");
         let gap = serde_json::to_vec(gap).expect("a gap is plain data");
         Some(self.write(GAP_EVENT, Encoding::Json, &gap).0)

@@ -463,7 +463,7 @@ async fn queues_are_looked_at_while_somebody_wants_to_know() {
     assert_eq!(book.latest(), []);
     let other = Seen { report: Arc::new(other), heard_at: 0, answers: true };
     let here = NodeId::of_run("a", 1);
-    book.note_looked(Arc::new(Whole { at: 0, here, processes: vec![other], history: Arc::default() }));
+    book.note_looked(&Whole { at: 0, here, processes: vec![other], history: Arc::default() });
     eventually("queues are known", || !book.latest().is_empty()).await;
     let queue = |name: String, event: Option<&str>, messages, consumers| QueueReport {
         name,

@@ -71,7 +71,7 @@ async fn what_happens_is_counted_under_the_names_of_spec_tacles_and_our_own() {
         ("optic_shard_guilds{shard=\"0\"}", 2.0),
         ("optic_identifies_total{shard=\"0\"}", 1.0),
         ("optic_resumes_total{shard=\"0\"}", 0.0),
-        ("optic_gaps_total{shard=\"0\"}", 0.0),
+        ("optic_gaps_total{reason=\"refused\"}", 0.0),
         ("gateway_packets_received{t=\"READY\",op=\"0\",shard=\"0\"}", 1.0),
         ("gateway_packets_received{t=\"\",op=\"10\",shard=\"0\"}", 1.0),
         ("gateway_packets_sent{t=\"\",op=\"2\",shard=\"0\"}", 1.0),

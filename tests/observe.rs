@@ -164,8 +164,7 @@ fn dashboard_and_rules_ask_for_metrics_that_there_are() {
     let rules = rules();
     let recorded = rules.iter().filter_map(|rule| rule["record"].as_str()).map(str::to_owned);
     let there: BTreeSet<String> = series().into_iter().chain(recorded).collect();
-    let rules =
-        rules.iter().map(|rule| (rule["alert"].to_string(), rule["expr"].as_str().expect("text").to_owned()));
+    let rules = rules.iter().map(|rule| (rule["alert"].to_string(), rule["expr"].as_str().expect("text").to_owned()));
     for (place, expression) in dashboard().into_iter().chain(rules) {
         let names = names(&expression);
         assert!(!names.is_empty(), "{place}: {expression}");

@@ -37,8 +37,10 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// What nobody has taken by then is dropped, in milliseconds: there is a newer one.
 const EXPIRES: &str = "4000";
 
-/// The connection has a back-off of its own; this one is for what fails on a live connection.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// The connection has a back-off of its own; this one is for what fails on a live connection, and grows as long as it does: each
+/// attempt may leave a queue behind for a minute.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// So long the queue for answers is kept after the last who waits for any: who looks again finds it.
 const LINGER: Duration = Duration::from_secs(10);
@@ -280,10 +282,12 @@ impl SurveyDriver {
     /// Consumes a queue, and another one when that is lost.
     async fn listen(&self, ear: Ear) {
         let mut last_failure = None;
+        let mut pause = FIRST_RETRY;
         loop {
             let why = match self.prepare(ear).await {
                 Ok((queue, channel, consumer)) => {
                     last_failure = None;
+                    pause = FIRST_RETRY;
                     let told = Some(queue).filter(|_| ear == Ear::Answers);
                     if told.is_some() {
                         self.survey.0.told.send_replace(told);
@@ -304,7 +308,8 @@ impl SurveyDriver {
                 }
                 last_failure = Some(why);
             }
-            sleep(RETRY_PAUSE).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_RETRY);
         }
     }
 

@@ -222,18 +222,25 @@ pub fn told_queue(group: &str, node: &NodeId, number: u64) -> String {
     format!("{}{node}.{number}", told_queues(group))
 }
 
-/// Declares a queue that ends with its connection or its consumer, and drops the oldest beyond these limits.
+/// A queue that never came to have a consumer is deleted after this, in milliseconds: its connection may live for months.
+const UNUSED: i32 = 60_000;
+
+/// Declares a queue that ends with its connection, with its consumer, or when it has had none for a minute, and drops the oldest
+/// beyond these limits.
 pub(super) async fn declare_passing(
     channel: &Channel,
     queue: &str,
     max_length: i32,
     max_bytes: i32,
 ) -> Result<(), AdminError> {
-    let limits =
-        [("x-max-length", AMQPValue::LongInt(max_length)), ("x-max-length-bytes", AMQPValue::LongInt(max_bytes))];
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-    let declared = channel.queue_declare(short(queue)?, options, classic(drop_head(limits)));
+    let declared = channel.queue_declare(short(queue)?, options, passing(max_length, max_bytes));
     bounded(&format!("declare the queue \"{queue}\""), declared).await.map(drop)
+}
+
+fn passing(max_length: i32, max_bytes: i32) -> FieldTable {
+    let limits = [("x-max-length", max_length), ("x-max-length-bytes", max_bytes), ("x-expires", UNUSED)];
+    classic(drop_head(limits.map(|(name, limit)| (name, AMQPValue::LongInt(limit)))))
 }
 
 /// Declares and binds the queues for the commands of all shards, `G:SEND` and `G:REJECTED`, so that no command is lost for want of
@@ -479,6 +486,12 @@ pub(super) fn short(name: &str) -> Result<ShortString, AdminError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_in_passing_that_nobody_came_to_consume_does_not_stay() {
+        let arguments = passing(32, 1 << 20);
+        assert_eq!(arguments.inner().get("x-expires"), Some(&AMQPValue::LongInt(60_000)));
+    }
 
     #[test]
     fn names_are_those_of_the_layout() {

@@ -140,7 +140,7 @@ impl IdentifyGate {
         let state = self.state();
         let (waiting, through) = (state.queue.waiting(), state.through.len());
         Limit {
-            remaining: state.queue.remaining(),
+            remaining: state.queue.remaining_at(Instant::now()),
             total: state.queue.total(),
             resets_at: state.queue.resets_at(),
             max_concurrency: state.queue.max_concurrency(),
@@ -292,6 +292,13 @@ mod tests {
         let (first, second) = with(&gate, story).await;
         assert!(first.spend(Instant::now()));
         assert!(!second.spend(Instant::now() + VALID), "the next one's grant may be due");
+    }
+
+    #[test]
+    fn after_the_reset_all_are_there_though_nobody_identifies() {
+        let told = |reset_after| SessionStartLimit { reset_after, ..limit(3, 1) };
+        let gate = |reset_after| IdentifyGate::new(IdentifyQueue::new(told(reset_after), PACE, Instant::now()));
+        assert_eq!((gate(3_600_000).limit().remaining, gate(0).limit().remaining), (3, 1000));
     }
 
     #[tokio::test]

@@ -168,6 +168,11 @@ impl IdentifyQueue {
         self.remaining
     }
 
+    /// The same as of `now`: after the reset all, though nobody has asked since.
+    pub fn remaining_at(&self, now: Instant) -> u32 {
+        if now < self.resets_at { self.remaining } else { self.total }
+    }
+
     /// How many sessions may be started before any was.
     pub const fn total(&self) -> u32 {
         self.total

@@ -1,11 +1,13 @@
 //! What is where: the way from a request's path to what answers it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::{Body, Bytes};
 use hyper::{Method, StatusCode};
+use tokio::time::Instant;
 
 use super::admin::Admin;
 use super::answer::{Answer, allowing, json, secured, text, whole};
@@ -25,10 +27,33 @@ pub struct Site {
     page: Option<Page>,
 }
 
+/// So long the text of a scrape serves the next ones: to make it takes a large process some milliseconds, in which nothing else
+/// runs.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// The metrics of a process, and where they are.
 struct Metrics {
     of: Arc<dyn Reporter>,
     paths: Vec<String>,
+    /// The latest text, and when it was made.
+    made: Mutex<Option<(Instant, Bytes)>>,
+}
+
+impl Metrics {
+    fn new(of: Arc<dyn Reporter>, paths: Vec<String>) -> Self {
+        Self { of, paths, made: Mutex::default() }
+    }
+
+    /// All of them as text, at most [`FRESH`] old. All who ask share it.
+    fn text(&self) -> Bytes {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, text)) = made.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return text.clone();
+        }
+        let text = Bytes::from(metrics::render(&*self.of));
+        *made = Some((Instant::now(), text.clone()));
+        text
+    }
 }
 
 impl Site {
@@ -39,7 +64,7 @@ impl Site {
 
     /// Metrics alone, at this path.
     pub fn metrics_alone(of: Arc<dyn Reporter>, path: &str) -> Self {
-        let metrics = Metrics { of, paths: vec![path.to_owned()] };
+        let metrics = Metrics::new(of, vec![path.to_owned()]);
         Self { health: None, metrics: Some(metrics), admin: None, page: None }
     }
 
@@ -48,7 +73,7 @@ impl Site {
     pub fn with_metrics(self, of: Arc<dyn Reporter>, also: Option<&str>) -> Self {
         let also = also.filter(|path| *path != METRICS_PATH);
         let paths = [METRICS_PATH].into_iter().chain(also).map(str::to_owned).collect();
-        Self { metrics: Some(Metrics { of, paths }), ..self }
+        Self { metrics: Some(Metrics::new(of, paths)), ..self }
     }
 
     /// And the admin interface.
@@ -77,9 +102,7 @@ impl Site {
     {
         let path = request.uri().path();
         if let Some(metrics) = self.metrics.as_ref().filter(|metrics| metrics.paths.iter().any(|there| there == path)) {
-            return reading(request.method(), || {
-                whole(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(&*metrics.of))
-            });
+            return reading(request.method(), || whole(StatusCode::OK, metrics::CONTENT_TYPE, metrics.text()));
         }
         match (&self.health, &self.page, &self.admin) {
             (Some(_), ..) if path == "/health/live" => reading(request.method(), || text(StatusCode::OK, "alive\n")),
@@ -117,12 +140,14 @@ fn readiness(health: &dyn Health) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use http_body_util::{BodyExt, Empty};
     use hyper::header::CONTENT_TYPE;
 
     use super::*;
     use crate::http::Snapshot;
-    use crate::http::metrics::tests::full;
+    use crate::http::metrics::tests::{Told, full};
 
     struct Never;
 
@@ -151,6 +176,36 @@ mod tests {
         }
         assert_eq!(ask(&site, Method::HEAD, "/metrics").await.0, StatusCode::OK);
         assert_eq!(ask(&site, Method::POST, "/metrics").await.0, StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    /// Counts how often it is asked.
+    struct Counted(Told, AtomicUsize);
+
+    impl Reporter for Counted {
+        fn report(&self) -> crate::seen::report::Report {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.report()
+        }
+
+        fn samples(&self, after: u64) -> Vec<crate::seen::Sample> {
+            self.0.samples(after)
+        }
+
+        fn packets(&self) -> Vec<crate::seen::ShardPackets> {
+            self.0.packets()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_many_scrape_a_text_is_made_once_a_second() {
+        let counted = Arc::new(Counted(full(), AtomicUsize::new(0)));
+        let site = Site::new(Arc::new(Never)).with_metrics(counted.clone(), Some("/prom"));
+        let texts = [ask(&site, Method::GET, "/metrics").await, ask(&site, Method::GET, "/prom").await];
+        assert_eq!(texts[0], texts[1]);
+        assert_eq!(counted.1.load(Ordering::Relaxed), 1);
+        tokio::time::advance(FRESH).await;
+        ask(&site, Method::GET, "/metrics").await;
+        assert_eq!(counted.1.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]

@@ -41,6 +41,9 @@ pub struct Report {
     pub shards: Vec<ShardReport>,
     /// What came from Discord, by event; the names in alphabetical order.
     pub events: Vec<EventReport>,
+    /// Losses told by `OPTIC_GAP`, by reason; none where there is no bot.
+    #[serde(default)]
+    pub gaps: Vec<Counted>,
     /// How publishing goes; none: to standard output, or there is no bot.
     pub publishing: Option<Publishing>,
     /// What workers wanted sent.
@@ -100,7 +103,7 @@ pub struct ShardReport {
     pub disconnects: u64,
     /// Why it did last, in words.
     pub last_disconnect: Option<String>,
-    /// How often something was lost, and told by `OPTIC_GAP`.
+    /// How often a session was lost, and its gap told by `OPTIC_GAP`.
     pub gaps: u64,
     /// How often a connection was given up because Discord sent what cannot be read.
     pub malformed: u64,

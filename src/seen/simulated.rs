@@ -62,6 +62,7 @@ pub fn idle(name: &str) -> Report {
         shard_count: 0,
         shards: Vec::new(),
         events: Vec::new(),
+        gaps: Vec::new(),
         publishing: None,
         commands: Commands::default(),
         identifies: None,
@@ -92,6 +93,7 @@ fn report(process: u32, processes: u32, shard_count: u32, at: u64) -> Report {
         shard_count,
         shards: range.map(|id| shard(id, at)).collect(),
         events: events.into(),
+        gaps: Vec::new(),
         publishing: Some(Publishing {
             confirmed: published,
             unconfirmed: 12 + seconds % 5,

@@ -286,6 +286,10 @@ impl Cluster {
                     self.view.shard_left(shard);
                     self.links.leases.release(shard);
                 }
+                Action::Forget(shard) => {
+                    self.refused.remove(&shard);
+                    self.view.shard_left(shard);
+                }
                 Action::Certain(certain) => self.fence.set_certain(certain),
                 Action::Watch(nodes) => self.links.bus.watch(nodes),
                 Action::Notice(notice) => self.tell(&notice),

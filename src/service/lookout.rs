@@ -229,7 +229,7 @@ impl Watch {
 
     fn show(&self) {
         let whole = Arc::new(lock(&self.0.merge).whole(unix_millis()));
-        self.0.queues.note_looked(whole.clone());
+        self.0.queues.note_looked(&whole);
         self.0.whole.send_replace(whole);
     }
 

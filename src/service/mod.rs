@@ -188,6 +188,7 @@ impl Service {
         let (writer, until) = (output.clone(), self.carriers.clone());
         self.tasks.spawn(async move { writer.run(tokio::io::stdout(), until).await.map_err(ServiceError::Output) });
         let _ = self.view.broker.set(output.clone());
+        let _ = self.view.gaps.set(output.gaps().clone());
         let store: Arc<dyn SessionStore> = match &config.store {
             config::Store::File { folder } => Arc::new(FileSessionStore::new(folder)),
             config::Store::Memory | config::Store::Amqp { .. } => Arc::new(MemorySessionStore::new()),

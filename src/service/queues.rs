@@ -16,7 +16,7 @@ use crate::amqp::admin::Admin;
 use crate::amqp::depths::{Depth, Depths};
 use crate::amqp::topology::queue_name;
 use crate::seen::Reporter;
-use crate::seen::report::{EventReport, Fate, QueueReport};
+use crate::seen::report::{Fate, QueueReport, Report};
 use crate::seen::whole::Whole;
 
 /// Between the beginnings of two rounds.
@@ -26,8 +26,11 @@ const EVERY: Duration = Duration::from_secs(15);
 const WANTED: Duration = Duration::from_secs(90);
 
 /// A queue that is not there is looked for again in the next round, for it may be about to be declared, then after twice as
-/// many, and so on, up to so many rounds: five minutes.
-const SELDOM: u32 = 20;
+/// many, and so on, up to so many rounds: two hours. RabbitMQ's log has a line of each.
+const SELDOM: u32 = 480;
+
+/// After so many rounds in vain nothing is known any more.
+const MOST_FAILURES: u32 = 2;
 
 /// So many are looked at: a round of them takes well under a second.
 const MOST: usize = 200;
@@ -50,9 +53,20 @@ struct Book {
 #[derive(Debug, Default)]
 struct Entries {
     asked: Option<Instant>,
-    /// What is known of all processes, where somebody looks at them.
-    whole: Option<Arc<Whole>>,
+    /// What was seen of all processes last, where somebody looks at them.
+    looked: Option<Looked>,
+    /// Somebody looks who did not before: what was not there is looked for at once.
+    anew: bool,
     latest: Vec<QueueReport>,
+    /// Rounds in vain since.
+    failures: u32,
+}
+
+#[derive(Debug)]
+struct Looked {
+    at: Instant,
+    /// What any of them publishes.
+    events: BTreeSet<String>,
 }
 
 /// Looks at queues: to be run by whoever owns the task.
@@ -94,8 +108,14 @@ impl QueueBook {
     }
 
     /// The same by who looks at all processes: what these publish is looked at, too.
-    pub fn note_looked(&self, whole: Arc<Whole>) {
-        lock(&self.0.entries).whole = Some(whole);
+    pub fn note_looked(&self, whole: &Whole) {
+        let events: BTreeSet<&str> = whole.processes.iter().flat_map(|process| published(&process.report)).collect();
+        let events = events.into_iter().map(str::to_owned).collect();
+        {
+            let mut entries = lock(&self.0.entries);
+            entries.anew |= !entries.is_looked_at();
+            entries.looked = Some(Looked { at: Instant::now(), events });
+        }
         self.note_asked();
     }
 
@@ -108,12 +128,32 @@ impl QueueBook {
         lock(&self.0.entries).asked.is_some_and(|asked| asked.elapsed() < WANTED)
     }
 
-    fn whole(&self) -> Option<Arc<Whole>> {
-        lock(&self.0.entries).whole.clone()
+    /// What all processes publish, for as long as somebody looks at them. Metrics that are scraped do not prolong it.
+    fn looked_at(&self) -> Option<BTreeSet<String>> {
+        let mut entries = lock(&self.0.entries);
+        if !entries.is_looked_at() {
+            entries.looked = None;
+        }
+        entries.looked.as_ref().map(|looked| looked.events.clone())
+    }
+
+    /// Whether somebody looks who did not before; asked once.
+    fn is_anew(&self) -> bool {
+        std::mem::take(&mut lock(&self.0.entries).anew)
     }
 
     fn set(&self, latest: Vec<QueueReport>) {
-        lock(&self.0.entries).latest = latest;
+        let mut entries = lock(&self.0.entries);
+        (entries.latest, entries.failures) = (latest, 0);
+    }
+
+    /// RabbitMQ did not answer.
+    fn failed(&self) {
+        let mut entries = lock(&self.0.entries);
+        entries.failures = entries.failures.saturating_add(1);
+        if entries.failures >= MOST_FAILURES {
+            entries.latest.clear();
+        }
     }
 
     /// What was true long ago is not shown as if it were so now.
@@ -122,9 +162,21 @@ impl QueueBook {
     }
 }
 
+impl Entries {
+    fn is_looked_at(&self) -> bool {
+        self.looked.as_ref().is_some_and(|looked| looked.at.elapsed() < WANTED)
+    }
+}
+
+/// The events that a process publishes. Of others it is known that nobody has a queue, or wants them: to ask for that would only
+/// fill RabbitMQ's log.
+fn published(report: &Report) -> impl Iterator<Item = &str> {
+    report.events.iter().filter(|event| event.fate == Fate::Published).map(|event| event.name.as_str())
+}
+
 impl QueueWatch {
-    /// Looks at the queues of a group over this connection: those of the events and shards that `reporter` tells of, of the events
-    /// of other processes, as far as somebody looks at these, and those that there are by configuration.
+    /// Looks at the queues of a group over this connection: those of the shards that `reporter` tells of, those of events, of all
+    /// processes where somebody looks at them, and those that there are by configuration.
     pub fn new(
         book: QueueBook,
         consumption: Admin,
@@ -147,8 +199,10 @@ impl QueueWatch {
             book.0.wanted.notified().await;
             while book.is_wanted() {
                 let began = Instant::now();
-                if let Some(latest) = self.round().await {
-                    book.set(latest);
+                // The connection has a back-off of its own, and a round its time.
+                match timeout(EVERY, self.round()).await.unwrap_or_default() {
+                    Some(latest) => book.set(latest),
+                    None => book.failed(),
                 }
                 sleep(EVERY.saturating_sub(began.elapsed())).await;
             }
@@ -158,37 +212,35 @@ impl QueueWatch {
     }
 
     fn named(&self) -> Vec<Named> {
-        let (report, whole) = (self.reporter.report(), self.book.whole());
-        let processes = whole.iter().flat_map(|whole| &whole.processes).map(|process| &*process.report);
-        // Of the others it is known that nobody has a queue, or wants them: to ask would only fill RabbitMQ's log.
-        let is_published = |event: &&EventReport| event.fate == Fate::Published;
-        let events = [&report].into_iter().chain(processes).flat_map(|report| &report.events).filter(is_published);
+        let report = self.reporter.report();
+        let events = events(&report, self.book.looked_at());
         let shards = report.shards.iter().map(|shard| shard.id);
-        named(&self.group, &self.configured, events.map(|event| event.name.as_str()), shards)
+        named(&self.group, &self.configured, events.iter().map(String::as_str), shards)
     }
 
     /// Looks at all; nothing, if RabbitMQ does not answer.
     async fn round(&mut self) -> Option<Vec<QueueReport>> {
+        if self.book.is_anew() {
+            self.absent = Absent::default();
+        }
         let named = self.named();
         let mut latest = Vec::new();
         for Named { name, event } in self.absent.without(named) {
-            // The connection has a back-off of its own, and a round its time.
-            match timeout(EVERY, self.depths.of(&name)).await {
-                Ok(Ok(Some(Depth { messages, consumers }))) => {
+            match self.depths.of(&name).await {
+                Ok(Some(Depth { messages, consumers })) => {
                     self.absent.found(&name);
                     latest.push(QueueReport { name, event, messages: messages.into(), consumers: consumers.into() });
                 }
-                Ok(Ok(None)) => self.absent.missed(name),
-                Ok(Err(error)) if error.is_passing() => {
+                Ok(None) => self.absent.missed(name),
+                Err(error) if error.is_passing() => {
                     debug!(%error, "queues could not be looked at");
                     return None;
                 }
                 // A right is missing for this one, say.
-                Ok(Err(error)) => {
+                Err(error) => {
                     debug!(%error, queue = %name, "a queue cannot be looked at");
                     self.absent.missed(name);
                 }
-                Err(_) => return None,
             }
             sleep(PAUSE).await;
         }
@@ -217,6 +269,14 @@ impl Absent {
     }
 }
 
+/// The events whose queues are to be looked at. All processes have the same: for metrics, the one that runs shard 0 looks at
+/// them. A queue that is not there costs a line of RabbitMQ's log.
+fn events(report: &Report, looked_at: Option<BTreeSet<String>>) -> BTreeSet<String> {
+    let ours = looked_at.is_some() || report.shards.iter().any(|shard| shard.id == 0);
+    let own = published(report).filter(|_| ours).map(str::to_owned);
+    own.chain(looked_at.unwrap_or_default()).collect()
+}
+
 /// What is to be looked at: those that are configured, of events, of some shards.
 fn named<'a>(
     group: &str,
@@ -239,6 +299,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seen::report::{EventReport, ShardReport};
 
     fn plain(name: &str) -> Named {
         Named { name: name.to_owned(), event: None }
@@ -269,7 +330,7 @@ mod tests {
         let mut absent = Absent::default();
         let named = || vec![plain("g:a"), plain("g:b")];
         let mut rounds = Vec::new();
-        for round in 0..60 {
+        for round in 0..1500 {
             let looked_at = absent.without(named());
             if looked_at == named() {
                 rounds.push(round);
@@ -278,12 +339,67 @@ mod tests {
                 assert_eq!(looked_at, [plain("g:b")]);
             }
         }
-        assert_eq!(rounds, [0, 1, 3, 7, 15, 31, 51]);
+        assert_eq!(rounds, [0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 991, 1471]);
         absent.found("g:a");
         assert_eq!(absent.without(named()), named());
         absent.missed("g:a".to_owned());
         absent.without(Vec::new());
         assert!(absent.0.is_empty(), "nobody asks for it any more");
+    }
+
+    fn publishes(names: &[&str], shards: &[u32]) -> Report {
+        let whole = crate::seen::simulated::whole(1, 4);
+        let mut report = (*whole.processes[0].report).clone();
+        let (shard, event) = (report.shards[0].clone(), report.events[0].clone());
+        let of = |name: &&str| EventReport { name: (*name).to_owned(), fate: Fate::Published, ..event.clone() };
+        report.events = names.iter().map(of).collect();
+        report.events.push(EventReport { name: "NOT_WANTED".to_owned(), fate: Fate::NoQueue, ..event.clone() });
+        report.shards = shards.iter().map(|&id| ShardReport { id, ..shard.clone() }).collect();
+        report
+    }
+
+    #[test]
+    fn for_metrics_one_process_alone_looks_at_the_queues_of_events() {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(events(&publishes(&["A"], &[0, 1]), None), set(&["A"]));
+        assert_eq!(events(&publishes(&["A"], &[2, 3]), None), set(&[]));
+        assert_eq!(events(&publishes(&["A"], &[2, 3]), Some(set(&["B"]))), set(&["A", "B"]));
+    }
+
+    #[test]
+    fn what_is_known_is_forgotten_when_rabbitmq_does_not_answer() {
+        let book = QueueBook::default();
+        let found = || vec![QueueReport { name: "g:SEND".to_owned(), event: None, messages: 1, consumers: 1 }];
+        book.set(found());
+        book.failed();
+        assert_eq!(book.latest(), found(), "it may have been busy");
+        book.set(found());
+        book.failed();
+        assert_eq!(book.latest(), found());
+        book.failed();
+        assert_eq!(book.latest(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_page_saw_is_let_go_though_metrics_are_scraped() {
+        let book = QueueBook::default();
+        book.note_looked(&crate::seen::simulated::whole(2, 4));
+        assert!(book.is_anew(), "somebody came");
+        for _ in 0..9 {
+            tokio::time::advance(WANTED / 10).await;
+            book.note_looked(&crate::seen::simulated::whole(2, 4));
+        }
+        assert!(!book.is_anew(), "the same one");
+        assert!(book.looked_at().is_some_and(|events| !events.is_empty()));
+        for _ in 0..10 {
+            tokio::time::advance(WANTED / 10).await;
+            book.note_asked();
+        }
+        assert!(book.is_wanted());
+        assert_eq!(book.looked_at(), None);
+        assert!(lock(&book.0.entries).looked.is_none(), "nothing is kept of it");
+        book.note_looked(&crate::seen::simulated::whole(2, 4));
+        assert!(book.is_anew());
     }
 
     #[tokio::test(start_paused = true)]

@@ -86,6 +86,7 @@ impl Service {
         let events = Arc::new(Events::new(publisher, settings, demand));
         feedback.tell(&events);
         let _ = self.view.events.set(events.clone());
+        let _ = self.view.gaps.set(events.gaps().clone());
         let broker = self.broker(config, group, &events, &feedback, &connections.administration);
         // Seen from now on: who asks for readiness is told what is missing.
         let _ = self.view.broker.set(broker.clone());

@@ -15,7 +15,7 @@ use crate::amqp::publisher::{Counters, Publisher};
 use crate::amybot::bridge::{AskError, Bridge};
 use crate::amybot::internal::{Internal, InternalAnswer};
 use crate::amybot::proxy::Counts;
-use crate::broker::{Broker, BrokerState};
+use crate::broker::{Broker, BrokerState, GapCounts};
 use crate::cluster::fence::Fence;
 use crate::discord::identify_gate::IdentifyGate;
 use crate::discord::ids::ShardId;
@@ -50,6 +50,8 @@ pub struct View {
     /// What was passed on between them by this process.
     pub(super) proxied: OnceLock<Counts>,
     pub(super) events: OnceLock<Arc<Events>>,
+    /// Gaps told, by whatever carries events.
+    pub(super) gaps: OnceLock<GapCounts>,
     pub(super) demand: OnceLock<Arc<Mutex<Demand>>>,
     /// Where shards wait to identify.
     pub(super) gate: OnceLock<IdentifyGate>,

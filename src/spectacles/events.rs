@@ -13,7 +13,7 @@ use super::forward_id::ForwardId;
 use super::tally::Count;
 use crate::amqp::publisher::{Abandoned, Field, Message, Observer, Properties, Publisher, Returned};
 use crate::amqp::standing::Standing;
-use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, GapReason, Position, Wait};
+use crate::broker::{Broker, BrokerState, Event, GAP_EVENT, Gap, GapCounts, GapReason, Position, Wait};
 use crate::clock::unix_millis;
 use crate::discord::ids::{Seq, SessionId, Shard, ShardId};
 use crate::encoding::{Dialect, Encoding, ReadError};
@@ -47,6 +47,7 @@ pub struct Events {
     message_id: Mutex<String>,
     /// Events that a rule did not forward: there may be as many as there are events.
     not_forwarded: Mutex<Count>,
+    gaps: GapCounts,
 }
 
 impl Events {
@@ -54,9 +55,18 @@ impl Events {
     pub fn new(publisher: Publisher, settings: Settings, demand: Arc<Mutex<Demand>>) -> Self {
         let expiration = settings.message_timeout.map(|timeout| timeout.as_millis().to_string());
         let speaker = Speaker::new(settings.dialect);
-        let (unconverted, not_forwarded) = Default::default();
-        let (shard_count, message_id) = (AtomicU32::new(0), Mutex::default());
-        Self { publisher, settings, expiration, demand, speaker, unconverted, shard_count, message_id, not_forwarded }
+        Self {
+            publisher,
+            settings,
+            expiration,
+            demand,
+            speaker,
+            unconverted: Mutex::default(),
+            shard_count: AtomicU32::new(0),
+            message_id: Mutex::default(),
+            not_forwarded: Mutex::default(),
+            gaps: GapCounts::default(),
+        }
     }
 
     /// The bot has so many shards from now on.
@@ -67,6 +77,11 @@ impl Events {
     /// How many events went out as they were received, because they cannot be converted.
     pub fn unconverted(&self) -> u64 {
         lock(&self.unconverted).total()
+    }
+
+    /// How many gaps were told.
+    pub fn gaps(&self) -> &GapCounts {
+        &self.gaps
     }
 
     /// Publishes a body of ours or Discord's, a term without its version byte, in our dialect; `None` when AMQP cannot carry it.
@@ -218,6 +233,7 @@ impl Broker for Events {
     }
 
     fn publish_gap(&self, gap: &Gap) -> Option<Position> {
+        self.gaps.count(gap.reason);
         let (shard, last_committed) = (gap.shard.id(), gap.last_committed);
         match gap.rule {
             None => warn!(
@@ -447,6 +463,11 @@ mod tests {
         for (key, id) in [("OPTIC_GAP", "gap:5:7:1"), ("SINGYEONG_SEND", "forward:2:OPTIC_GAP:2a41:7")] {
             assert_eq!(feedback.abandoned(&abandoned(key, id)), None, "{key}");
         }
+        // Told by the events' own broker it is counted, of whichever shard it is.
+        let feedback = Feedback::new(events.demand.clone());
+        feedback.tell(&events);
+        assert!(feedback.abandoned(&abandoned("MESSAGE_CREATE", "2a41:7")).is_some());
+        assert_eq!(GapReason::ALL.map(|reason| events.gaps().of(reason)), [0, 0, 1]);
         let told: Vec<_> = lock(&gaps.0)
             .iter()
             .map(|gap| {
@@ -482,6 +503,7 @@ mod tests {
         let (seq, name, encoding) = (Seq::new(7), "MESSAGE_CREATE", Encoding::Json);
         let event = Event { shard, session: &session, seq, name, encoding, data: b"{}" };
         assert_eq!(events.publish(&event), Some(Position::new(0)), "the notice's place");
+        assert_eq!(events.gaps().of(GapReason::Refused), 1);
         assert_eq!(events.publish(&Event { name: "TYPING_START", ..event }), None, "nobody wants it");
         assert_eq!(events.publisher.counters().outbox.published, 1);
     }

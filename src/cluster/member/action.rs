@@ -51,6 +51,8 @@ pub enum Action {
     Abandon(ShardId),
     /// Give the lease back. Then [`released`](super::Member::released), unless the connection is lost.
     Release(ShardId),
+    /// Another process has a shard whose driver ended here for good: what was kept in sight of it is to go.
+    Forget(ShardId),
     /// For the fence: whether every running shard's lease is ours, as far as is known.
     Certain(bool),
     /// Whose presence to ask the broker for, from now on.

@@ -69,7 +69,7 @@ pub struct Member {
     leaving: bool,
     left: bool,
     own: Own,
-    /// Shards whose drivers ended for good: not started again.
+    /// Shards whose drivers ended for good: not started again, unless another process had them since.
     ended: BTreeSet<ShardId>,
     others: Others,
     asking: Asking,
@@ -202,6 +202,7 @@ impl Member {
             }
         }
         for shard in &answer.refused {
+            self.forget_ended(*shard);
             if self.own.get(*shard) == Some(State::Doubtful) {
                 self.abandon(*shard);
                 lost.insert(*shard);
@@ -280,6 +281,13 @@ impl Member {
         self.finish();
     }
 
+    /// Another process has this shard: if it had ended here for good, that is over.
+    fn forget_ended(&mut self, shard: ShardId) {
+        if self.own.get(shard).is_none() && self.ended.remove(&shard) {
+            self.actions.push_back(Action::Forget(shard));
+        }
+    }
+
     fn stop(&mut self, shard: ShardId) {
         self.own.set(shard, State::Stopping);
         self.actions.push_back(Action::Stop(shard));
@@ -303,6 +311,10 @@ impl Member {
         }
         if said.is_newcomer() {
             return self.answer_by(now);
+        }
+        if !self.is_stranger(&said) {
+            let theirs: Vec<ShardId> = self.ended.intersection(&said.owned).copied().collect();
+            theirs.into_iter().for_each(|shard| self.forget_ended(shard));
         }
         let (node, hello) = (said.node.clone(), said.hello);
         match self.others.heard(said, now) {

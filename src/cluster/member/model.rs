@@ -444,6 +444,7 @@ impl World {
                     self.after(millis, Event::Release(number, connection, shard));
                 }
             }
+            Action::Forget(_) => unreachable!("no driver ends by itself"),
             Action::Certain(certain) => process.certain = certain,
             Action::Watch(nodes) => process.watched = nodes,
             Action::Notice(notice) => process.notices.push(notice),

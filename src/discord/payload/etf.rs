@@ -23,7 +23,7 @@ pub(super) fn guilds(ready: &[u8]) -> Option<Vec<u64>> {
     let [guilds] = fields(ready, ["guilds"]).ok()?;
     let mut ids = Vec::new();
     for guild in terms::items(guilds?)? {
-        ids.extend(id(fields(guild, ["id"]).ok()?[0]));
+        ids.push(id(fields(guild, ["id"]).ok()?[0])?);
     }
     Some(ids)
 }

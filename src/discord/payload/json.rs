@@ -29,7 +29,7 @@ pub(super) fn guilds(ready: &[u8]) -> Option<Vec<u64>> {
         id: &'a str,
     }
     let ready: Ready<'_> = serde_json::from_slice(ready).ok()?;
-    Some(ready.guilds.iter().filter_map(|guild| guild.id.parse().ok()).collect())
+    ready.guilds.iter().map(|guild| guild.id.parse().ok()).collect()
 }
 
 pub(super) fn guild(data: &[u8]) -> Option<GuildSign> {

@@ -141,13 +141,12 @@ pub fn ready(encoding: Encoding, data: &[u8]) -> Result<Ready, MalformedPacket> 
     }
 }
 
-/// The ids of the guilds that READY lists, as far as they can be read: only a count depends on it.
-pub fn guilds(encoding: Encoding, ready: &[u8]) -> Vec<u64> {
+/// The ids of the guilds that READY lists; `None`, if that cannot be read: only a count depends on it.
+pub fn guilds(encoding: Encoding, ready: &[u8]) -> Option<Vec<u64>> {
     match encoding {
         Encoding::Json => json::guilds(ready),
         Encoding::Etf => etf::guilds(ready),
     }
-    .unwrap_or_default()
 }
 
 /// The guild of a GUILD_CREATE or GUILD_DELETE, if it can be read. The former may have megabytes: no more is looked at than
@@ -260,9 +259,12 @@ mod tests {
     #[test]
     fn ready_lists_the_guilds() {
         let text = r#"{"v":10,"guilds":[{"unavailable":true,"id":"7"},{"id":"8"}],"session_id":"s"}"#;
-        assert_eq!((guilds(Json, text.as_bytes()), guilds(Etf, &term(text))), (vec![7, 8], vec![7, 8]));
-        for none in [r#"{"guilds":[]}"#, r#"{"guilds":null}"#, "{}", "null"] {
-            assert_eq!((guilds(Json, none.as_bytes()), guilds(Etf, &term(none))), (vec![], vec![]), "{none}");
+        assert_eq!((guilds(Json, text.as_bytes()), guilds(Etf, &term(text))), (Some(vec![7, 8]), Some(vec![7, 8])));
+        let none = r#"{"guilds":[]}"#;
+        assert_eq!((guilds(Json, none.as_bytes()), guilds(Etf, &term(none))), (Some(vec![]), Some(vec![])));
+        for unreadable in [r#"{"guilds":null}"#, r#"{"guilds":[{"id":"x"}]}"#, "{}", "null"] {
+            let read = (guilds(Json, unreadable.as_bytes()), guilds(Etf, &term(unreadable)));
+            assert_eq!(read, (None, None), "{unreadable}");
         }
     }
 

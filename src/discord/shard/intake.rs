@@ -201,7 +201,7 @@ impl Intake {
     fn count_guilds(&mut self, seq: Seq, name: &str, data: &[u8]) {
         let encoding = self.session.encoding();
         if name == "READY" {
-            self.guilds.ready(&payload::guilds(encoding, data), self.session.is_told_of_guilds());
+            self.guilds.ready(payload::guilds(encoding, data).as_deref(), self.session.is_told_of_guilds());
         } else {
             let Some(guild) = payload::guild(encoding, data) else { return };
             match name {

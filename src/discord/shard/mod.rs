@@ -357,7 +357,9 @@ impl Driver {
                 broker = %self.shared.broker.state(),
                 "the broker takes no events; the connection is closed, and the session resumed when it does"
             );
-            self.status.disconnected("closed by Optic: the broker takes no events".to_owned(), true);
+            // Where the connection was lost meanwhile, its end is counted.
+            let is_open = matches!(self.link, Link::Open(_));
+            self.status.disconnected("closed by Optic: the broker takes no events".to_owned(), is_open);
             self.intake.session.suspend(now);
         }
     }

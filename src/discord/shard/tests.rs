@@ -342,6 +342,31 @@ async fn a_turn_that_comes_too_late_or_is_lost_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn where_no_connection_is_open_none_counts_as_ended_by_a_broker_that_takes_nothing() {
+    let now = Instant::now();
+    let gateway = GatewayUrl::parse("ws://127.0.0.1:1").expect("an address");
+    let limit = SessionStartLimit { total: 10, remaining: 10, reset_after: 1000, max_concurrency: 1 };
+    let shared = Shared {
+        broker: Arc::new(Confirming::default()),
+        store: Arc::new(MemorySessionStore::new()),
+        fence: Fence::open(),
+        gate: IdentifyGate::new(IdentifyQueue::new(limit, PACE, now)),
+        gateway: Arc::new(Gateway::new(gateway.clone())),
+        tls: Arc::default(),
+        compression: Compression::None,
+        scratch: Arc::default(),
+    };
+    let session = Session::new(settings(), gateway, None, 7, now);
+    let status = Arc::new(Status::new(shard()));
+    let mut driver = Driver::new(session, Beginning::default(), shared, status.clone(), mpsc::channel(1).1);
+    driver.paused = Some((now, Box::pin(pending())));
+    driver.due(now + PAUSE_GRACE);
+    assert_eq!(driver.intake.session.state(), State::Suspended);
+    assert_eq!(status.history().disconnects, 0);
+    assert!(status.history().last_disconnect.is_some_and(|why| why.contains("takes no events")));
+}
+
+#[tokio::test]
 async fn while_the_lease_is_in_doubt_no_connection_is_begun() {
     let running = Running::start().await;
     let connections = running.discord.stats().connections;

@@ -80,8 +80,8 @@ catalogue! {
         "Sessions begun.";
     DISCONNECTS Counter "optic_disconnects_total" ["shard"]:
         "Connections to Discord that ended, whoever ended them.";
-    GAPS Counter "optic_gaps_total" ["shard"]:
-        "Losses told by OPTIC_GAP.";
+    GAPS Counter "optic_gaps_total" ["reason"]:
+        "Losses told by OPTIC_GAP, by reason.";
     MALFORMED Counter "optic_malformed_total" ["shard"]:
         "Connections given up because Discord sent what cannot be read.";
     PUBLISH_LATENCY Gauge "optic_publish_latency_seconds" []:

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use super::catalogue::*;
 use super::exposition::{Bounded, Exposition, MOST_SERIES, cut};
+use crate::amybot::proxy::MOST_PAIRS;
 use crate::seen::report::{
     Commands, Forwarding, Identifies, Mode, Publishing, QueueReport, Report, ShardReport, ShardState, Singyeong,
 };
+use crate::spectacles::route::Kind;
 
 /// All there are; a broker in one that is not known is in none.
 const BROKER_STATES: [&str; 3] = ["connected", "disconnected", "blocked"];
@@ -35,7 +37,8 @@ pub fn put(report: &Report, to: &mut Exposition) {
         self::forwarding(forwarding, to);
     }
     if let Some(amybot) = &report.amybot {
-        let mut proxied = Bounded::<3>::new(MOST_SERIES);
+        // Those that are counted each for itself, two series each: one that is new takes no place of an old one's.
+        let mut proxied = Bounded::<3>::new(2 * MOST_PAIRS);
         for of in &amybot.proxied {
             proxied.add([&of.source, &of.topic, "delivered"], 2, of.delivered as f64);
             proxied.add([&of.source, &of.topic, "set_aside"], 2, of.set_aside as f64);
@@ -54,14 +57,18 @@ fn shards(report: &Report, to: &mut Exposition) {
     to.many(&SHARD_STATE, ids.iter().zip(shards()).map(|(id, shard)| ([id.as_str(), state(shard.state)], 1.0)));
     let guilds = ids.iter().zip(shards()).filter_map(|(id, shard)| Some(([id.as_str()], f64::from(shard.guilds?))));
     to.many(&SHARD_GUILDS, guilds);
-    let mut put = |metric, count: fn(&ShardReport) -> u64| {
+    let put = |to: &mut Exposition, metric, count: fn(&ShardReport) -> u64| {
         to.many(metric, ids.iter().zip(shards()).map(|(id, shard)| ([id.as_str()], count(shard) as f64)));
     };
-    put(&RESUMES, |shard| shard.resumes);
-    put(&IDENTIFIES, |shard| shard.identifies);
-    put(&DISCONNECTS, |shard| shard.disconnects);
-    put(&GAPS, |shard| shard.gaps);
-    put(&MALFORMED, |shard| shard.malformed);
+    put(to, &RESUMES, |shard| shard.resumes);
+    put(to, &IDENTIFIES, |shard| shard.identifies);
+    put(to, &DISCONNECTS, |shard| shard.disconnects);
+    let mut gaps = Bounded::<1>::new(MOST_SERIES);
+    for counted in &report.gaps {
+        gaps.add([&counted.kind], 1, counted.count as f64);
+    }
+    to.many(&GAPS, gaps.into_series());
+    put(to, &MALFORMED, |shard| shard.malformed);
 }
 
 fn publishing(publishing: &Publishing, to: &mut Exposition) {
@@ -84,6 +91,10 @@ fn commands(commands: &Commands, to: &mut Exposition) {
     to.one(&COMMANDS_DELAYED, commands.delayed as f64);
     to.one(&COMMANDS_HELD_UP, commands.held_up as f64);
     let mut rejected = Bounded::<1>::new(MOST_SERIES);
+    // From 0 on: nobody sees the increase of a series that begins at 1.
+    for kind in Kind::ALL {
+        rejected.add([kind.name()], 1, 0.0);
+    }
     for counted in &commands.rejected {
         rejected.add([&counted.kind], 1, counted.count as f64);
     }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::exposition::{LONGEST_LABEL, MOST_SERIES};
 use super::*;
+use crate::amybot::proxy::MOST_PAIRS;
 use crate::cluster::node::NodeId;
 use crate::seen::report::*;
 use crate::seen::{Packets, Sample, ShardPackets};
@@ -71,6 +72,7 @@ pub fn full() -> Told {
         shard_count: 16,
         shards: vec![shard(3, ShardState::Connected), shard(4, ShardState::Resuming)],
         events: Vec::new(),
+        gaps: vec![Counted { kind: "refused".to_owned(), count: 2 }],
         publishing: Some(Publishing {
             confirmed: 100,
             unconfirmed: 7,
@@ -158,7 +160,9 @@ fn our_own_are_in_base_units() {
             "optic_publish_latency_seconds 0.0025",
             "optic_unconfirmed_messages 7",
             "optic_unconfirmed_bytes 3500",
+            r#"optic_gaps_total{reason="refused"} 2"#,
             r#"optic_commands_rejected_total{kind="forbidden_op"} 2"#,
+            r#"optic_commands_rejected_total{kind="no_op"} 0"#,
             "optic_session_starts_remaining 950",
             "optic_session_starts_reset_timestamp_seconds 1790086400",
             r#"optic_queue_messages{queue="gateway:MESSAGE_CREATE"} 12"#,
@@ -204,6 +208,7 @@ fn what_is_not_there_has_no_metric() {
     let Told(report, _) = full();
     let nothing = Report {
         shards: Vec::new(),
+        gaps: Vec::new(),
         publishing: None,
         identifies: None,
         queues: Vec::new(),
@@ -251,17 +256,28 @@ fn labels_from_outside_are_cut_escaped_and_only_so_many() {
     let counts = series(&text);
     assert_eq!(counts["optic_queue_messages"], MOST_SERIES);
     assert_eq!(counts["optic_commands_rejected_total"], MOST_SERIES + 1);
-    assert!(counts["optic_amybot_proxied_total"] <= MOST_SERIES + 2);
+    assert_eq!(counts["optic_amybot_proxied_total"], 2 * MOST_PAIRS + 2);
     assert_eq!(counts["gateway_packets_received"], MOST_SERIES + 1 + 3);
     assert_has(
         &text,
         &[
-            r#"optic_commands_rejected_total{kind="other"} 2500"#,
+            r#"optic_commands_rejected_total{kind="other"} 2511"#,
             r#"gateway_packets_received{t="other",op="0",shard="3"} 2500"#,
-            r#"optic_amybot_proxied_total{source="other",topic="other",outcome="set_aside"} 2750"#,
+            r#"optic_amybot_proxied_total{source="other",topic="other",outcome="set_aside"} 2000"#,
         ],
     );
     assert!(text.lines().all(|line| line.chars().count() < 3 * LONGEST_LABEL + 200));
+}
+
+#[test]
+fn a_new_pair_of_amybot_s_takes_no_older_one_s_series() {
+    let mut told = full();
+    let proxied = |n: usize| Proxied { source: format!("{n:05}"), topic: "t".to_owned(), delivered: 1, set_aside: 1 };
+    // As many as are counted each for itself, with one that is new before all others.
+    told.0.amybot = Some(Amybot { proxied: (1..=MOST_PAIRS).map(proxied).collect() });
+    let before = text(&told);
+    assert!(!before.contains(r#"source="other""#), "{before}");
+    assert_eq!(series(&before)["optic_amybot_proxied_total"], 2 * MOST_PAIRS);
 }
 
 #[test]

@@ -26,6 +26,7 @@ use self::recent::{Look, Recent};
 use self::resources::Taken;
 use self::summary::Summary;
 use super::view::{Totals, View};
+use crate::broker::{GapCounts, GapReason};
 use crate::clock::unix_millis;
 use crate::cluster::node::NodeId;
 use crate::config::{self, ClusterMode, Config, EventFilter};
@@ -156,6 +157,12 @@ impl Observer {
         events
     }
 
+    fn gaps(&self) -> Vec<Counted> {
+        let counted =
+            |counts: &GapCounts| GapReason::ALL.map(|of| Counted { kind: of.name().to_owned(), count: counts.of(of) });
+        self.view.gaps.get().map(counted).into_iter().flatten().collect()
+    }
+
     fn publishing(&self) -> Option<Publishing> {
         let counters = self.view.publisher()?;
         Some(Publishing {
@@ -247,6 +254,7 @@ impl Reporter for Observer {
             shard_count: self.view.shard_count(),
             shards: self.view.shards().iter().map(|shard| self.shard(shard, &recent)).collect(),
             events: self.events(&totals.events, &recent),
+            gaps: self.gaps(),
             publishing: self.publishing(),
             commands: commands(&self.view, &totals),
             identifies: self.identifies(),
