@@ -353,6 +353,7 @@ fn shard(id: u32) -> ShardReport {
         disconnects: 3,
         last_disconnect: Some("Discord asked to reconnect (op 7)".to_owned()),
         gaps: 0,
+        last_gap: None,
         malformed: 0,
     }
 }
@@ -463,7 +464,7 @@ async fn queues_are_looked_at_while_somebody_wants_to_know() {
     assert_eq!(book.latest(), []);
     let other = Seen { report: Arc::new(other), heard_at: 0, answers: true };
     let here = NodeId::of_run("a", 1);
-    book.note_looked(&Whole { at: 0, here, processes: vec![other], history: Arc::default() });
+    book.note_looked(&Whole { processes: vec![other], ..Whole::nobody(here) });
     eventually("queues are known", || !book.latest().is_empty()).await;
     let queue = |name: String, event: Option<&str>, messages, consumers| QueueReport {
         name,

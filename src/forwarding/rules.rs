@@ -320,7 +320,10 @@ mod tests {
                 r#"[{"target":"a","events":["READY"]}]"#,
                 "rule 1: \"target\" is no query of 신경: a target is neither an object nor null",
             ),
-            (r#"[{"target":{"ops":[{"op":"$foo","path":"/a","to":{"value":1}}]},"events":["READY"]}]"#, "unknown name"),
+            (
+                r#"[{"target":{"ops":[{"op":"$foo","path":"/a","to":{"value":1}}]},"events":["READY"]}]"#,
+                "there is no operator $foo",
+            ),
             (
                 r#"[{"target":{"application":"{{SHRAD}}"},"events":["READY"]}]"#,
                 "rule 1: \"target\": \"{{SHRAD}}\" is no variable: there are {{SHARD}}",

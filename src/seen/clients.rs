@@ -55,6 +55,9 @@ pub struct ClientReport {
     pub queues: Vec<String>,
     /// What it says of itself; left out where it is long.
     pub metadata: Value,
+    /// The same as JSON text, as the client wrote its numbers; cut where it is long.
+    #[serde(default)]
+    pub metadata_text: String,
     /// Whether the target means it.
     pub matches: bool,
     /// Why not, in words that name the part of the target and what the client has: `/shards $contains 3: it has [0,1]`.

@@ -108,6 +108,7 @@ fn add(sum: &mut Sample, sample: &Sample) {
     }
     sum.unconfirmed = sum.unconfirmed.saturating_add(sample.unconfirmed);
     sum.connected = sum.connected.saturating_add(sample.connected);
+    sum.heard = sum.heard.saturating_add(sample.heard);
     sum.latency_ms = match (sum.latency_ms, sample.latency_ms) {
         (Some(one), Some(other)) => Some(one.max(other)),
         (one, other) => one.or(other),
@@ -125,7 +126,7 @@ mod tests {
     }
 
     fn sample(at: u64, ready: u32, latency_ms: Option<f32>) -> Sample {
-        Sample { at, events: [("READY".into(), ready)].into(), unconfirmed: 1, latency_ms, connected: 2 }
+        Sample { at, events: [("READY".into(), ready)].into(), unconfirmed: 1, latency_ms, connected: 2, heard: 1 }
     }
 
     /// When, and how many READY; 0 where nothing was heard.
@@ -141,7 +142,7 @@ mod tests {
         assert!(history.take(&node("a"), 0, &[sample(at, 3, Some(2.0))], NOW));
         assert!(history.take(&node("b"), 0, &[sample(at, 4, Some(7.5))], NOW));
         assert!(history.take(&node("c"), 0, &[sample(at, 0, None)], NOW));
-        let sum = Sample { unconfirmed: 3, connected: 6, ..sample(at, 7, Some(7.5)) };
+        let sum = Sample { unconfirmed: 3, connected: 6, heard: 3, ..sample(at, 7, Some(7.5)) };
         assert_eq!(history.shown(NOW)[..], [sum]);
     }
 
@@ -151,6 +152,8 @@ mod tests {
         history.take(&node("a"), 0, &[sample(NOW - 30, 1, None), sample(NOW - 15, 1, None)], NOW);
         let expected = [(NOW - 30, 1), (NOW - 25, 0), (NOW - 20, 0), (NOW - 15, 1), (NOW - 10, 0)];
         assert_eq!(counts(&mut history, NOW), expected);
+        let heard: Vec<u32> = history.shown(NOW).iter().map(|sample| sample.heard).collect();
+        assert_eq!(heard, [1, 0, 0, 1, 0]);
         history.take(&node("b"), 0, &[sample(NOW - 35, 5, None), sample(NOW - 20, 5, None)], NOW);
         let expected = [(NOW - 35, 5), (NOW - 30, 1), (NOW - 25, 0), (NOW - 20, 5), (NOW - 15, 1), (NOW - 10, 0)];
         assert_eq!(counts(&mut history, NOW), expected);

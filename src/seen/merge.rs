@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::history::History;
 use super::question::{Since, Told};
-use super::report::Report;
-use super::whole::{Process, Whole};
+use super::report::{Mode, Report};
+use super::whole::{Gone, Process, Reach, Whole};
 use crate::cluster::node::NodeId;
 
 /// Who has not been heard for so many rounds does not answer.
@@ -30,8 +30,11 @@ pub struct Merge {
     own: NodeId,
     known: BTreeMap<NodeId, Known>,
     history: History,
-    /// Whether this round's question went out.
-    is_asked: bool,
+    /// Whether this round's question went out; none: there was no round yet.
+    is_asked: Option<bool>,
+    reach: Reach,
+    /// The process with a bot that was forgotten last, as long as no other is heard.
+    gone: Option<Gone>,
 }
 
 #[derive(Debug)]
@@ -50,12 +53,25 @@ struct Known {
 impl Merge {
     /// Knows nobody yet. `own` is this process, which is not asked.
     pub fn new(own: NodeId) -> Self {
-        Self { own, known: BTreeMap::new(), history: History::default(), is_asked: false }
+        Self {
+            own,
+            known: BTreeMap::new(),
+            history: History::default(),
+            is_asked: None,
+            reach: Reach::Asking,
+            gone: None,
+        }
     }
 
     /// Ends a round and begins the next: what all are to be asked.
     pub fn begin(&mut self, at: u64) -> Since {
-        let is_asked = std::mem::take(&mut self.is_asked);
+        let is_asked = match self.is_asked.replace(false) {
+            Some(false) => {
+                self.cannot_ask();
+                false
+            }
+            was_asked => was_asked.is_some(),
+        };
         for (_, known) in self.known.iter_mut().filter(|(node, _)| **node != self.own) {
             if std::mem::take(&mut known.is_heard) {
                 (known.silent, known.in_vain) = (0, 0);
@@ -76,7 +92,12 @@ impl Merge {
         let forgotten: Vec<NodeId> =
             known.iter().filter(|(node, known)| is_forgotten(node, known)).map(|(node, _)| node.clone()).collect();
         for node in forgotten {
-            self.known.remove(&node);
+            if let Some(known) = self.known.remove(&node).filter(|known| has_bot(&known.report))
+                && self.gone.as_ref().is_none_or(|gone| gone.heard_at <= known.heard_at)
+            {
+                let Known { report, heard_at, .. } = known;
+                self.gone = Some(Gone { name: report.name.clone(), heard_at, shard_count: report.shard_count });
+            }
         }
         self.since(at)
     }
@@ -101,7 +122,27 @@ impl Merge {
 
     /// This round's question went out.
     pub fn asked(&mut self) {
-        self.is_asked = true;
+        self.is_asked = Some(true);
+        if self.reach == Reach::Away {
+            self.reach = Reach::Asking;
+        }
+    }
+
+    /// There is no way to ask.
+    pub fn cannot_ask(&mut self) {
+        self.reach = Reach::Away;
+    }
+
+    /// Who was asked in this round has had the time to answer.
+    pub fn settle(&mut self) {
+        if self.reach == Reach::Asking && self.is_asked == Some(true) {
+            self.reach = Reach::All;
+        }
+    }
+
+    /// Whether nobody knows yet who is there.
+    pub fn is_asking(&self) -> bool {
+        self.reach == Reach::Asking
     }
 
     /// Takes an answer in, of whichever round.
@@ -109,6 +150,9 @@ impl Merge {
         let node = told.report.node.clone();
         if self.known.len() >= MOST_PROCESSES && !self.known.contains_key(&node) {
             return;
+        }
+        if has_bot(&told.report) {
+            self.gone = None;
         }
         self.history.take(&node, told.samples_after, &told.samples, at / 1000);
         let known = Known { report: Arc::new(told.report), heard_at: at, is_heard: true, silent: 0, in_vain: 0 };
@@ -130,7 +174,7 @@ impl Merge {
     /// Nobody looks: who is there now will not be known when somebody looks again. The history goes on where it was.
     pub fn close(&mut self) {
         self.known.clear();
-        self.is_asked = false;
+        (self.is_asked, self.reach, self.gone) = (None, Reach::Asking, None);
     }
 
     /// All that is known.
@@ -145,8 +189,13 @@ impl Merge {
             })
             .collect();
         processes.sort_by(|a, b| (&a.report.name, &a.report.node).cmp(&(&b.report.name, &b.report.node)));
-        Whole { at, here: self.own.clone(), processes, history: self.history.shown(at / 1000) }
+        let (here, history) = (self.own.clone(), self.history.shown(at / 1000));
+        Whole { at, here, processes, reach: self.reach, gone: self.gone.clone(), history }
     }
+}
+
+fn has_bot(report: &Report) -> bool {
+    report.mode != Mode::NoBot
 }
 
 #[cfg(test)]
@@ -168,7 +217,8 @@ mod tests {
     }
 
     fn told(name: &str, after: u64, samples: &[u64]) -> Told {
-        let samples = samples.iter().map(|at| Sample { at: *at, connected: 1, ..Sample::default() }).collect();
+        let samples =
+            samples.iter().map(|at| Sample { at: *at, connected: 1, heard: 1, ..Sample::default() }).collect();
         Told { version: VERSION, report: report(name), samples_after: after, samples }
     }
 
@@ -226,6 +276,53 @@ mod tests {
         assert_eq!(shown(&mut merge), [("a".to_owned(), false), ("own".to_owned(), true)]);
         round(&mut merge, &["a"]);
         assert_eq!(shown(&mut merge), [("a".to_owned(), true), ("own".to_owned(), true)]);
+    }
+
+    #[test]
+    fn who_is_not_there_is_known_once_all_could_answer() {
+        let mut merge = merge();
+        let reach = |merge: &mut Merge| merge.whole(AT).reach;
+        assert_eq!(reach(&mut merge), Reach::Asking);
+        merge.begin(AT);
+        merge.settle();
+        assert_eq!(reach(&mut merge), Reach::Asking, "the question is on its way");
+        merge.asked();
+        assert_eq!(reach(&mut merge), Reach::Asking, "and the answers are");
+        merge.settle();
+        assert_eq!(reach(&mut merge), Reach::All);
+        merge.begin(AT);
+        assert_eq!(reach(&mut merge), Reach::All);
+        merge.begin(AT);
+        merge.settle();
+        assert_eq!(reach(&mut merge), Reach::Away, "the last question did not go out");
+        merge.asked();
+        assert_eq!(reach(&mut merge), Reach::Asking);
+        merge.settle();
+        assert_eq!(reach(&mut merge), Reach::All);
+        merge.close();
+        assert_eq!(reach(&mut merge), Reach::Asking);
+    }
+
+    #[test]
+    fn the_last_process_with_a_bot_is_remembered_until_there_is_another() {
+        let own = Told { report: Report { mode: Mode::NoBot, ..report("own") }, ..told("own", 0, &[]) };
+        let (mut merge, mut at) = (merge(), AT);
+        let mut round = |merge: &mut Merge, answering: &[&str]| {
+            at += 2000;
+            merge.begin(at);
+            merge.asked();
+            merge.take(own.clone(), at);
+            for name in answering {
+                let report = Report { shard_count: 8, ..report(name) };
+                merge.take(Told { report, ..told(name, 0, &[]) }, at);
+            }
+            merge.whole(at).gone
+        };
+        assert_eq!(round(&mut merge, &["a", "b"]), None);
+        round(&mut merge, &["b"]);
+        let gone = (0..=FORGOTTEN).map(|_| round(&mut merge, &[])).last().flatten();
+        assert_eq!(gone, Some(Gone { name: "b".to_owned(), heard_at: AT + 4000, shard_count: 8 }));
+        assert_eq!(round(&mut merge, &["c"]), None);
     }
 
     #[test]

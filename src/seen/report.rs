@@ -105,6 +105,9 @@ pub struct ShardReport {
     pub last_disconnect: Option<String>,
     /// How often a session was lost, and its gap told by `OPTIC_GAP`.
     pub gaps: u64,
+    /// When that was last.
+    #[serde(default)]
+    pub last_gap: Option<u64>,
     /// How often a connection was given up because Discord sent what cannot be read.
     pub malformed: u64,
 }
@@ -169,6 +172,9 @@ pub struct Publishing {
     pub returned: u64,
     /// Messages given up, and told by `OPTIC_GAP`.
     pub abandoned: u64,
+    /// When the last of them was.
+    #[serde(default)]
+    pub last_abandoned: Option<u64>,
     /// Messages published once more.
     pub again: u64,
     /// Events that went out as they were received, because they cannot be converted.

@@ -24,4 +24,12 @@ pub struct Sample {
     pub latency_ms: Option<f32>,
     /// Shards that were connected at its end.
     pub connected: u32,
+    /// How many processes it is of. 0: nobody was heard, and how it was is not known.
+    #[serde(skip, default = "one")]
+    pub heard: u32,
+}
+
+/// What a process tells is of itself.
+const fn one() -> u32 {
+    1
 }

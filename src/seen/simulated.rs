@@ -9,7 +9,7 @@ use super::report::{
     Resources, ShardReport, ShardState, VERSION,
 };
 use super::sample::{KEPT, SECONDS, Sample};
-use super::whole::{Process, Whole};
+use super::whole::{Process, Reach, Whole};
 use crate::cluster::node::NodeId;
 
 /// When it began, in Unix milliseconds; half an hour before its first moment.
@@ -42,7 +42,7 @@ pub fn whole_at(processes: u32, shards: u32, moment: u64) -> Whole {
         .map(|process| Process { report: report(process, processes, shards, at).into(), heard_at: at, answers: true })
         .collect();
     let here = all.first().map_or_else(|| NodeId::of_run("optic", 0), |first| first.report.node.clone());
-    Whole { at, here, processes: all, history: history(shards, at / 1000) }
+    Whole { at, here, processes: all, reach: Reach::All, gone: None, history: history(shards, at / 1000) }
 }
 
 /// A process that is called so, and does nothing.
@@ -141,6 +141,7 @@ fn shard(id: u32, at: u64) -> ShardReport {
         disconnects: u64::from(id.is_multiple_of(3)),
         last_disconnect: id.is_multiple_of(3).then(|| "Discord asked to reconnect".to_owned()),
         gaps: 0,
+        last_gap: None,
         malformed: 0,
     }
 }
@@ -173,6 +174,7 @@ fn history(shards: u32, until: u64) -> Arc<[Sample]> {
             unconfirmed: 12 + (at % 9) as u32,
             latency_ms: Some(1.5 + sway(at)),
             connected: shards,
+            heard: 1,
         }
     };
     (1..=KEPT as u64).rev().map(sample).collect()

@@ -95,7 +95,7 @@ impl Watch {
 
     /// The same at another pace.
     pub fn in_rounds_of(every: Duration, node: NodeId, reporter: Arc<dyn Reporter>, queues: QueueBook) -> Self {
-        let nobody = nobody(&node);
+        let nobody = Whole::nobody(node.clone());
         Self(Arc::new(Shared {
             merge: Mutex::new(Merge::new(node.clone())),
             node,
@@ -146,7 +146,7 @@ impl Watch {
             }
             if self.0.whole.is_closed() {
                 *lock(&self.0.merge) = Merge::new(self.0.node.clone());
-                self.0.whole.send_replace(Arc::new(nobody(&self.0.node)));
+                self.0.whole.send_replace(Arc::new(Whole::nobody(self.0.node.clone())));
             }
         }
     }
@@ -161,19 +161,23 @@ impl Watch {
         // One at most: it takes less than a round.
         let mut asking = FuturesUnordered::new();
         let mut show_at = None;
+        // When who has not answered in this round is shown as it was.
+        let mut settles = began;
         loop {
             tokio::select! {
                 biased;
                 () = shared.whole.closed() => return,
                 _ = rounds.tick() => {
                     let since = self.begin();
+                    settles = Instant::now();
                     if let Some(survey) = shared.survey.get() {
                         waiting.get_or_insert_with(|| survey.wait());
                         if asking.is_empty() {
                             asking.push(self.ask(survey, Ask::Report(since)));
                         }
+                        settles += shared.every / WAIT;
                     }
-                    show_at = Some(Instant::now() + if waiting.is_some() { shared.every / WAIT } else { Duration::ZERO });
+                    show_at = Some(settles);
                 }
                 Some(is_asked) = asking.next() => {
                     if is_asked {
@@ -189,8 +193,13 @@ impl Watch {
                     }
                 }
                 () = until(show_at) => {
-                    show_at = None;
+                    let is_settled = Instant::now() >= settles;
+                    if is_settled {
+                        lock(&shared.merge).settle();
+                    }
                     self.show();
+                    // At first nobody knows how many will answer: the picture is whole only then.
+                    show_at = (!is_settled && lock(&shared.merge).is_asking()).then_some(settles);
                 }
             }
         }
@@ -201,6 +210,9 @@ impl Watch {
         let at = unix_millis();
         let mut merge = lock(&self.0.merge);
         let since = merge.begin(at);
+        if self.0.survey.get().is_none() {
+            merge.cannot_ask();
+        }
         let own = self.own(merge.own_since());
         merge.take(own, at);
         since
@@ -349,6 +361,9 @@ impl Lookout for Watch {
             let mut merge = lock(&self.0.merge);
             let own = self.own(merge.own_since());
             merge.take(own, at);
+            if self.0.survey.get().is_none() {
+                merge.cannot_ask();
+            }
             let whole = merge.whole(at);
             self.0.whole.send_replace(Arc::new(whole));
         }
@@ -362,11 +377,6 @@ impl Lookout for Watch {
         let watch = self.clone();
         Box::pin(async move { watch.find_clients(question).await })
     }
-}
-
-/// What is known before anybody looks.
-fn nobody(node: &NodeId) -> Whole {
-    Whole { at: 0, here: node.clone(), processes: Vec::new(), history: Arc::default() }
 }
 
 /// Who waits for clients is forgotten with this.

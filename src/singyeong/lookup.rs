@@ -151,11 +151,15 @@ fn is_reached(query: &Query, client: &Client) -> bool {
 
 /// A few at a time, as they are gone through.
 async fn reports<'a>(clients: impl Iterator<Item = (&'a Arc<Client>, bool, Option<String>)>) -> Vec<ClientReport> {
-    const A_TURN: usize = 100;
+    /// About as many bytes of metadata are written at a time.
+    const A_TURN: usize = 256 << 10;
     let mut reports = Vec::new();
+    let mut written = 0;
     for (client, matches, why_not) in clients {
         reports.push(report(client, matches, why_not));
-        if reports.len() % A_TURN == 0 {
+        written += MOST_METADATA.max(client.metadata.size());
+        if written >= A_TURN {
+            written = 0;
             tokio::task::yield_now().await;
         }
     }
@@ -163,6 +167,9 @@ async fn reports<'a>(clients: impl Iterator<Item = (&'a Arc<Client>, bool, Optio
 }
 
 fn report(client: &Client, matches: bool, why_not: Option<String>) -> ClientReport {
+    let text = metadata(client);
+    // Numbers beyond what is read here are shown as nothing.
+    let read = if text.len() > MOST_METADATA { None } else { serde_json::from_str(&text).ok() };
     ClientReport {
         application: client.key.application.as_str().to_owned(),
         client: client.key.client.as_str().to_owned(),
@@ -172,21 +179,27 @@ fn report(client: &Client, matches: bool, why_not: Option<String>) -> ClientRepo
         since: client.since,
         last_heartbeat: client.last_heartbeat,
         queues: client.queues.iter().map(|queue| queue.0.to_string()).collect(),
-        metadata: metadata(client),
+        metadata: read.unwrap_or_default(),
+        metadata_text: cut(text),
         matches,
         why_not,
     }
 }
 
-fn metadata(client: &Client) -> serde_json::Value {
-    if client.metadata.size() > MOST_METADATA {
-        return serde_json::Value::Null;
-    }
+/// As JSON writes it.
+fn metadata(client: &Client) -> String {
     let entries = client.metadata.iter().map(|(key, _, value)| (key.into(), value.clone())).collect();
     let mut text = Vec::new();
     write(Encoding::Json, &Value::Map(Map::new(entries)), &mut text);
-    // Numbers beyond what is read here are shown as nothing.
-    serde_json::from_slice(&text).unwrap_or_default()
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > MOST_METADATA {
+        text.truncate(text.floor_char_boundary(MOST_METADATA));
+        text.push('…');
+    }
+    text
 }
 
 #[cfg(test)]
@@ -251,7 +264,31 @@ mod tests {
         let all = ask(serde_json::Value::Null, 10).await;
         assert_eq!((all.total, all.matching, all.clients.len(), &all.send), (6, 6, 6, &None));
         assert_eq!(all.clients[1].metadata, json!({"load": 1}));
+        assert_eq!(all.clients[1].metadata_text, r#"{"load":1}"#);
         assert_eq!(ask(serde_json::Value::Null, 2).await.clients.len(), 2);
+    }
+
+    /// A browser's numbers are exact up to 2^53, and ids are larger.
+    #[tokio::test]
+    async fn large_numbers_are_told_and_asked_for_exactly() {
+        let id = (1_i64 << 60) + 1;
+        let mut registry = Registry::default();
+        registry.put(client("music", "a", id));
+        registry.put(client("music", "b", id + 1));
+        let everybody: Vec<_> = registry.iter().cloned().collect();
+        let target: serde_json::Value =
+            serde_json::from_str(&format!(r#"{{"ops":[{{"path":"/load","op":"$eq","to":{{"value":{id}}}}}]}}"#))
+                .expect("JSON");
+        let told = answer(everybody, &ClientsQuestion { target: Some(target), limit: 10 }, 8).await;
+        assert_eq!(ids(&told), ["music a"]);
+        assert_eq!(told.clients[0].metadata_text, format!(r#"{{"load":{id}}}"#));
+    }
+
+    #[test]
+    fn long_metadata_is_cut() {
+        let long = cut("é".repeat(MOST_METADATA));
+        assert_eq!((long.chars().count(), long.ends_with("é…")), (MOST_METADATA / 2 + 1, true));
+        assert_eq!(cut("{}".to_owned()), "{}");
     }
 
     #[tokio::test]
@@ -325,7 +362,9 @@ mod tests {
     #[tokio::test]
     async fn a_target_that_is_none_says_why() {
         let answer = ask(json!({"ops": [{"load": {"$about": 1}}]}), 10).await;
-        assert_eq!(answer.invalid.as_deref(), Some("an operator has an unknown name"));
+        assert_eq!(answer.invalid.as_deref(), Some("there is no operator $about"));
+        let answer = ask(json!({"ops": [{"path": "/load", "op": "x".repeat(99), "to": {"value": 1}}]}), 10).await;
+        assert_eq!(answer.invalid, Some(format!("there is no operator {}…", "x".repeat(40))));
         assert_eq!((answer.total, answer.matching, answer.clients.len(), answer.send), (6, 0, 6, None));
         assert!(answer.clients.iter().all(|client| !client.matches && client.why_not.is_none()));
     }

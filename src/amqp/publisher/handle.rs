@@ -23,6 +23,8 @@ pub struct Counters {
     pub unconfirmed: usize,
     /// The bytes that are kept for them.
     pub unconfirmed_bytes: usize,
+    /// When a message was given up last, in Unix milliseconds.
+    pub last_abandoned: Option<u64>,
     /// Mandatory messages that no queue took.
     pub returned: u64,
     /// Connections made, the first included.
@@ -52,6 +54,7 @@ pub(super) struct Queue {
     pub(super) outbox: Outbox,
     /// The driver was told and did not look yet.
     pub(super) told: bool,
+    pub(super) last_abandoned: Option<u64>,
     pub(super) returned: u64,
     pub(super) connections: u64,
     pub(super) confirm_latency: Option<Duration>,
@@ -59,8 +62,14 @@ pub(super) struct Queue {
 
 impl Shared {
     pub(super) fn new(window: Window, fence: Fence) -> Self {
-        let queue =
-            Queue { outbox: Outbox::new(window), told: false, returned: 0, connections: 0, confirm_latency: None };
+        let queue = Queue {
+            outbox: Outbox::new(window),
+            told: false,
+            last_abandoned: None,
+            returned: 0,
+            connections: 0,
+            confirm_latency: None,
+        };
         Self {
             queue: Mutex::new(queue),
             work: Notify::new(),
@@ -150,6 +159,7 @@ impl Publisher {
             outbox: queue.outbox.counters(),
             unconfirmed: queue.outbox.unsettled(),
             unconfirmed_bytes: queue.outbox.held(),
+            last_abandoned: queue.last_abandoned,
             returned: queue.returned,
             connections: queue.connections,
             confirm_latency: queue.confirm_latency,

@@ -22,6 +22,7 @@ use super::outbox::{AbandonReason, Confirm};
 use super::transport::Transport;
 use super::{Observer, Returned};
 use crate::broker::BrokerState;
+use crate::clock::unix_millis;
 
 /// After a write, confirms are read when the last read is this long ago …
 const READ_AFTER: Duration = Duration::from_millis(20);
@@ -402,7 +403,9 @@ pub(super) fn tell_abandoned(abandoned: Vec<super::outbox::Abandoned>, shared: &
             _ => tracing::error!(event, shard, seq, ?reason, "a message was given up"),
         }
         let notice = observer.abandoned(&message);
-        shared.lock().outbox.told(message.position, notice);
+        let mut queue = shared.lock();
+        queue.outbox.told(message.position, notice);
+        queue.last_abandoned = Some(unix_millis());
     }
 }
 

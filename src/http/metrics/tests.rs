@@ -39,6 +39,7 @@ fn shard(id: u32, state: ShardState) -> ShardReport {
         disconnects: 4,
         last_disconnect: None,
         gaps: 1,
+        last_gap: None,
         malformed: 0,
     }
 }

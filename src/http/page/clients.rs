@@ -6,6 +6,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::body::{Body, Bytes};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::http::answer::{Answer, error, json};
@@ -60,11 +61,26 @@ impl Clients {
                 return error(StatusCode::BAD_REQUEST, &text);
             }
         };
+        if question.target.as_ref().is_some_and(has_rounded) {
+            return error(StatusCode::BAD_REQUEST, "the target has a number beyond 64 bits, and it would be rounded");
+        }
         question.limit = question.limit.min(MOST_CLIENTS);
         match self.lookout.clients(question).await {
             Ok(answer) => json(StatusCode::OK, &answer),
             Err(why @ ClientsError::Off) => error(StatusCode::NOT_FOUND, &why.to_string()),
             Err(why @ ClientsError::NoAnswer) => error(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
         }
+    }
+}
+
+/// Whether it has a whole number that is none any more: as it was read, all that is beyond 64 bits is about right at most.
+fn has_rounded(value: &Value) -> bool {
+    /// 2^63, from where on all are whole.
+    const LARGE: f64 = 9_223_372_036_854_775_808.0;
+    match value {
+        Value::Number(number) => number.is_f64() && number.as_f64().is_some_and(|number| number.abs() >= LARGE),
+        Value::Array(values) => values.iter().any(has_rounded),
+        Value::Object(members) => members.values().any(has_rounded),
+        _ => false,
     }
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::shards::{self, Shard};
+use super::shards::{self, Run, Shard};
 use super::state::IdentifiesView;
 use crate::cluster::ranges;
 use crate::discord::ids::ShardId;
 use crate::seen::Whole;
 use crate::seen::report::{Mode, QueueReport, ShardState};
+use crate::seen::sample::{KEPT, SECONDS};
+use crate::seen::whole::{Process, Reach};
 
 /// So many are told; the rest is among them somewhere on the page.
 const MOST: usize = 10;
@@ -21,9 +23,12 @@ pub fn of(whole: &Whole, queues: &[&QueueReport], identifies: Option<&Identifies
     let shards = shards::of(whole);
     let mut told = refused(&shards);
     told.extend(brokers(whole));
-    told.extend(silent(whole));
+    told.extend(no_bot(whole));
+    told.extend(silent(whole, &shards));
     told.extend(unowned(whole, &shards));
     told.extend(unconnected(whole, &shards));
+    told.extend(given_up(whole));
+    told.extend(gaps(whole, &shards));
     told.extend(missing(whole));
     told.extend(latency(whole));
     told.extend(starts(whole, &shards, identifies));
@@ -36,7 +41,7 @@ pub fn of(whole: &Whole, queues: &[&QueueReport], identifies: Option<&Identifies
 /// Shards that never come back by themselves.
 fn refused(shards: &[Shard<'_>]) -> Vec<String> {
     let mut by_reason: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-    for (id, run) in shards.iter().filter_map(|shard| Some((shard.id, shard.run?.1))) {
+    for (id, run) in shards.iter().filter_map(|shard| Some((shard.id, shard.report()?))) {
         if run.state == ShardState::Ended {
             by_reason.entry(run.last_disconnect.as_deref().unwrap_or_default()).or_default().push(id);
         }
@@ -62,18 +67,78 @@ fn brokers(whole: &Whole) -> Vec<String> {
     disconnected.into_iter().chain(told("blocked", "the broker takes nothing: a memory or disk alarm")).collect()
 }
 
-fn silent(whole: &Whole) -> Vec<String> {
-    let told = |process: &crate::seen::whole::Process| {
-        let report = &process.report;
-        let had: Vec<u32> = report.shards.iter().map(|shard| shard.id).collect();
-        let had = if had.is_empty() { String::new() } else { format!("; it had {}", in_words(&had)) };
-        format!("{} has not answered for {}{had}", report.name, ago(whole.at, process.heard_at))
+/// Where a process without one serves the page, nobody else may be left to tell of.
+fn no_bot(whole: &Whole) -> Option<String> {
+    let bots = || whole.processes.iter().filter(|process| process.report.mode != Mode::NoBot);
+    if whole.sight() != Reach::All || bots().any(|bot| bot.answers) {
+        return None;
+    }
+    let silent = bots().map(|bot| (bot.heard_at, &*bot.report.name));
+    let gone = whole.gone.iter().map(|gone| (gone.heard_at, &*gone.name));
+    let (heard_at, name) = silent.chain(gone).max()?;
+    Some(format!("no process with a bot answers: {name} was the last, {} ago", ago(whole.at, heard_at)))
+}
+
+/// In one line: while RabbitMQ is away all are.
+fn silent(whole: &Whole, shards: &[Shard<'_>]) -> Option<String> {
+    let silent: Vec<&Process> = whole.processes.iter().filter(|process| !process.answers).collect();
+    match whole.sight() {
+        Reach::Asking => return None,
+        Reach::Away => {
+            let is_unseen = |shard: &Shard<'_>| matches!(shard.run, Run::Unknown);
+            let takes_nothing = whole.own().is_some_and(|own| own.broker == "blocked");
+            let why = if takes_nothing { "takes nothing" } else { "is away" };
+            return (!silent.is_empty() || shards.iter().any(is_unseen))
+                .then(|| format!("the other processes cannot be asked while RabbitMQ {why}"));
+        }
+        Reach::All => {}
+    }
+    let longest = silent.iter().map(|process| process.heard_at).min()?;
+    let names: Vec<&str> = silent.iter().map(|process| &*process.report.name).collect();
+    let (verb, which, they) = if names.len() == 1 { ("has", "", "it") } else { ("have", ", the longest", "they") };
+    let had: Vec<u32> =
+        shards.iter().filter(|shard| matches!(shard.run, Run::Silent(..))).map(|shard| shard.id).collect();
+    let had = if had.is_empty() { String::new() } else { format!("; {they} had {}", in_words(&had)) };
+    let time = ago(whole.at, longest);
+    Some(format!("{} {verb} not answered{which} for {time}{had}", names_in_words(&names)))
+}
+
+/// Messages that were lost, and are told by a gap.
+fn given_up(whole: &Whole) -> Option<String> {
+    let of = |process: &'_ Process| {
+        let publishing = process.report.publishing?;
+        Some((publishing.last_abandoned.filter(|at| is_recent(whole, *at))?, publishing.abandoned))
     };
-    whole.processes.iter().filter(|process| !process.answers).map(told).collect()
+    let recent: Vec<(&Process, (u64, u64))> =
+        whole.processes.iter().filter_map(|process| Some((process, of(process)?))).collect();
+    let last = recent.iter().map(|(_, (at, _))| *at).max()?;
+    let count: u64 = recent.iter().map(|(_, (_, count))| count).sum();
+    let names: Vec<&str> = recent.iter().map(|(process, _)| &*process.report.name).collect();
+    let messages = if count == 1 { "message was" } else { "messages were" };
+    let (names, time) = (names_in_words(&names), ago(whole.at, last));
+    Some(format!("{names}: {count} {messages} given up since the start, the last {time} ago"))
+}
+
+/// Sessions that were lost, with what came in between.
+fn gaps(whole: &Whole, shards: &[Shard<'_>]) -> Option<String> {
+    let of = |shard: &Shard<'_>| shard.last_report()?.last_gap.filter(|at| is_recent(whole, *at));
+    let recent: Vec<(u32, u64)> = shards.iter().filter_map(|shard| Some((shard.id, of(shard)?))).collect();
+    let last = ago(whole.at, recent.iter().map(|(_, at)| *at).max()?);
+    let ids: Vec<u32> = recent.iter().map(|(id, _)| *id).collect();
+    let shards = in_words(&ids);
+    Some(match ids.len() {
+        1 => format!("{shards} lost its session: a gap was told {last} ago"),
+        _ => format!("{shards} lost their sessions: gaps were told, the last {last} ago"),
+    })
+}
+
+/// Whether it is as late as what the charts show.
+fn is_recent(whole: &Whole, at: u64) -> bool {
+    whole.at.saturating_sub(at) <= KEPT as u64 * SECONDS * 1000
 }
 
 fn unowned(whole: &Whole, shards: &[Shard<'_>]) -> Option<String> {
-    let ids: Vec<u32> = shards.iter().filter(|shard| shard.run.is_none()).map(|shard| shard.id).collect();
+    let ids: Vec<u32> = shards.iter().filter(|shard| matches!(shard.run, Run::Nowhere)).map(|shard| shard.id).collect();
     let hint = match whole.processes.iter().find(|process| process.answers).map(|process| process.report.mode) {
         Some(Mode::Leased) => "the processes share them out, or there is none that can take them",
         _ => "no process that answers is set to run them",
@@ -84,7 +149,7 @@ fn unowned(whole: &Whole, shards: &[Shard<'_>]) -> Option<String> {
 
 fn unconnected(whole: &Whole, shards: &[Shard<'_>]) -> Vec<String> {
     let mut by_state: BTreeMap<ShardState, (Vec<u32>, u64)> = BTreeMap::new();
-    for (id, run) in shards.iter().filter_map(|shard| Some((shard.id, shard.run?.1))) {
+    for (id, run) in shards.iter().filter_map(|shard| Some((shard.id, shard.report()?))) {
         if !matches!(run.state, ShardState::Connected | ShardState::Ended) {
             let (ids, since) = by_state.entry(run.state).or_insert((Vec::new(), run.since));
             ids.push(id);
@@ -132,7 +197,7 @@ fn is_told_otherwise(missing: &str) -> bool {
 }
 
 fn latency(whole: &Whole) -> Option<String> {
-    let of = |process: &crate::seen::whole::Process| process.report.publishing.filter(|_| process.answers)?.latency_ms;
+    let of = |process: &Process| process.report.publishing.filter(|_| process.answers)?.latency_ms;
     let longest = whole.processes.iter().filter_map(of).max_by(f64::total_cmp).filter(|ms| *ms >= LONG_LATENCY_MS)?;
     Some(format!("RabbitMQ takes {:.1} s to confirm a message", longest / 1000.0))
 }
@@ -230,27 +295,108 @@ mod tests {
             let missing =
                 ["shards 0 and 1 are resuming", "the broker takes nothing: a memory or disk alarm", "it is stopping"];
             report(whole, 0).missing = missing.map(str::to_owned).into();
-            report(whole, 0).broker = "blocked".to_owned();
+            let at = whole.at;
+            report(whole, 0).shards[3].last_gap = Some(at - 29 * 60_000);
+            report(whole, 1).shards[3].last_gap = Some(at - 31 * 60_000);
             report(whole, 0).queues[0].consumers = 0;
             report(whole, 0).queues[0].messages = 12;
             let publishing = report(whole, 0).publishing.as_mut().expect("it publishes");
             publishing.latency_ms = Some(2345.0);
+            (publishing.abandoned, publishing.last_abandoned) = (3, Some(at - 300_000));
             whole.processes[1].answers = false;
             whole.processes[1].heard_at -= 12_000;
             report(whole, 0).identifies.as_mut().expect("it has a bot").remaining = 3;
         });
         let expected = [
             "shard 2 ended for good: 4014: disallowed intents",
-            "optic-0: the broker takes nothing: a memory or disk alarm",
             "optic-1 has not answered for 12 s; it had shards 4-7",
-            "shards 4-7 run nowhere: the processes share them out, or there is none that can take them",
             "shards 0-1 are resuming, the longest for 3 min",
+            "optic-0: 3 messages were given up since the start, the last 5 min ago",
+            "shard 3 lost its session: a gap was told 29 min ago",
             "optic-0: it is stopping",
             "RabbitMQ takes 2.3 s to confirm a message",
             "3 of 1000 identifies are left for the next 23 h",
             "gateway:GUILD_CREATE has no consumer, and 12 messages",
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn while_rabbitmq_is_away_nobody_else_is_told_of() {
+        for (broker, expected) in [
+            (
+                "disconnected",
+                ["optic-0: the broker is not connected", "the other processes cannot be asked while RabbitMQ is away"],
+            ),
+            (
+                "blocked",
+                [
+                    "optic-0: the broker takes nothing: a memory or disk alarm",
+                    "the other processes cannot be asked while RabbitMQ takes nothing",
+                ],
+            ),
+        ] {
+            let told = told(|whole| {
+                report(whole, 0).broker = broker.to_owned();
+                whole.processes[1].answers = false;
+            });
+            assert_eq!(told, expected);
+        }
+        // Who has all shards itself, and never heard of anybody else, does not guess.
+        let told = told(|whole| {
+            *whole = simulated::whole(1, 8);
+            whole.reach = Reach::Away;
+        });
+        assert_eq!(told, [""; 0]);
+    }
+
+    #[test]
+    fn many_that_are_silent_are_told_in_one_line() {
+        let told = told(|whole| {
+            *whole = simulated::whole(6, 12);
+            for (process, seconds) in [(1, 20), (2, 90), (3, 10), (4, 10)] {
+                whole.processes[process].answers = false;
+                whole.processes[process].heard_at -= seconds * 1000;
+            }
+        });
+        let expected =
+            "optic-1, optic-2, optic-3 and 1 more have not answered, the longest for 90 s; they had shards 2-9";
+        assert_eq!(told, [expected]);
+    }
+
+    #[test]
+    fn losses_are_told_for_half_an_hour() {
+        let told = told(|whole| {
+            let at = whole.at;
+            for process in 0..2 {
+                let publishing = report(whole, process).publishing.as_mut().expect("it publishes");
+                (publishing.abandoned, publishing.last_abandoned) = (1, Some(at - 31 * 60_000));
+                report(whole, process).shards[1].last_gap = Some(at - 60_000 * (1 + process as u64));
+            }
+            report(whole, 1).publishing.as_mut().expect("it publishes").last_abandoned = Some(at - 3000);
+        });
+        let expected = [
+            "optic-1: 1 message was given up since the start, the last 3 s ago",
+            "shards 1, 5 lost their sessions: gaps were told, the last 60 s ago",
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_page_without_a_bot_tells_that_nobody_has_one() {
+        let without = |whole: &mut Whole| {
+            report(whole, 0).mode = Mode::NoBot;
+            report(whole, 0).shards.clear();
+            report(whole, 0).identifies = None;
+            report(whole, 0).shard_count = 0;
+        };
+        let told = told(|whole| {
+            without(whole);
+            whole.processes[1].answers = false;
+            whole.processes[1].heard_at -= 12_000;
+        });
+        assert_eq!(told[0], "no process with a bot answers: optic-1 was the last, 12 s ago");
+        assert_eq!(told[1], "optic-1 has not answered for 12 s; it had shards 4-7");
     }
 
     #[test]

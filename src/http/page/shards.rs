@@ -1,6 +1,6 @@
 //! A row a shard: how it is, and where it runs.
 //!
-//! A row is a list in JSON, `[id, state, process, guilds, latency, rate, since, last resume, resumes, last disconnect]`: a
+//! A row is a list in JSON, `[id, state, process, guilds, latency, rate, since, last resume, resumes, last disconnect, gaps]`: a
 //! thousand objects would be mostly their keys.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::seen::Whole;
 use crate::seen::report::{Mode, ShardReport, ShardState};
-use crate::seen::whole::Process;
+use crate::seen::whole::{Process, Reach};
 
 /// More than any bot has: what another process tells is not let make more of them.
 const MOST_SHARDS: u32 = 65_536;
@@ -36,20 +36,62 @@ struct Row {
 pub struct Shard<'a> {
     /// Its number.
     pub id: u32,
-    /// Who runs it, by its place among the processes, and what that says of it.
-    pub run: Option<(usize, &'a ShardReport)>,
+    /// Where it runs.
+    pub run: Run<'a>,
 }
 
-/// How many shards the bot has: what those say that answer, or else anybody.
+/// Where a shard runs: a process by its place among the processes, and what that says of it.
+#[derive(Clone, Copy)]
+pub enum Run<'a> {
+    /// There.
+    At(usize, &'a ShardReport),
+    /// It ran there when that process answered last, at this time.
+    Silent(usize, &'a ShardReport, u64),
+    /// Where nobody can be asked, or had the time to answer.
+    Unknown,
+    /// Nowhere.
+    Nowhere,
+}
+
+impl<'a> Shard<'a> {
+    /// What the process says that runs it.
+    pub fn report(&self) -> Option<&'a ShardReport> {
+        if let Run::At(_, report) = self.run { Some(report) } else { None }
+    }
+
+    /// The same, or what the process said that ran it last.
+    pub fn last_report(&self) -> Option<&'a ShardReport> {
+        match self.run {
+            Run::At(_, report) | Run::Silent(_, report, _) => Some(report),
+            Run::Unknown | Run::Nowhere => None,
+        }
+    }
+}
+
+/// How many shards the bot has: what those say that answer, or else anybody, or said the last that had one. Who is alone runs
+/// those that it was told to, and there may be others like it: it has as many as run.
 pub fn shard_count(whole: &Whole) -> u32 {
+    if is_alone(whole) {
+        return u32::try_from(of(whole).len()).unwrap_or(u32::MAX);
+    }
+    shard_count_told(whole)
+}
+
+fn is_alone(whole: &Whole) -> bool {
+    !whole.processes.is_empty() && whole.processes.iter().all(|process| process.report.mode == Mode::Alone)
+}
+
+fn shard_count_told(whole: &Whole) -> u32 {
     let most = |is_asked: fn(&&Process) -> bool| {
         whole.processes.iter().filter(is_asked).map(|process| process.report.shard_count).max().unwrap_or(0)
     };
     let count = most(|process| process.answers);
-    if count == 0 { most(|_| true) } else { count }.min(MOST_SHARDS)
+    let count = if count == 0 { most(|_| true) } else { count };
+    let gone = whole.gone.as_ref().map_or(0, |gone| gone.shard_count);
+    if count == 0 { gone } else { count }.min(MOST_SHARDS)
 }
 
-/// All shards: those that run, and those that nobody runs. A process that does not answer is not known to run any.
+/// All shards: those that run, and those that nobody runs. How those of a process are that does not answer is not known.
 pub fn of(whole: &Whole) -> Vec<Shard<'_>> {
     let mut running: BTreeMap<u32, (usize, &ShardReport)> = BTreeMap::new();
     for (at, process) in whole.processes.iter().enumerate().filter(|(_, process)| process.answers) {
@@ -61,11 +103,22 @@ pub fn of(whole: &Whole) -> Vec<Shard<'_>> {
             }
         }
     }
-    // One that is alone runs those that it was told to, and there may be others like it.
-    let is_alone = whole.processes.iter().all(|process| process.report.mode == Mode::Alone);
-    let count = if is_alone { 0 } else { shard_count(whole) };
+    let mut silent: BTreeMap<u32, (usize, &ShardReport, u64)> = BTreeMap::new();
+    for (at, process) in whole.processes.iter().enumerate().filter(|(_, process)| !process.answers) {
+        for shard in process.report.shards.iter().filter(|shard| !running.contains_key(&shard.id)) {
+            if silent.get(&shard.id).is_none_or(|(.., heard_at)| *heard_at < process.heard_at) {
+                silent.insert(shard.id, (at, shard, process.heard_at));
+            }
+        }
+    }
+    let unheard = if whole.sight() == Reach::All { Run::Nowhere } else { Run::Unknown };
+    let run = |id: &u32| {
+        let at = running.get(id).map(|(at, shard)| Run::At(*at, shard));
+        at.or_else(|| silent.get(id).map(|(at, shard, heard_at)| Run::Silent(*at, shard, *heard_at))).unwrap_or(unheard)
+    };
+    let count = if is_alone(whole) { 0 } else { shard_count_told(whole) };
     let beyond: Vec<u32> = running.range(count..).map(|(id, _)| *id).collect();
-    (0..count).chain(beyond).map(|id| Shard { id, run: running.get(&id).copied() }).collect()
+    (0..count).chain(beyond).map(|id| Shard { id, run: run(&id) }).collect()
 }
 
 fn rank(shard: &ShardReport) -> (ShardState, u64) {
@@ -126,8 +179,23 @@ impl Rows {
 impl Serialize for Shard<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self.run {
-            None => (self.id, "nobody", (), (), (), 0, (), (), 0, ()).serialize(to),
-            Some((process, shard)) => (
+            Run::Nowhere => (self.id, "nobody", (), (), (), 0, (), (), 0, (), 0).serialize(to),
+            Run::Unknown => (self.id, "unknown", (), (), (), 0, (), (), 0, (), 0).serialize(to),
+            Run::Silent(process, shard, heard_at) => (
+                self.id,
+                "unknown",
+                process,
+                shard.guilds,
+                (),
+                0,
+                heard_at,
+                shard.last_resume,
+                shard.resumes,
+                &shard.last_disconnect,
+                shard.gaps,
+            )
+                .serialize(to),
+            Run::At(process, shard) => (
                 self.id,
                 shard.state,
                 process,
@@ -138,6 +206,7 @@ impl Serialize for Shard<'_> {
                 shard.last_resume,
                 shard.resumes,
                 &shard.last_disconnect,
+                shard.gaps,
             )
                 .serialize(to),
         }

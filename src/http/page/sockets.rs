@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -15,6 +16,9 @@ use crate::broker::BrokerState;
 use crate::http::lookout::ClientsError;
 use crate::http::{Health, Server, Site, Snapshot};
 use crate::seen::simulated;
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Well;
 
@@ -56,6 +60,11 @@ impl Running {
         stream
     }
 
+    /// Not for ever: the end of a test that hangs says nothing.
+    async fn nobody_looks(&self) {
+        tokio::time::timeout(PATIENCE, self.said.whole.closed()).await.expect("whoever has left is seen to have");
+    }
+
     async fn stop(self) {
         self.stop.cancel();
         self.task.await.expect("ends in order");
@@ -91,7 +100,7 @@ async fn more_viewers_than_there_are_places_are_told_so_and_health_is_answered_a
     }
     drop(viewers);
     // Everybody has left, and is seen to have.
-    server.said.whole.closed().await;
+    server.nobody_looks().await;
     server.viewer().await;
     server.stop().await;
 }
@@ -107,11 +116,11 @@ async fn who_reads_nothing_is_let_go() {
         loop {
             moment += 1;
             server.said.says(|whole| *whole = simulated::whole_at(16, 1024, moment * 3));
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::select! {
-        () = server.said.whole.closed() => {}
+        () = server.nobody_looks() => {}
         () = lively => {}
     }
     drop(viewer);

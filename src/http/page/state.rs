@@ -14,18 +14,21 @@ use crate::seen::Whole;
 use crate::seen::report::{
     Counted, Fate, Forwarding, Mode, QueueReport, RejectedCommand, Report, ShardState, Singyeong,
 };
-use crate::seen::whole::Process;
+use crate::seen::whole::{Process, Reach};
 
 /// So many rejected commands are shown.
 const MOST_REJECTED: usize = 20;
 
-/// How fast each process publishes: what was confirmed between its last two reports.
+/// Two resets within this time are one: there is one a day.
+const SAME_RESET_MS: u64 = 60_000;
+
+/// How fast each process publishes: what was confirmed between its last two reports. Of one report nothing is known.
 pub struct Paces(BTreeMap<NodeId, Pace>);
 
 struct Pace {
     at: u64,
     confirmed: u64,
-    rate: f64,
+    rate: Option<f64>,
 }
 
 impl Paces {
@@ -36,17 +39,20 @@ impl Paces {
             let confirmed = report.publishing?.confirmed;
             let known = before.and_then(|before| before.0.get(&report.node));
             let rate = match known {
-                Some(known) if report.at > known.at => per_second(confirmed, known.confirmed, report.at - known.at),
+                Some(known) if report.at > known.at => {
+                    Some(per_second(confirmed, known.confirmed, report.at - known.at))
+                }
                 Some(known) => known.rate,
-                None => per_second(confirmed, 0, report.at.saturating_sub(report.started_at)),
+                None => None,
             };
             Some((report.node.clone(), Pace { at: report.at, confirmed, rate }))
         };
         Self(reports.filter_map(|report| pace(report)).collect())
     }
 
-    fn sum(&self) -> f64 {
-        self.0.values().map(|pace| pace.rate).sum()
+    /// Of those that are known; none: of nobody.
+    fn sum(&self) -> Option<f64> {
+        self.0.values().filter_map(|pace| pace.rate).reduce(|a, b| a + b)
     }
 }
 
@@ -75,6 +81,7 @@ struct Head<'a> {
     group: &'a str,
     shard_count: u32,
     here: &'a NodeId,
+    partial: bool,
     processes: Vec<ProcessView<'a>>,
 }
 
@@ -98,10 +105,11 @@ struct ProcessView<'a> {
 
 impl<'a> Head<'a> {
     fn of(whole: &'a Whole) -> Self {
-        let own = whole.processes.iter().find(|process| process.report.node == whole.here);
-        let group = own.or(whole.processes.first()).map_or("", |process| &process.report.group);
+        let anybody = || whole.processes.first().map(|process| &*process.report);
+        let group = whole.own().or_else(anybody).map_or("", |report| &report.group);
+        let partial = whole.sight() == Reach::Asking;
         let processes = whole.processes.iter().map(ProcessView::of).collect();
-        Self { at: whole.at, group, shard_count: shards::shard_count(whole), here: &whole.here, processes }
+        Self { at: whole.at, group, shard_count: shards::shard_count(whole), here: &whole.here, partial, processes }
     }
 }
 
@@ -147,7 +155,7 @@ impl<'a> Tail<'a> {
         let identifies = IdentifiesView::of(whole);
         Self {
             problems: problems::of(whole, &queues, identifies.as_ref()),
-            events: events(&reports, &queues),
+            events: events(whole, &queues),
             publishing: PublishingView::of(whole, paces),
             commands: CommandsView::of(&reports),
             identifies,
@@ -183,20 +191,23 @@ struct EventView<'a> {
     consumers: Option<u64>,
 }
 
-/// Summed by name; those that come most first.
-fn events<'a>(reports: &[&'a Report], queues: &[&QueueReport]) -> Vec<EventView<'a>> {
+/// Summed by name; those that come most first. What comes now, and what becomes of it, is known of those that answer.
+fn events<'a>(whole: &'a Whole, queues: &[&QueueReport]) -> Vec<EventView<'a>> {
     struct Sum {
         rate: f64,
         received: u64,
-        fate: Fate,
+        /// By whether who says so answers, and then the likeliest: whoever publishes it has seen its queue.
+        fate: (bool, Fate),
     }
     let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
-    for event in reports.iter().flat_map(|report| &report.events) {
-        let sum = sums.entry(&event.name).or_insert(Sum { rate: 0.0, received: 0, fate: event.fate });
-        sum.rate += f64::from(event.rate);
-        sum.received += event.received;
-        // Whoever publishes it has seen its queue.
-        sum.fate = if likelihood(event.fate) > likelihood(sum.fate) { event.fate } else { sum.fate };
+    for process in &whole.processes {
+        for event in &process.report.events {
+            let fate = (process.answers, event.fate);
+            let sum = sums.entry(&event.name).or_insert(Sum { rate: 0.0, received: 0, fate });
+            sum.rate += if process.answers { f64::from(event.rate) } else { 0.0 };
+            sum.received += event.received;
+            sum.fate = std::cmp::max_by_key(sum.fate, fate, |(answers, fate)| (*answers, likelihood(*fate)));
+        }
     }
     let mut depths: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for queue in queues {
@@ -212,7 +223,7 @@ fn events<'a>(reports: &[&'a Report], queues: &[&QueueReport]) -> Vec<EventView<
         name,
         rate: tenths(sum.rate),
         received: sum.received,
-        fate: sum.fate,
+        fate: sum.fate.1,
         messages: depths.get(name).map(|depth| depth.0),
         consumers: depths.get(name).map(|depth| depth.1),
     };
@@ -229,11 +240,15 @@ const fn likelihood(fate: Fate) -> u8 {
 
 #[derive(Serialize)]
 struct PublishingView {
-    rate: Number,
+    rate: Option<Number>,
     /// The longest.
     latency_ms: Option<Number>,
     unconfirmed: u64,
     unconfirmed_bytes: u64,
+    /// What is of now is summed over so many,
+    of: usize,
+    /// of so many that publish.
+    processes: usize,
     confirmed: u64,
     refused: u64,
     returned: u64,
@@ -250,10 +265,12 @@ impl PublishingView {
         let now: Vec<_> = all.iter().filter(|(process, _)| process.answers).map(|(_, publishing)| publishing).collect();
         let latency = now.iter().filter_map(|publishing| publishing.latency_ms).max_by(f64::total_cmp);
         (!all.is_empty()).then(|| Self {
-            rate: tenths(paces.sum()),
+            rate: paces.sum().map(tenths),
             latency_ms: latency.map(tenths),
             unconfirmed: now.iter().map(|publishing| publishing.unconfirmed).sum(),
             unconfirmed_bytes: now.iter().map(|publishing| publishing.unconfirmed_bytes).sum(),
+            of: now.len(),
+            processes: all.len(),
             confirmed: all.iter().map(|(_, publishing)| publishing.confirmed).sum(),
             refused: all.iter().map(|(_, publishing)| publishing.refused).sum(),
             returned: all.iter().map(|(_, publishing)| publishing.returned).sum(),
@@ -323,11 +340,14 @@ pub struct IdentifiesView {
 }
 
 impl IdentifiesView {
-    /// As whoever was told last knows them: the others count from an earlier time, or have not heard of what was used since.
+    /// As those know them who were told of the latest reset, each of which counts it anew from its own clock, and of these who has
+    /// seen most of them used: the others count from an earlier time, or have not heard of it.
     pub(super) fn of(whole: &Whole) -> Option<Self> {
         let told =
             || whole.processes.iter().filter(|process| process.answers).filter_map(|process| process.report.identifies);
-        let latest = told().max_by_key(|told| (told.resets_at, Reverse(told.remaining)))?;
+        let resets_at = told().map(|told| told.resets_at).max()?;
+        let of_latest = told().filter(|told| resets_at - told.resets_at <= SAME_RESET_MS);
+        let latest = of_latest.min_by_key(|told| (told.remaining, Reverse(told.resets_at)))?;
         Some(Self {
             remaining: latest.remaining,
             total: latest.total,
@@ -399,6 +419,7 @@ mod tests {
             "group",
             "shard_count",
             "here",
+            "partial",
             "processes",
             "all",
             "shards",
@@ -419,6 +440,7 @@ mod tests {
         let process = &state["processes"][1];
         let some = [&process["name"], &process["mode"], &process["shards"], &process["connected"], &process["broker"]];
         assert_eq!(some, [&json!("optic-1"), &json!("leased"), &json!("4-7"), &json!(4), &json!("connected")]);
+        assert_eq!(state["partial"], false);
         assert_eq!(state["singyeong"], json!({"clients": 3, "restricted": 1, "set_aside": 2}));
         assert_eq!((&state["amybot"], &state["forwarding"]["sent"]), (&json!(false), &json!(5)));
         assert_eq!(state["identifies"]["remaining"], 992);
@@ -455,9 +477,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_of_now_is_of_those_who_answer() {
+        let mut whole = simulated::whole(2, 8);
+        let (all, _) = told(&whole, None);
+        report(&mut whole, 0).events[2].fate = Fate::NoQueue;
+        whole.processes[1].answers = false;
+        let (state, _) = told(&whole, None);
+        let event = |state: &Value| {
+            let events = state["events"].as_array().expect("a list");
+            events.iter().find(|event| event["name"] == "MESSAGE_CREATE").expect("it is told").clone()
+        };
+        let rate = super::super::shards::tenths(whole.processes[0].report.events[2].rate.into());
+        assert_eq!(event(&state)["rate"], json!(rate));
+        assert_eq!(event(&state)["received"], event(&all)["received"]);
+        assert_eq!(event(&state)["fate"], "no_queue", "who answers says so");
+        let over = |state: &Value| (state["publishing"]["of"].clone(), state["publishing"]["processes"].clone());
+        assert_eq!((over(&all), over(&state)), ((json!(2), json!(2)), (json!(1), json!(2))));
+        let own = whole.processes[0].report.publishing.expect("it publishes").unconfirmed;
+        assert_eq!(state["publishing"]["unconfirmed"], own);
+    }
+
+    #[test]
+    fn identifies_are_as_who_saw_most_of_them_used_knows_them() {
+        let mut whole = simulated::whole(3, 8);
+        let reset = whole.processes[0].report.identifies.expect("it has a bot").resets_at;
+        // The later one is so by a breath, and has not heard of what was used since; the last counts from the day before.
+        for (process, jitter, remaining) in [(0, 0, 900), (1, 7, 990), (2, -86_400_000, 3)] {
+            let identifies = report(&mut whole, process).identifies.as_mut().expect("it has a bot");
+            identifies.resets_at = reset.checked_add_signed(jitter).expect("after 1970");
+            identifies.remaining = remaining;
+        }
+        assert_eq!(told(&whole, None).0["identifies"]["remaining"], 900);
+    }
+
+    #[test]
     fn publishing_is_as_fast_as_confirms_come() {
         let whole = simulated::whole(1, 8);
-        let (_, paces) = told(&whole, None);
+        let (state, paces) = told(&whole, None);
+        assert_eq!(state["publishing"]["rate"], Value::Null, "of one report");
         let mut later = whole.clone();
         let confirmed = report(&mut later, 0);
         confirmed.at += 2000;

@@ -15,7 +15,9 @@ use crate::http::answer::Content;
 use crate::http::lookout::ClientsError;
 use crate::seen::Whole;
 use crate::seen::clients::{ClientsAnswer, ClientsQuestion};
+use crate::seen::report::Mode;
 use crate::seen::simulated;
+use crate::seen::whole::{Gone, Reach};
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -153,18 +155,68 @@ async fn a_bot_with_less_shards_is_told_anew() {
 #[tokio::test]
 async fn shards_that_nobody_runs_are_told_and_what_it_means() {
     let said = Said::new(Err(ClientsError::Off));
-    said.says(|whole| whole.processes[1].answers = false);
+    said.says(|whole| drop(whole.processes.pop()));
     let page = page(&said);
-    let state = Viewer::of(&page).await.next().await;
+    let mut viewer = Viewer::of(&page).await;
+    let state = viewer.next().await;
     assert_eq!(state["shards"][3][1], "connected");
-    assert_eq!(state["shards"][4], json!([4, "nobody", null, null, null, 0, null, null, 0, null]));
-    assert_eq!(
-        state["problems"],
-        json!([
-            "optic-1 has not answered for 2 s; it had shards 4-7",
-            "shards 4-7 run nowhere: the processes share them out, or there is none that can take them"
-        ])
-    );
+    assert_eq!(state["shards"][4], json!([4, "nobody", null, null, null, 0, null, null, 0, null, 0]));
+    let problem = "shards 4-7 run nowhere: the processes share them out, or there is none that can take them";
+    assert_eq!(state["problems"], json!([problem]));
+    // The others have not had the time to answer, or cannot be asked.
+    said.says(|whole| whole.reach = Reach::Asking);
+    let state = viewer.next().await;
+    assert_eq!((&state["partial"], &state["problems"]), (&json!(true), &json!([])));
+    assert_eq!(state["shards"][0], json!([4, "unknown", null, null, null, 0, null, null, 0, null, 0]));
+    said.says(|whole| whole.reach = Reach::Away);
+    let state = viewer.next().await;
+    assert_eq!(state["partial"], false);
+    assert_eq!(state["problems"], json!(["the other processes cannot be asked while RabbitMQ is away"]));
+}
+
+#[tokio::test]
+async fn how_the_shards_of_a_silent_process_are_is_not_known() {
+    let said = Said::new(Err(ClientsError::Off));
+    let silent_since = said.whole.borrow().at;
+    said.says(|whole| {
+        whole.processes[1].answers = false;
+        report(whole, 1, |report| (report.shards[2].resumes, report.shards[2].gaps) = (3, 2));
+    });
+    let state = Viewer::of(&page(&said)).await.next().await;
+    let shard = &said.whole.borrow().processes[1].report.shards[2];
+    let expected =
+        json!([6, "unknown", 1, shard.guilds, null, 0, silent_since, shard.last_resume, 3, shard.last_disconnect, 2]);
+    assert_eq!(state["shards"][6], expected);
+    assert_eq!(state["problems"], json!(["optic-1 has not answered for 2 s; it had shards 4-7"]));
+}
+
+#[tokio::test]
+async fn a_bot_that_is_gone_keeps_its_shards_on_the_page() {
+    let said = Said::new(Err(ClientsError::Off));
+    said.says(|whole| {
+        whole.processes.truncate(1);
+        report(whole, 0, |report| {
+            (report.mode, report.shard_count) = (Mode::NoBot, 0);
+            report.shards.clear();
+        });
+        whole.gone = Some(Gone { name: "optic-7".to_owned(), heard_at: whole.at - 130_000, shard_count: 8 });
+    });
+    let state = Viewer::of(&page(&said)).await.next().await;
+    assert_eq!((&state["shard_count"], ids(&state)), (&json!(8), (0..8).collect()));
+    assert_eq!(state["problems"][0], "no process with a bot answers: optic-7 was the last, 2 min ago");
+}
+
+#[tokio::test]
+async fn who_runs_some_shards_alone_has_as_many_as_it_runs() {
+    let said = Said::new(Err(ClientsError::Off));
+    said.says(|whole| {
+        drop(whole.processes.remove(0));
+        whole.here = whole.processes[0].report.node.clone();
+        report(whole, 0, |report| report.mode = Mode::Alone);
+    });
+    let state = Viewer::of(&page(&said)).await.next().await;
+    assert_eq!((&state["shard_count"], ids(&state)), (&json!(4), (4..8).collect()));
+    assert_eq!(state["problems"], json!([]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,6 +257,8 @@ async fn clients_are_asked_for_by_a_body() {
     for (body, status) in [
         ("", 400),
         ("{}", 400),
+        (r#"{"target":{"key":18446744073709551615},"limit":1}"#, 200),
+        (r#"{"target":{"ops":[{"id":{"$eq":18446744073709551616}}]},"limit":1}"#, 400),
         (r#"{"target":null,"limit":-1}"#, 400),
         (&*format!(r#"{{"target":"{}","limit":1}}"#, "x".repeat(clients::MOST_BODY)), 413),
         (r#"{"limit":1}"#, 200),

@@ -131,6 +131,7 @@ impl Observer {
             disconnects: history.disconnects,
             last_disconnect: history.last_disconnect,
             gaps: status.gaps(),
+            last_gap: status.last_gap(),
             malformed: status.malformed(),
         }
     }
@@ -170,6 +171,7 @@ impl Observer {
             refused: counters.outbox.nacked,
             returned: counters.returned,
             abandoned: counters.outbox.abandoned,
+            last_abandoned: counters.last_abandoned,
             again: counters.outbox.republished,
             unconverted: self.view.events.get().map_or(0, |events| events.unconverted()),
             unconfirmed: counters.unconfirmed as u64,

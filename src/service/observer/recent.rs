@@ -117,6 +117,7 @@ impl Recent {
             unconfirmed: kept.unconfirmed,
             latency_ms: kept.latency_ms,
             connected: kept.connected,
+            heard: 1,
         };
         self.samples.iter().filter(|kept| kept.at > after).map(told).collect()
     }
@@ -179,6 +180,7 @@ mod tests {
             unconfirmed: 7,
             latency_ms: Some(1.5),
             connected: 1,
+            heard: 1,
         };
         let quiet = Sample { at: 100, events: BTreeMap::new(), ..sample.clone() };
         assert_eq!(recent.samples(0), [sample, quiet.clone()]);

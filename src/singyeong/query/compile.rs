@@ -50,7 +50,7 @@ impl Compiler {
             let Some(Value::List(with)) = map.get("with") else { return Err(malformed("\"with\" is no list")) };
             return Ok(Operator::Combine { logic, with: self.operators(with, depth + 1)?.into() });
         }
-        let comparison = Comparison::of_name(name).ok_or_else(|| malformed("an operator has an unknown name"))?;
+        let comparison = Comparison::of_name(name).ok_or_else(|| unknown(name))?;
         let path = self.path(map)?;
         let to = self.operand(comparison, map.get("to"))?;
         self.compare(path, comparison, to)
@@ -76,7 +76,7 @@ impl Compiler {
                 let with = with.iter().map(of_each).collect::<Result<_, _>>()?;
                 return Ok(Operator::Combine { logic, with });
             }
-            let comparison = Comparison::of_name(name).ok_or_else(|| malformed("an operator has an unknown name"))?;
+            let comparison = Comparison::of_name(name).ok_or_else(|| unknown(name))?;
             compiler.take_bytes(key.len() + 1)?;
             let to = Operand::Fixed(compiler.fixed(comparison, operand)?);
             compiler.compare(Path::of_key(key), comparison, to)
@@ -158,6 +158,14 @@ impl Compiler {
         self.operators += 1;
         if self.operators > MOST_OPERATORS { Err(InvalidQuery::TooMany(MOST_OPERATORS)) } else { Ok(()) }
     }
+}
+
+/// As it was written, cut where it is long.
+fn unknown(name: &str) -> InvalidQuery {
+    const LONGEST: usize = 40;
+    let shown: String = name.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    let dots = if name.chars().count() > LONGEST { "…" } else { "" };
+    malformed(&format!("there is no operator {shown}{dots}"))
 }
 
 pub(super) fn malformed(what: &str) -> InvalidQuery {

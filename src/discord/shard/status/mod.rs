@@ -37,6 +37,8 @@ pub struct Status {
     guilds: AtomicU64,
     malformed: Count,
     gaps: Count,
+    /// In Unix milliseconds; 0: never.
+    last_gap: AtomicU64,
     commands_sent: Count,
     commands_delayed: Count,
 }
@@ -94,6 +96,7 @@ impl Status {
             guilds: AtomicU64::new(UNKNOWN),
             malformed: Count::default(),
             gaps: Count::default(),
+            last_gap: AtomicU64::new(0),
             commands_sent: Count::default(),
             commands_delayed: Count::default(),
         }
@@ -152,6 +155,11 @@ impl Status {
     /// How often a session's end was told by a gap.
     pub fn gaps(&self) -> u64 {
         self.gaps.get()
+    }
+
+    /// When that was last, in Unix milliseconds.
+    pub fn last_gap(&self) -> Option<u64> {
+        Some(self.last_gap.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }
 
     /// How many commands were written to Discord's socket.
@@ -220,6 +228,7 @@ impl Status {
 
     pub(super) fn gap(&self) {
         self.gaps.add();
+        self.last_gap.store(unix_millis(), Ordering::Relaxed);
     }
 
     pub(super) fn command_sent(&self) {
@@ -247,6 +256,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::discord::ids::ShardId;
+
+    #[test]
+    fn when_a_gap_was_told_last_is_known() {
+        let status = Status::new(Shard::new(ShardId::new(0), 1).expect("one of one"));
+        assert_eq!((status.gaps(), status.last_gap()), (0, None));
+        let before = unix_millis();
+        status.gap();
+        assert_eq!(status.gaps(), 1);
+        assert!(status.last_gap().is_some_and(|at| at >= before));
+    }
 
     #[test]
     fn of_heartbeats_the_latest_are_kept_and_all_are_counted() {

@@ -44,13 +44,18 @@ pub fn of(kind: ChartKind, history: &[Sample], width: u32) -> Summary {
     let (curves, now) = match kind {
         ChartKind::Events => events(history, &spans),
         ChartKind::Latency => single("latency", &spans, |sample| sample.latency_ms, "ms"),
-        ChartKind::Unconfirmed => single("not confirmed", &spans, |sample| Some(sample.unconfirmed as f32), "messages"),
+        ChartKind::Unconfirmed => single("not confirmed", &spans, unconfirmed, "messages"),
     };
     let words = match curves.as_slice() {
         [] => format!("{}.", kind.empty()),
         _ => format!("The last {minutes} minutes. {now}"),
     };
     Summary { curves, minutes, words }
+}
+
+/// Of nobody nothing is known.
+fn unconfirmed(sample: &Sample) -> Option<f32> {
+    (sample.heard > 0).then_some(sample.unconfirmed as f32)
 }
 
 /// How many minutes are shown: all there are, rounded up to five.
@@ -113,29 +118,31 @@ fn events(history: &[Sample], spans: &[Span<'_>]) -> (Vec<Curve>, String) {
     names.sort_unstable();
 
     let minutes: Vec<f64> = spans.iter().map(|span| span.at).collect();
-    let seconds = |span: &Span<'_>| (span.samples.len() as u64 * SECONDS) as f32;
-    let mut rest: Vec<f32> = spans.iter().map(|span| all(span.samples) as f32 / seconds(span)).collect();
+    // Of the time in which somebody was heard; where nobody was, there is a gap.
+    let seconds =
+        |span: &Span<'_>| (span.samples.iter().filter(|sample| sample.heard > 0).count() as u64 * SECONDS) as f32;
+    let a_second = |count: u64, span: &Span<'_>| Some(count as f32 / seconds(span)).filter(|rate| rate.is_finite());
+    let mut rest: Vec<Option<f32>> = spans.iter().map(|span| a_second(all(span.samples), span)).collect();
     let mut curves: Vec<Curve> = Vec::with_capacity(NAMED + 1);
     for (colour, name) in names.iter().enumerate() {
         let rate = |span: &Span<'_>| {
             let count: u64 =
                 span.samples.iter().map(|sample| u64::from(sample.events.get(*name).copied().unwrap_or(0))).sum();
-            count as f32 / seconds(span)
+            a_second(count, span)
         };
-        let values: Vec<f32> = spans.iter().map(rate).collect();
-        rest.iter_mut().zip(&values).for_each(|(rest, value)| *rest = (*rest - value).max(0.0));
-        let values = values.into_iter().map(Some).collect();
+        let values: Vec<Option<f32>> = spans.iter().map(rate).collect();
+        for (rest, value) in rest.iter_mut().zip(&values) {
+            *rest = rest.zip(*value).map(|(rest, value)| (rest - value).max(0.0));
+        }
         curves.push(Curve { name: shown(name), colour: Some(colour), minutes: minutes.clone(), values });
     }
     if others {
-        curves.push(Curve {
-            name: "other".to_owned(),
-            colour: None,
-            minutes,
-            values: rest.into_iter().map(Some).collect(),
-        });
+        curves.push(Curve { name: "other".to_owned(), colour: None, minutes, values: rest });
     }
     let last = history.last().map_or(&[][..], std::slice::from_ref);
+    if last.iter().all(|sample| sample.heard == 0) {
+        return (curves, "Now not known.".to_owned());
+    }
     let now = number(all(last) as f32 / SECONDS as f32);
     let each = curves.iter().map(|curve| {
         let rate = curve.values.last().copied().flatten().unwrap_or(0.0);

@@ -15,6 +15,7 @@ fn sample(n: u64, events: &[(&str, u32)]) -> Sample {
         unconfirmed: (wave * 900.0) as u32,
         latency_ms: Some(2.0 + wave),
         connected: 1,
+        heard: 1,
     }
 }
 
@@ -88,6 +89,27 @@ fn what_was_not_known_is_a_gap() {
     assert!(curve.values.contains(&None));
     let svg = draw(ChartKind::Latency, &history, 900);
     assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+}
+
+#[test]
+fn where_nobody_was_heard_is_a_gap_and_no_zero() {
+    let mut history = half_an_hour();
+    history[100..200].iter_mut().for_each(unheard);
+    for kind in ChartKind::ALL {
+        let told = series::of(kind, &history, 900);
+        assert!(told.curves.iter().all(|curve| curve.values.contains(&None)), "{kind:?}");
+        let svg = draw(kind, &history, 900);
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+    history[300..].iter_mut().for_each(unheard);
+    for kind in ChartKind::ALL {
+        let words = series::of(kind, &history, 900).words;
+        assert!(words.contains("Now not known") && !words.contains("Now 0"), "{words}");
+    }
+}
+
+fn unheard(sample: &mut Sample) {
+    *sample = Sample { at: sample.at, ..Sample::default() };
 }
 
 #[test]
