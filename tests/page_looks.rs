@@ -5,7 +5,7 @@ mod common;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use common::{Browser, Look, must};
+use common::{Browser, Look, is_without, must};
 use futures_util::future::BoxFuture;
 use optic::broker::BrokerState;
 use optic::http::{ClientsError, Health, Lookout, Page, Readers, Server, Site, Snapshot};
@@ -101,6 +101,9 @@ fn tiles(state: &str, count: usize) -> String {
 
 #[tokio::test]
 async fn a_thousand_shards_are_shown_and_each_is_found() {
+    if is_without("browser") {
+        return;
+    }
     let shown = Shown::start(16, 1024).await;
     let browser = Browser::start(Look::NIGHT).await;
     browser.goto(&shown.url()).await;
@@ -191,6 +194,9 @@ async fn a_thousand_shards_are_shown_and_each_is_found() {
 
 #[tokio::test]
 async fn without_its_server_the_page_says_since_when_and_comes_back_by_itself() {
+    if is_without("browser") {
+        return;
+    }
     let mut shown = Shown::start(2, 16).await;
     let browser = Browser::start(Look::DESK).await;
     browser.goto(&shown.url()).await;
@@ -217,6 +223,9 @@ async fn without_its_server_the_page_says_since_when_and_comes_back_by_itself() 
 
 #[tokio::test]
 async fn from_elsewhere_the_page_asks_for_the_token() {
+    if is_without("browser") {
+        return;
+    }
     let mut shown = Shown::start(2, 16).await;
     let browser = Browser::start(Look::NIGHT).await;
     let elsewhere = format!("http://optic.test:{}/", shown.address.port());
@@ -283,6 +292,9 @@ const FAULTS: &str = r"
 
 #[tokio::test]
 async fn everybody_can_read_it_in_both_themes_and_on_a_phone() {
+    if is_without("browser") {
+        return;
+    }
     let shown = Shown::start(2, 16).await;
     // Each state that a shard can be in, a command set aside, a queue that nobody reads.
     shown.says(|whole| {
@@ -329,6 +341,9 @@ async fn everybody_can_read_it_in_both_themes_and_on_a_phone() {
 
 #[tokio::test]
 async fn without_a_bot_the_page_says_what_is_off() {
+    if is_without("browser") {
+        return;
+    }
     let shown = Shown::start(1, 0).await;
     let browser = Browser::start(Look::DESK).await;
     browser.goto(&shown.url()).await;
