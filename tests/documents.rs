@@ -41,7 +41,8 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     for entry in entries {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            let foreign = path.file_name().is_some_and(|name| name == "node_modules" || name == "target");
+            let foreign =
+                path.file_name().is_some_and(|name| name == "node_modules" || name == "target" || name == ".venv");
             found.extend((!foreign).then(|| files(&path, ending)).into_iter().flatten());
         } else if path.extension().is_some_and(|extension| extension == ending) {
             found.push(path);

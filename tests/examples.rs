@@ -137,11 +137,15 @@ impl Work {
         std::fs::read_to_string(self.output.path()).expect("readable")
     }
 
-    /// SIGTERM ends it in order, with nothing left to do.
-    async fn end(mut self) {
+    async fn terminate(&self) {
         let id = self.child.id().expect("it runs");
         let sent = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await;
         assert!(sent.expect("there is a shell").success());
+    }
+
+    /// SIGTERM ends it in order, with nothing left to do.
+    async fn end(mut self) {
+        self.terminate().await;
         let status = must("the example's end", self.child.wait()).await.expect("it is our child");
         assert_eq!(status.code(), Some(0), "{:?}: {}", self.example, self.said());
         self.by_hand.sees(EVENT, (0, 0)).await;
@@ -248,6 +252,47 @@ async fn every_example_goes_on_when_rabbitmq_is_back() {
     go_on(&mut works, 3).await;
     for work in works {
         work.end().await;
+    }
+}
+
+#[tokio::test]
+async fn an_example_whose_queue_was_deleted_takes_it_up_again_or_ends_to_start_anew() {
+    for example in ALL {
+        let mut work = Work::start(example, &broker()).await;
+        work.by_hand.delete(EVENT).await;
+        // aio-pika declares it again and goes on.
+        if example != Example::Python {
+            let status = must("the example's end", work.child.wait()).await.expect("it is our child");
+            assert_eq!(status.code(), Some(1), "{example:?}: {}", work.said());
+            assert!(work.said().contains("the queue was deleted"), "{}", work.said());
+            work.start_again().await;
+        }
+        // What is sent before the queue is there again goes nowhere.
+        must(&format!("{example:?} answers again"), async {
+            while !work.stub.calls().contains_key("after") {
+                work.send("after");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        work.by_hand.sees(EVENT, (0, 1)).await;
+        work.end().await;
+    }
+}
+
+#[tokio::test]
+async fn every_example_ends_while_rabbitmq_is_away() {
+    let broker = PrivateBroker::start().await;
+    let mut works = Vec::new();
+    for example in ALL {
+        works.push(Work::start(example, broker.url()).await);
+    }
+    broker.kill().await;
+    for mut work in works {
+        work.terminate().await;
+        let status = must("the example's end", work.child.wait()).await.expect("it is our child");
+        assert_eq!(status.code(), Some(0), "{:?}: {}", work.example, work.said());
+        work.optic.kill().await;
     }
 }
 

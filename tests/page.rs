@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Bed, Browser, Fleet, Look, OpticProcess, SingyeongBed, SingyeongClient, broker, must, unique_group};
+use common::{
+    Bed, Browser, Fleet, Look, OpticProcess, SingyeongBed, SingyeongClient, broker, is_without, must, unique_group,
+};
 use futures_util::{SinkExt, StreamExt};
 use optic::simulator::Settings;
 use serde_json::{Value, json};
@@ -32,6 +34,9 @@ fn tiles(state: &str, count: usize) -> String {
 
 #[tokio::test]
 async fn shards_appear_go_down_when_discord_drops_them_and_come_back() {
+    if is_without("browser") {
+        return;
+    }
     let bed =
         Bed::new(&broker(), Settings { recommended_shards: 4, max_concurrency: 4, guilds: 40, ..Bed::settings() });
     let mut optic = bed.optic();
@@ -79,6 +84,9 @@ async fn shards_appear_go_down_when_discord_drops_them_and_come_back() {
 
 #[tokio::test]
 async fn the_page_of_either_process_shows_all_shards_and_whose_they_are() {
+    if is_without("browser") {
+        return;
+    }
     let settings = Settings { recommended_shards: 6, max_concurrency: 6, ..Bed::settings() };
     let bed = Bed::new(&broker(), settings).with("CLUSTER_MODE", "leased");
     let mut fleet = Fleet::of(&bed);
@@ -110,6 +118,9 @@ async fn the_page_of_either_process_shows_all_shards_and_whose_they_are() {
 
 #[tokio::test]
 async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
+    if is_without("browser") {
+        return;
+    }
     let bed = SingyeongBed::new().with("HTTP_ADDRESS", "127.0.0.1:0");
     let server = bed.start().await;
     let mut clients = Vec::new();
@@ -200,6 +211,9 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
 
 #[tokio::test]
 async fn each_example_of_a_target_tells_clients_apart() {
+    if is_without("browser") {
+        return;
+    }
     let bed = SingyeongBed::new().with("HTTP_ADDRESS", "127.0.0.1:0").with("SINGYEONG_AUTH", "opensesame");
     let server = bed.start().await;
     let mut clients = Vec::new();
@@ -285,6 +299,9 @@ impl Service {
 
 #[tokio::test]
 async fn a_service_is_shut_down_by_whoever_knows_the_token() {
+    if is_without("browser") {
+        return;
+    }
     let environment = [
         ("AMQP_URL", broker()),
         ("BROKER_GROUP", unique_group()),

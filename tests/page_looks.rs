@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Browser, Look, lasting_address, must};
+use common::{Browser, Look, is_without, lasting_address, must};
 use futures_util::future::BoxFuture;
 use optic::broker::BrokerState;
 use optic::http::{ClientsError, Health, Lookout, Page, Readers, Server, Site, Snapshot};
@@ -111,6 +111,9 @@ fn tiles(state: &str, count: usize) -> String {
 
 #[tokio::test]
 async fn a_thousand_shards_are_shown_and_each_is_found() {
+    if is_without("browser") {
+        return;
+    }
     let shown = Shown::start(16, 1024).await;
     let browser = Browser::start(Look::NIGHT).await;
     browser.goto(&shown.url()).await;
@@ -201,6 +204,9 @@ async fn a_thousand_shards_are_shown_and_each_is_found() {
 
 #[tokio::test]
 async fn without_its_server_the_page_says_since_when_and_comes_back_by_itself() {
+    if is_without("browser") {
+        return;
+    }
     let mut shown = Shown::start(2, 16).await;
     let browser = Browser::start(Look::DESK).await;
     browser.goto(&shown.url()).await;
@@ -227,6 +233,9 @@ async fn without_its_server_the_page_says_since_when_and_comes_back_by_itself() 
 
 #[tokio::test]
 async fn from_elsewhere_the_page_asks_for_the_token() {
+    if is_without("browser") {
+        return;
+    }
     let mut shown = Shown::start(2, 16).await;
     let browser = Browser::start(Look::NIGHT).await;
     let elsewhere = format!("http://optic.test:{}/", shown.address.port());
@@ -293,6 +302,9 @@ const FAULTS: &str = r"
 
 #[tokio::test]
 async fn everybody_can_read_it_in_both_themes_and_on_a_phone() {
+    if is_without("browser") {
+        return;
+    }
     let shown = Shown::start(2, 16).await;
     // Each state that a shard can be in, a command set aside, a queue that nobody reads.
     shown.says(|whole| {
@@ -339,6 +351,9 @@ async fn everybody_can_read_it_in_both_themes_and_on_a_phone() {
 
 #[tokio::test]
 async fn without_a_bot_the_page_says_what_is_off() {
+    if is_without("browser") {
+        return;
+    }
     let shown = Shown::start(1, 0).await;
     let browser = Browser::start(Look::DESK).await;
     browser.goto(&shown.url()).await;
@@ -353,6 +368,9 @@ async fn without_a_bot_the_page_says_what_is_off() {
 
 #[tokio::test]
 async fn what_stays_keeps_its_place_and_the_focus_and_is_not_read_out_again() {
+    if is_without("browser") {
+        return;
+    }
     let shown = Shown::start(2, 16).await;
     let told = |messages: u64, fifth: ShardState| {
         shown.says(|whole| {
@@ -410,6 +428,9 @@ async fn what_stays_keeps_its_place_and_the_focus_and_is_not_read_out_again() {
 
 #[tokio::test]
 async fn who_is_not_let_in_for_a_while_keeps_what_was_known_and_tries_again() {
+    if is_without("browser") {
+        return;
+    }
     let shown = Shown::start(2, 16).await;
     let browser = Browser::start(Look::DESK).await;
     browser.goto(&shown.url()).await;
@@ -444,6 +465,9 @@ async fn who_is_not_let_in_for_a_while_keeps_what_was_known_and_tries_again() {
 
 #[tokio::test]
 async fn a_chart_that_does_not_come_is_old_and_is_asked_for_again() {
+    if is_without("browser") {
+        return;
+    }
     let shown = Shown::start(2, 16).await;
     let browser = Browser::start(Look::DESK).await;
     browser.goto(&shown.url()).await;
@@ -514,6 +538,9 @@ fn changed(change: &str) -> String {
 
 #[tokio::test]
 async fn what_is_not_known_is_called_so_and_alarms_nobody() {
+    if is_without("browser") {
+        return;
+    }
     let shown = Shown::start(2, 16).await;
     let browser = Browser::start(Look::DESK).await;
     browser.goto(&shown.url()).await;

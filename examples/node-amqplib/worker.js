@@ -45,6 +45,7 @@ async function setup(connection) { // once more after each loss of the connectio
   await channel.prefetch(PREFETCH);
   await channel.consume(ANSWERS, (answer) => console.log("gateway", String(answer.content)), { noAck: true });
   const { consumerTag } = await channel.consume(`${GROUP}:${EVENT}`, (delivery) => {
+    if (!delivery) { console.log("the queue was deleted"); process.exit(1); } // to be started anew
     const work = take(channel, delivery).finally(() => working.delete(work));
     working.add(work);
   });

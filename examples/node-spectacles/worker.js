@@ -4,8 +4,7 @@ const { Amqp } = require("@spectacles/brokers");
 const amqp = require("amqplib");
 
 const { AMQP_URL, DISCORD_API, BROKER_GROUP: GROUP = "gateway" } = process.env;
-const EVENT = "INTERACTION_CREATE";
-const [PREFETCH, REMEMBERED] = [20, 10_000]; // so many at a time; so many ids, to tell what came twice
+const [EVENT, PREFETCH, REMEMBERED] = ["INTERACTION_CREATE", 20, 10_000]; // so many at a time; so many ids kept
 const [handled, working] = [new Set(), new Set()];
 const json = { serialize: (data) => Buffer.from(JSON.stringify(data)), deserialize: (body) => JSON.parse(body) };
 const broker = new Amqp(GROUP, json); // without that it writes MessagePack
@@ -27,7 +26,7 @@ async function handle({ type, id, token, data, guild_id, member }) {
 
 async function take(interaction, { ack, reject }) {
   const [channel, id] = [broker.channel, interaction?.id]; // message_id is not passed on; the interaction's id serves
-  const known = id && handled.has(id);
+  const known = id && handled.has(id); // it came twice
   if (id) handled.add(id);
   if (handled.size > REMEMBERED) handled.delete(handled.values().next().value); // the oldest
   const failure = known ? null : await handle(interaction).catch((error) => error);
@@ -48,6 +47,7 @@ broker.on(EVENT, (...event) => {
 async function setup(connection) { // after each loss, too: Spectacles comes back seldom, and without its queues
   connection.on("error", (error) => console.log("lost RabbitMQ:", error.message));
   await broker.connect(connection);
+  broker.channel.on("cancel", () => { console.log("the queue was deleted"); process.exit(1); }); // to be started anew
   await broker.channel.prefetch(PREFETCH);
   await broker.subscribe(EVENT);
 }

@@ -52,8 +52,8 @@ async def main():
         await answers.consume(lambda answer: print("gateway", answer.body.decode(), flush=True), no_ack=True)
         tag = await queue.consume(take)
         await stop.wait()
-        await queue.cancel(tag)  # no more; what is under way is ended
-        await asyncio.gather(*working)
+        await asyncio.wait([asyncio.ensure_future(queue.cancel(tag))], timeout=5)  # no more; RabbitMQ may be away
+        await asyncio.wait([asyncio.gather(*working)], timeout=5)  # what is under way is ended
     await connection.close()
 
 asyncio.run(main())

@@ -1,6 +1,6 @@
 //! A bot's slash commands, with lapin: takes INTERACTION_CREATE, answers "pong", and asks Discord who has typed it.
 //! `AMQP_URL=amqp://user:password@host DISCORD_API=https://discord.com/api/v10 cargo run --example worker`
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, options::*, types::ShortString};
 use serde_json::{Value, json};
 use std::{cell::RefCell, collections::VecDeque, env};
@@ -16,10 +16,8 @@ async fn handle(channel: &Channel, group: ShortString, body: &[u8]) -> anyhow::R
     }
     if is_command && let (Ok(guild), Ok(user)) = (text("/guild_id"), text("/member/user/id")) {
         let send = json!({"guild_id": guild, "packet": {"op": 8, "d": {"guild_id": guild, "user_ids": [user]}}});
-        let properties = BasicProperties::default().with_reply_to("amq.rabbitmq.reply-to".into()).with_delivery_mode(2);
-        channel
-            .basic_publish(group, "SEND".into(), Default::default(), send.to_string().as_bytes(), properties)
-            .await?;
+        let with = BasicProperties::default().with_reply_to("amq.rabbitmq.reply-to".into()).with_delivery_mode(2);
+        channel.basic_publish(group, "SEND".into(), Default::default(), send.to_string().as_bytes(), with).await?;
     }
     Ok(())
 }
@@ -40,11 +38,10 @@ async fn main() -> anyhow::Result<()> {
     let no_ack = BasicConsumeOptions { no_ack: true, ..Default::default() };
     let answers = channel.basic_consume("amq.rabbitmq.reply-to".into(), "".into(), no_ack, Default::default()).await?;
     let events = channel.basic_consume(queue, "".into(), Default::default(), Default::default()).await?;
-    let deliveries = stream::select(answers, events).filter_map(async |delivery| delivery.ok());
-    let work = deliveries.take_until(terminated.recv()).for_each_concurrent(None, async |event| {
-        if event.exchange.as_str().is_empty() {
-            return println!("gateway {}", String::from_utf8_lossy(&event.data));
-        }
+    let told = answers.for_each(async |a| a.map_or((), |a| println!("gateway {}", String::from_utf8_lossy(&a.data))));
+    let deleted = stream::once(async { anyhow::bail!("the queue was deleted") });
+    let events = events.filter_map(async |event| event.ok()).map(Ok).chain(deleted).take_until(terminated.recv());
+    let work = events.try_for_each_concurrent(None, async |event| {
         let id = event.properties.message_id().clone();
         let known = id.is_some() && handled.borrow().contains(&id);
         handled.borrow_mut().push_front(id.clone());
@@ -54,6 +51,9 @@ async fn main() -> anyhow::Result<()> {
         handled.borrow_mut().retain(|known| ok || *known != id);
         // Acknowledged after the work. What fails is not tried again: Discord takes answers for 3 s only.
         let _ = if ok { event.ack(Default::default()).await } else { event.reject(Default::default()).await };
+        Ok(())
     });
-    Ok(work.then(|()| connection.close(200, "done".into())).await?)
+    tokio::select! { ended = work => ended?, () = told => anyhow::bail!("RabbitMQ answers no more") }
+    let _ = connection.close(200, "done".into()).await; // cannot be done where RabbitMQ is away
+    std::process::exit(0) // without an end of the runtime, which lapin's threads use
 }

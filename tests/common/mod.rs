@@ -47,6 +47,17 @@ pub fn broker() -> String {
     )
 }
 
+/// Whether a test is to go without this program: scripts/test has found none, and says so at its end (`OPTIC_TEST_WITHOUT`).
+/// Else it is an error that there is none.
+pub fn is_without(program: &str) -> bool {
+    let without = std::env::var("OPTIC_TEST_WITHOUT").unwrap_or_default();
+    let is_without = without.split_whitespace().any(|missing| missing == program);
+    if is_without {
+        eprintln!("\n*** SKIPPED: there is no {program} here; scripts/setup installs what can be had\n");
+    }
+    is_without
+}
+
 /// A group that no other test has.
 pub fn unique_group() -> String {
     format!("test-{:016x}", fastrand::u64(..))
