@@ -202,7 +202,6 @@ impl Member {
             }
         }
         for shard in &answer.refused {
-            self.forget_ended(*shard);
             if self.own.get(*shard) == Some(State::Doubtful) {
                 self.abandon(*shard);
                 lost.insert(*shard);
@@ -281,7 +280,8 @@ impl Member {
         self.finish();
     }
 
-    /// Another process has this shard: if it had ended here for good, that is over.
+    /// Another process says that it has this shard: if it had ended here for good, that is over. A refusal alone does not say so:
+    /// RabbitMQ may hold the lease for a former connection of ours.
     fn forget_ended(&mut self, shard: ShardId) {
         if self.own.get(shard).is_none() && self.ended.remove(&shard) {
             self.actions.push_back(Action::Forget(shard));

@@ -352,13 +352,14 @@ fn a_shard_that_discord_refuses_keeps_its_lease_and_is_not_started_again() {
 
 #[test]
 fn a_shard_that_discord_refused_here_and_another_process_has_is_out_of_sight() {
-    // Its lease is lost, and refused: another process has it.
     let mut one = One::with_these(&[1, 2]);
     one.member.ended(ShardId::new(2), one.now);
     one.member.lease_lost(&shards(&[2]), one.now);
     one.passes(SECOND);
     assert_eq!(one.did(), [acquire(&[2])]);
     one.member.acquired(&[], &shards(&[2]), one.now);
+    assert_eq!(one.did(), [], "our own former connection may have it");
+    one.hears(theirs(&[2], 1));
     assert_eq!(one.did(), [Action::Forget(ShardId::new(2))]);
     // It comes back, and may be run again.
     one.passes(SECOND);
