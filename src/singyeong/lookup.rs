@@ -196,7 +196,8 @@ fn metadata(client: &Client) -> String {
 
 fn cut(mut text: String) -> String {
     if text.len() > MOST_METADATA {
-        text.truncate(text.floor_char_boundary(MOST_METADATA));
+        let end = (0..=MOST_METADATA).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
         text.push('…');
     }
     text
