@@ -201,7 +201,7 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
     browser
         .until(
             "the operator",
-            "/operator has an unknown name/.test(document.querySelector('#target-error').textContent)",
+            "/there is no operator/.test(document.querySelector('#target-error').textContent)",
         )
         .await;
     drop(clients);
