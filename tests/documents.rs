@@ -5,22 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use optic::config::VARIABLES;
-
-/// A name that begins so, in capitals, is a variable of ours, or said to be another project's.
-const PREFIXES: [&str; 11] = [
-    "DISCORD_",
-    "BROKER_",
-    "AMQP_",
-    "SHARD_",
-    "CLUSTER_",
-    "HTTP_",
-    "LOG_",
-    "PROMETHEUS_",
-    "SINGYEONG_",
-    "AMYBOT_",
-    "FORWARDING",
-];
+use optic::config::{PREFIXES, VARIABLES};
 
 /// Routing keys and operations that look like variables.
 const NO_VARIABLES: [&str; 5] =

@@ -199,10 +199,7 @@ async fn the_query_box_tells_whom_a_target_means_and_why_not_the_others() {
         .await;
     browser.click("#ask button").await;
     browser
-        .until(
-            "the operator",
-            "/there is no operator/.test(document.querySelector('#target-error').textContent)",
-        )
+        .until("the operator", "/there is no operator/.test(document.querySelector('#target-error').textContent)")
         .await;
     drop(clients);
     browser.close().await;

@@ -40,7 +40,7 @@ pub use report::{ConfigErrors, Given, Mistake, Warning};
 pub use shards::{MOST_SHARDS, NoSuchShard, ShardPlan};
 pub use singyeong::Singyeong;
 pub use values::duration;
-pub use variables::{VARIABLES, Variable};
+pub use variables::{PREFIXES, VARIABLES, Variable};
 
 use nearest::{did_you_mean, nearest};
 use report::Report;

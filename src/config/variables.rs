@@ -147,7 +147,7 @@ variables! {
 }
 
 /// A variable whose name begins so is meant for us, if it is close to one of ours.
-const PREFIXES: &[&str] = &[
+pub const PREFIXES: &[&str] = &[
     "DISCORD_",
     "BROKER_",
     "AMQP_",
