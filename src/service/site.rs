@@ -18,7 +18,8 @@ impl Service {
     pub(super) async fn start_site(&mut self, config: &Config, seeing: &Seeing) -> Result<(), ServiceError> {
         if let Some(address) = config.http {
             let server = Server::bind(address).await?;
-            info!(address = %server.address(), "health is served at /health/live and /health/ready, metrics at /metrics, the page at /");
+            let here = server.address();
+            info!(address = %here, "health is served at /health/live and /health/ready, metrics at /metrics, the page at http://{here}/");
             if !address.ip().is_loopback() && config.http_token.is_none() {
                 info!("HTTP_TOKEN is not set: the page at / shows nothing but on this machine itself, by localhost");
             }
